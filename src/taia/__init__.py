@@ -1,0 +1,1 @@
+"""taia: fine-tune everything once; at inference, choose which updates to keep."""

@@ -1,0 +1,24 @@
+"""The α of one tensor: a number, or a number for each run of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """An α that changes along one axis of a tensor.
+
+    Attributes:
+        axis: The axis along which it changes.
+        pieces: ``(start, stop, α)``, consecutive from 0 to the axis's size, neighbours with
+            different α (so there are at least two).
+    """
+
+    axis: int
+    pieces: tuple[tuple[int, int, float], ...]
+
+
+#: W_infer = W_base + α · (W_tuned − W_base)
+Alpha: TypeAlias = float | Pieces
