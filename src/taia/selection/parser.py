@@ -1,0 +1,194 @@
+"""From text to a selection's tree, by recursive descent.
+
+::
+
+    sum    = term { ("+" | "-") term }
+    term   = number "*" term | part [ "*" number ]
+    part   = atom { "[" range [ "," range ] "]" }
+    atom   = name [ "." name ] | pattern | "(" sum ")"
+    range  = integer | [ integer ] ":" [ integer ] [ ":" [ integer ] ]
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple, NoReturn
+
+from taia.errors import SelectionError
+from taia.selection.modes import MODES
+from taia.selection.tree import Joined, Name, Node, Pattern, Range, Removed, Scaled, Sliced
+
+_HYPHENATED = "|".join(re.escape(m) for m in sorted(MODES, key=len, reverse=True) if "-" in m)
+_TOKEN = re.compile(
+    rf"""\s*(?:
+      (?P<pattern>re:(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"']+)))
+    | (?P<name>(?:{_HYPHENATED})(?![\w-])|[^\W\d]\w*)
+    | (?P<number>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)
+    | (?P<mark>[-+*()\[\]:,.])
+    )""",
+    re.VERBOSE,
+)
+_EXAMPLE = 'write it like "attention + 0.5*mlp", "all - mlp[20:]" or a mode: ' + ", ".join(MODES)
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    at: int
+
+
+def parse(text: str) -> Node:
+    """Reads a selection.
+
+    Raises:
+        SelectionError: If it cannot be read; the message points at the character.
+    """
+    return _Parser(text).parse()
+
+
+def fail(text: str, at: int, problem: str, mend: str = _EXAMPLE) -> NoReturn:
+    """Raises an error that points at a character of a selection."""
+    raise SelectionError(f"selection, character {at + 1}: {problem}\n  {text}\n  {' ' * at}^", mend)
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = self._read()
+        self.next = 0
+
+    def _read(self) -> list[_Token]:
+        tokens, at = [], 0
+        end = len(self.text.rstrip())
+        while at < end:
+            match = _TOKEN.match(self.text, at)
+            if match is None:
+                at += len(self.text[at:]) - len(self.text[at:].lstrip())
+                fail(self.text, at, f"{self.text[at]!r} has no meaning here")
+            kind = str(match.lastgroup if match.lastgroup in ("name", "number") else "mark")
+            if match["pattern"]:
+                kind = "pattern"
+            tokens.append(_Token(kind, match.group().strip(), match.end() - len(match[kind])))
+            at = match.end()
+        tokens.append(_Token("end", "the end", end))
+        return tokens
+
+    def parse(self) -> Node:
+        if len(self.tokens) == 1:
+            fail(self.text, 0, "the selection is empty")
+        node = self._sum()
+        if self._now.kind != "end":
+            self._unexpected("'+', '-' or the end")
+        return node
+
+    @property
+    def _now(self) -> _Token:
+        return self.tokens[self.next]
+
+    def _take(self, *marks: str) -> _Token | None:
+        token = self._now
+        if token.kind == "mark" and token.text in marks:
+            self.next += 1
+            return token
+        return None
+
+    def _unexpected(self, wanted: str) -> NoReturn:
+        token = self._now
+        found = token.text if token.kind == "end" else repr(token.text)
+        fail(self.text, token.at, f"expected {wanted}, found {found}")
+
+    def _sum(self) -> Node:
+        node = self._term()
+        while mark := self._take("+", "-"):
+            right = self._term()
+            node = Joined(node, right) if mark.text == "+" else Removed(node, right)
+        return node
+
+    def _term(self) -> Node:
+        if self._now.kind == "number":
+            factor = self._number()
+            if not self._take("*"):
+                self._unexpected("'*' after a number")
+            return Scaled(factor, self._term())
+        node = self._part()
+        if self._take("*"):
+            if self._now.kind != "number":
+                self._unexpected("a number after '*'")
+            node = Scaled(self._number(), node)
+        return node
+
+    def _number(self) -> float:
+        token = self._now
+        self.next += 1
+        value = float(token.text)
+        if not math.isfinite(value):
+            fail(self.text, token.at, f"{token.text} is too large a number")
+        return value
+
+    def _part(self) -> Node:
+        node = self._atom()
+        while mark := self._take("["):
+            layers, heads = self._range(), None
+            if self._take(","):
+                heads = self._range()
+            if not self._take("]"):
+                self._unexpected("']'")
+            node = Sliced(node, layers, heads, at=mark.at)
+        return node
+
+    def _atom(self) -> Node:
+        token = self._now
+        if self._take("("):
+            node = self._sum()
+            if not self._take(")"):
+                self._unexpected("')'")
+            return node
+        if token.kind == "pattern":
+            self.next += 1
+            return self._pattern(token)
+        if token.kind != "name":
+            self._unexpected("a component, a projection or a mode")
+        self.next += 1
+        if not self._take("."):
+            return Name(token.text, at=token.at)
+        inner = self._now
+        if inner.kind != "name":
+            self._unexpected("a projection after '.'")
+        self.next += 1
+        return Name(inner.text, within=token.text, at=token.at)
+
+    def _pattern(self, token: _Token) -> Pattern:
+        body = token.text[3:]
+        regex = body[1:-1] if body[0] in "\"'" else body
+        regex = re.sub(r'(\\.)|"', lambda m: m[1] or r"\"", regex)  # so that it prints as it reads
+        try:
+            re.compile(regex)
+        except re.error as error:
+            fail(self.text, token.at, f"not a regular expression: {error}")
+        return Pattern(regex, at=token.at)
+
+    def _range(self) -> Range:
+        at = self._now.at
+        start = self._integer()
+        if not self._take(":"):
+            if start is None:
+                self._unexpected("a layer or a range such as 0:16")
+            return Range(start, single=True)
+        stop = self._integer()
+        step = self._integer() if self._take(":") else None
+        if step == 0:
+            fail(self.text, at, "a range cannot go in steps of 0")
+        return Range(start, stop, step)
+
+    def _integer(self) -> int | None:
+        sign = -1 if self._take("-") else 1
+        token = self._now
+        if token.kind != "number":
+            if sign < 0:
+                self._unexpected("a whole number after '-'")
+            return None
+        if not token.text.isdigit():
+            self._unexpected("a whole number")
+        self.next += 1
+        return sign * int(token.text)

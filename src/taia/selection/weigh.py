@@ -1,0 +1,181 @@
+"""From a selection's tree to the α of every tensor.
+
+A tensor is weighed cell by cell: its layout's segments are the cells, or it is one cell whole.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from taia.anatomy.components import GROUPS
+from taia.anatomy.labels import Label, Segment
+from taia.selection.alpha import Alpha, Pieces
+from taia.selection.modes import MODES
+from taia.selection.parser import fail, parse
+from taia.selection.tree import Joined, Name, Node, Pattern, Range, Removed, Scaled, Sliced
+
+_Cells = tuple[float, ...]
+
+
+def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alpha]:
+    """α of every tensor.
+
+    Args:
+        node: The selection.
+        text: What it was read from, for error messages.
+        anatomy: Name → label.
+
+    Returns:
+        Name → α, in the anatomy's order.
+
+    Raises:
+        SelectionError: If a name, pattern or slice in the selection matches nothing.
+    """
+    weigher = _Weigher(_depths(anatomy))
+    alphas = {name: _alpha(label, weigher.cells(node, label)) for name, label in anatomy.items()}
+    for leaf in _leaves(node):
+        if leaf not in weigher.matched:
+            _matches_nothing(leaf, text, anatomy)
+    return alphas
+
+
+def _depths(anatomy: Mapping[str, Label]) -> dict[str, int]:
+    depths: dict[str, int] = {}
+    for label in anatomy.values():
+        if label.layer is not None:
+            depths[label.stack] = max(depths.get(label.stack, 0), label.layer + 1)
+    return depths
+
+
+def _alpha(label: Label, cells: _Cells) -> Alpha:
+    if label.layout is None or len(set(cells)) == 1:
+        return cells[0]
+    pieces: list[tuple[int, int, float]] = []
+    for segment, alpha in zip(label.layout.segments, cells, strict=True):
+        if pieces and pieces[-1][2] == alpha:
+            pieces[-1] = (pieces[-1][0], segment.stop, alpha)
+        else:
+            pieces.append((segment.start, segment.stop, alpha))
+    return Pieces(label.layout.axis, tuple(pieces))
+
+
+class _Weigher:
+    """Weighs labels one after another, remembering which leaves have matched something."""
+
+    def __init__(self, depths: Mapping[str, int]) -> None:
+        self.depths = depths
+        self.matched: set[Node] = set()
+
+    def cells(self, node: Node, label: Label) -> _Cells:
+        if isinstance(node, Joined):
+            return _each(max, self.cells(node.left, label), self.cells(node.right, label))
+        if isinstance(node, Removed):
+            left, right = self.cells(node.left, label), self.cells(node.right, label)
+            return _each(lambda a, b: max(a - b, 0.0), left, right)
+        if isinstance(node, Scaled):
+            return tuple(node.factor * alpha for alpha in self.cells(node.of, label))
+        if isinstance(node, Sliced):
+            inside, kept = self.cells(node.of, label), self._slice(node, label)
+            return self._note(
+                node, tuple(a if k else 0.0 for a, k in zip(inside, kept, strict=True))
+            )
+        if isinstance(node, Name) and node.text in MODES and node.within is None:
+            expanded = _expansion(node.text)
+            cells = self.cells(expanded, label)
+            if any(leaf in self.matched for leaf in _leaves(expanded)):
+                self.matched.add(node)
+            return cells
+        return self._note(node, tuple(float(_matches(node, label, c)) for c in _cells_of(label)))
+
+    def _note(self, node: Node, cells: _Cells) -> _Cells:
+        if any(cells):
+            self.matched.add(node)
+        return cells
+
+    def _slice(self, node: Sliced, label: Label) -> list[bool]:
+        in_layers = label.layer in _indices(node.layers, self.depths.get(label.stack, 0))
+        if not in_layers or node.heads is None:
+            return [in_layers for _ in _cells_of(label)]
+        if label.layout is None:
+            return [False]
+        count = max((s.heads[1] for s in label.layout.segments if s.heads), default=0)
+        heads = _indices(node.heads, count)
+        return [
+            segment.heads is not None and all(h in heads for h in range(*segment.heads))
+            for segment in label.layout.segments
+        ]
+
+
+def _each(combine: Callable[[float, float], float], left: _Cells, right: _Cells) -> _Cells:
+    return tuple(combine(a, b) for a, b in zip(left, right, strict=True))
+
+
+@lru_cache(maxsize=256)
+def _indices(wanted: Range, size: int) -> frozenset[int]:
+    return frozenset(wanted.of(size))
+
+
+@lru_cache
+def _expansion(mode: str) -> Node:
+    return parse(MODES[mode])
+
+
+def _cells_of(label: Label) -> tuple[Segment | None, ...]:
+    return (None,) if label.layout is None else label.layout.segments
+
+
+def _matches(leaf: Name | Pattern, label: Label, cell: Segment | None) -> bool:
+    if isinstance(leaf, Pattern):
+        return re.search(leaf.regex, label.tensor.name) is not None
+    if leaf.within is not None and not _named(leaf.within, label, cell):
+        return False
+    return _named(leaf.text, label, cell)
+
+
+def _named(name: str, label: Label, cell: Segment | None) -> bool:
+    if (group := GROUPS.get(name)) is not None:
+        return group(label)
+    return name in (label.projection, label.role) or (cell is not None and name == cell.role)
+
+
+def _leaves(node: Node) -> list[Node]:
+    """The parts that must each match something; ``all`` and ``none`` always do."""
+    if isinstance(node, (Joined, Removed)):
+        return _leaves(node.left) + _leaves(node.right)
+    if isinstance(node, Scaled):
+        return _leaves(node.of)
+    if isinstance(node, Sliced):
+        return [*_leaves(node.of), node]
+    always = isinstance(node, Name) and _is_whole(node.text)
+    return [] if always else [node]
+
+
+def _is_whole(name: str) -> bool:
+    return name in ("all", "none") or MODES.get(name) in ("all", "none")
+
+
+def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> None:
+    assert isinstance(leaf, (Name, Pattern, Sliced))
+    known = _vocabulary(anatomy)
+    mend = f"this model has: {', '.join(known)}"
+    if isinstance(leaf, Name):
+        close = difflib.get_close_matches(leaf.text, known, n=1)
+        mend = f"did you mean {close[0]}? {mend}" if close else mend
+    if isinstance(leaf, Sliced):
+        depths = ", ".join(f"{n} layers in {s or 'the model'}" for s, n in _depths(anatomy).items())
+        mend = f"layers count from 0; this model has {depths or 'no layers'}"
+        if leaf.heads is not None:
+            mend += "; only tensors whose rows divide into heads can be sliced by head"
+    fail(text, leaf.at, f"{leaf} matches none of the {len(anatomy)} tensors", mend)
+
+
+def _vocabulary(anatomy: Mapping[str, Label]) -> list[str]:
+    names = {name for name, group in GROUPS.items() if any(map(group, anatomy.values()))}
+    for label in anatomy.values():
+        names |= {label.projection} | ({label.role} if label.role else set())
+        if label.layout:
+            names |= {segment.role for segment in label.layout.segments if segment.role}
+    return sorted(names)
