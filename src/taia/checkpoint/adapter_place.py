@@ -1,0 +1,195 @@
+"""Where an adapter's updates belong: the base checkpoint's tensor of each, its label and its α."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from taia.anatomy import Anatomy
+from taia.anatomy.components import COMPONENTS
+from taia.anatomy.labels import Label, TensorInfo
+from taia.checkpoint.adapter_read import Adapter, Update
+from taia.checkpoint.header import Entry
+from taia.checkpoint.index import Checkpoint
+from taia.errors import MismatchError
+from taia.selection import Alpha, Selection
+
+#: Architectures of transformers 5 whose linear layers are Conv1D: weights stored [in, out].
+_CONV1D: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
+
+#: A live model's name → the checkpoint's, where they differ by more than a prefix.
+_RENAMED: Final = {"lm_head": "embed_out"}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An update, its place and its α.
+
+    Attributes:
+        update: The update.
+        base: The base checkpoint's tensor that it changes, ``None`` when the base is not at hand or
+            stores it differently (fused experts, a tied head).
+        label: What that tensor is.
+        alpha: How much of the update to keep.
+        transposed: Whether the parameter is stored [inputs, outputs].
+    """
+
+    update: Update
+    base: Entry | None
+    label: Label
+    alpha: Alpha
+    transposed: bool
+
+
+def place(
+    adapter: Adapter,
+    base: Checkpoint | None,
+    selection: Selection,
+    declare: Mapping[str, str] | None = None,
+) -> tuple[Placed, ...]:
+    """Finds the place and the α of each of an adapter's updates.
+
+    Args:
+        adapter: The adapter.
+        base: Its base model's checkpoint. Without it the updates are labelled by name alone.
+        selection: What to keep. With the base, its names and layers are those of the whole model;
+            without, only of what the adapter has, so negative layers count from its last layer.
+        declare: Labels for tensors that no rule knows.
+
+    Raises:
+        AnatomyError: If a tensor cannot be labelled.
+        MismatchError: If the adapter does not fit the base.
+        SelectionError: If a part of the selection matches nothing.
+    """
+    config = None if base is None else base.config
+    finder = Finder(() if base is None else base.tensors)
+    entries: dict[str, Entry | None] = {}
+    for update in adapter.updates:
+        found = finder.find(update.parameter)
+        entries[update.parameter] = None if base is None or not found else base.tensors[found]
+    if base is not None and not any(entries.values()):
+        first = adapter.updates[0]
+        raise MismatchError(
+            f"none of the modules that {adapter.folder} adapts is in {base.folder}; the first is "
+            f"{first.module!r}",
+            "give the base model that the adapter was trained on",
+        )
+    transposed = {
+        u.parameter: _transposed(adapter, u, entries[u.parameter], config) for u in adapter.updates
+    }
+    labels: dict[str, Label] = {}
+    if base is not None:
+        labels |= Anatomy.of_tensors(
+            (entry.info for entry in base.tensors.values()), base.config, declare
+        )
+    unplaced = [
+        TensorInfo(u.parameter, _stored(adapter, u, transposed[u.parameter]))
+        for u in adapter.updates
+        if entries[u.parameter] is None
+    ]
+    labels |= Anatomy.of_tensors(unplaced, config, declare)
+    alphas = selection.alphas(labels if base is not None else labels | _stand_ins())
+    placed = []
+    for update in adapter.updates:
+        entry = entries[update.parameter]
+        name = update.parameter if entry is None else entry.name
+        placed.append(
+            Placed(update, entry, labels[name], alphas[name], transposed[update.parameter])
+        )
+    return tuple(placed)
+
+
+class Finder:
+    """Finds live parameters among a checkpoint's names.
+
+    Checkpoints may leave out the first part of a name (``transformer.h.0.…`` is ``h.0.…`` in
+    GPT-2's), or have one more than the model the adapter was trained on.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        self._by_tail: dict[str, str | None] = {}
+        for name in self.names:
+            tail = name.partition(".")[2]
+            self._by_tail[tail] = None if tail in self._by_tail else name
+
+    def find(self, parameter: str) -> str | None:
+        """The checkpoint's name of a live model's parameter, ``None`` if it has none."""
+        head, _, tail = parameter.partition(".")
+        renamed = f"{_RENAMED[head]}.{tail}" if head in _RENAMED else parameter
+        for name in (parameter, renamed, tail):
+            if name in self.names:
+                return name
+        return self._by_tail.get(parameter)
+
+
+def low_rank_sizes(adapter: Adapter, update: Update) -> tuple[int, int]:
+    """``(outputs, inputs)`` of a low-rank update; for an embedding, ``(width, vocabulary)``."""
+    prefix = "embedding" if update.kind == "embedding" else "lora"
+    outputs = adapter.shape(update.parts[f"{prefix}_B"])[0]
+    inputs = adapter.shape(update.parts[f"{prefix}_A"])[1]
+    return outputs, inputs
+
+
+def experts(adapter: Adapter, update: Update) -> int:
+    """How many experts a low-rank update is stacked of; 1 for a plain matrix."""
+    prefix = "embedding" if update.kind == "embedding" else "lora"
+    return adapter.shape(update.parts[f"{prefix}_A"])[0] // adapter.rank(update)
+
+
+def _stored(adapter: Adapter, update: Update, transposed: bool) -> tuple[int, ...] | None:
+    if update.kind in ("whole", "bias"):
+        return adapter.shape(next(iter(update.parts.values())))
+    if update.kind == "tokens" or update.through_parameter:
+        return None
+    outputs, inputs = low_rank_sizes(adapter, update)
+    return (inputs, outputs) if transposed else (outputs, inputs)
+
+
+def _transposed(
+    adapter: Adapter, update: Update, entry: Entry | None, config: Mapping[str, Any] | None
+) -> bool:
+    """Whether a parameter is stored [inputs, outputs], checked against the base's shape."""
+    shape = None if entry is None else entry.shape
+    if update.kind in ("whole", "bias"):
+        wanted = adapter.shape(next(iter(update.parts.values())))
+        _check_shape(adapter, update, entry, shape is None or shape == wanted, wanted)
+        return False
+    if update.kind == "tokens":
+        width = adapter.shape(update.parts["tokens"])[1:]
+        _check_shape(adapter, update, entry, shape is None or shape[1:] == width, ("…", *width))
+        return False
+    outputs, inputs = low_rank_sizes(adapter, update)
+    if update.kind == "embedding":
+        fits = shape is None or shape == (inputs, outputs)
+        _check_shape(adapter, update, entry, fits, (inputs, outputs))
+        return True
+    if shape is None or (shape[-2:] == (inputs, outputs) and inputs == outputs):
+        conv1d = config is not None and config.get("model_type") in _CONV1D
+        return conv1d or bool(adapter.config.get("fan_in_fan_out"))
+    count = experts(adapter, update)
+    wanted = (outputs, inputs) if count == 1 else (count, outputs, inputs)
+    swapped = (*wanted[:-2], inputs, outputs)
+    _check_shape(adapter, update, entry, shape in (wanted, swapped), wanted)
+    return shape != wanted
+
+
+def _check_shape(
+    adapter: Adapter, update: Update, entry: Entry | None, fits: bool, wanted: tuple[object, ...]
+) -> None:
+    if fits or entry is None:
+        return
+    raise MismatchError(
+        f"{update.parameter!r} is {list(entry.shape)} in {entry.file}, and {list(wanted)} in "
+        f"{adapter.folder}",
+        "give the base model that the adapter was trained on",
+    )
+
+
+def _stand_ins() -> dict[str, Label]:
+    """One label of each component, so that ``all - mlp`` also reads on an adapter without mlp."""
+    return {
+        f"({component})": Label(TensorInfo(f"({component})"), component, None, component)
+        for component in COMPONENTS
+    }

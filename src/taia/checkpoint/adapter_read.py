@@ -1,0 +1,216 @@
+"""An adapter folder as values: its config, its tensors, and which parameter each update changes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from taia.checkpoint.adapter_config import read_config, scaling, targets
+from taia.checkpoint.adapter_names import LOW_RANK, Part, part_of
+from taia.checkpoint.header import Entry, read_shard
+from taia.errors import AdapterError
+
+FILE: Final = "adapter_model.safetensors"
+
+#: Several parameters of one module in the order in which transformers registers them, which is
+#: the order in which PEFT wraps them: the first lies innermost.
+_REGISTERED: Final = (
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "gate_up_proj_bias",
+    "down_proj",
+    "down_proj_bias",
+    "w1",
+    "v1",
+    "w2",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an adapter does to one parameter of the base model.
+
+    Attributes:
+        parameter: The parameter's name in the live base model.
+        module: Path of the module that holds it.
+        kind: ``"low rank"``, ``"embedding"`` (low rank, of an embedding), ``"tokens"`` (some rows
+            replaced), ``"whole"`` (replaced), or ``"bias"`` (replaced, by PEFT's ``bias`` option).
+        parts: Its tensors by :attr:`Part.kind`.
+        through_parameter: Whether ``target_parameters`` put it there.
+        wrapper: For ``"whole"``: the module listed in ``modules_to_save``, ``None`` when it is
+            saved without being listed (a resized embedding).
+    """
+
+    parameter: str
+    module: str
+    kind: str
+    parts: Mapping[str, Part]
+    through_parameter: bool = False
+    wrapper: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter folder.
+
+    Attributes:
+        folder: Where it lies.
+        config: ``adapter_config.json``.
+        entries: Tensor name → where its bytes are, in the file's order.
+        updates: What it does, parameter by parameter.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    entries: Mapping[str, Entry]
+    updates: tuple[Update, ...]
+
+    def shape(self, part: Part) -> tuple[int, ...]:
+        """Sizes of one of its tensors."""
+        return self.entries[part.tensor].shape
+
+    def scaling(self, update: Update) -> float:
+        """What PEFT multiplies B·A with."""
+        return scaling(self.config, update.parameter if update.through_parameter else update.module)
+
+    def rank(self, update: Update) -> int:
+        """The rank of a low-rank update, per expert where it has experts."""
+        config = {**self.config, "lora_alpha": 1, "alpha_pattern": None, "use_rslora": False}
+        name = update.parameter if update.through_parameter else update.module
+        return round(1 / scaling(config, name))
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Reads an adapter's config and header; no tensor is loaded.
+
+    Raises:
+        AdapterError: If something is missing or taia cannot filter it faithfully.
+        CheckpointError: If the safetensors file is damaged.
+    """
+    config = read_config(folder)
+    path = folder / FILE
+    if not path.is_file():
+        if (folder / "adapter_model.bin").exists():
+            raise AdapterError(
+                f"{folder} holds adapter_model.bin, a pickle, which taia does not open",
+                "load it with PEFT and call save_pretrained(folder, safe_serialization=True)",
+            )
+        raise AdapterError(f"{folder} has no {FILE}", "give a folder that PEFT saved")
+    entries = {entry.name: entry for entry in read_shard(path).entries}
+    if not entries:
+        raise AdapterError(f"{path} holds no tensors", "save the adapter again")
+    updates = _updates(config, [part_of(name) for name in entries])
+    adapter = Adapter(folder, config, entries, updates)
+    _check_shapes(adapter)
+    return adapter
+
+
+def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, ...]:
+    groups: dict[tuple[str, str, int], dict[str, Part]] = defaultdict(dict)
+    for part in parts:
+        kind = "low rank" if part.kind in LOW_RANK else f"{part.kind} {part.leaf}"
+        group = groups[part.module, kind, part.depth]
+        if part.kind in group:
+            raise AdapterError(
+                f"adapter tensors {group[part.kind].tensor!r} and {part.tensor!r} say the same",
+                "save the adapter again with PEFT",
+            )
+        group[part.kind] = part
+    depths: dict[str, int] = defaultdict(int)
+    for module, kind, depth in groups:
+        if kind == "low rank":
+            depths[module] = max(depths[module], depth + 1)
+    return tuple(
+        _low_rank(config, module, group, depth, depths[module])
+        if kind == "low rank"
+        else _replacement(config, module, group)
+        for (module, kind, depth), group in groups.items()
+    )
+
+
+def _replacement(config: Mapping[str, Any], module: str, group: dict[str, Part]) -> Update:
+    ((kind, part),) = group.items()
+    if kind == "tokens":
+        return Update(part.parameter, module, "tokens", group)
+    wrapper = _wrapper(config, module)
+    if wrapper is None and part.leaf == "bias":
+        return Update(part.parameter, module, "bias", group)
+    return Update(part.parameter, module, "whole", group, wrapper=wrapper)
+
+
+def _wrapper(config: Mapping[str, Any], module: str) -> str | None:
+    """The module PEFT wraps: the outermost whose path ends with an entry of modules_to_save."""
+    saved = config.get("modules_to_save") or ()
+    parts = module.split(".")
+    for stop in range(1, len(parts) + 1):
+        path = ".".join(parts[:stop])
+        if any(path.endswith(entry) for entry in saved):
+            return path
+    return None
+
+
+def _low_rank(
+    config: Mapping[str, Any], module: str, group: dict[str, Part], depth: int, wrappers: int
+) -> Update:
+    kind = "embedding" if "embedding_A" in group else "low rank"
+    sides = ("embedding_A", "embedding_B") if kind == "embedding" else ("lora_A", "lora_B")
+    for side in sides:
+        if side not in group:
+            some = next(iter(group.values())).tensor
+            raise AdapterError(
+                f"adapter tensor {some!r} has no {side.replace('embedding', 'lora_embedding')} "
+                "beside it",
+                "the adapter is incomplete; save it again",
+            )
+    if wrappers == 1 and targets(config, module):
+        return Update(f"{module}.weight", module, kind, group)
+    names = _parameters(config, module)
+    if not names and wrappers == 1:
+        return Update(f"{module}.weight", module, kind, group)
+    if len(names) != wrappers or (wrappers > 1 and any(n not in _REGISTERED for n in names)):
+        raise AdapterError(
+            f"cannot tell which parameters the {wrappers} update(s) of {module!r} belong to: "
+            f"target_parameters names {', '.join(names) or 'none'}",
+            "list in target_parameters exactly the parameters that were trained",
+        )
+    names.sort(key=lambda n: _REGISTERED.index(n) if n in _REGISTERED else 0)
+    leaf = names[wrappers - 1 - depth]
+    group = {k: replace(part, leaf=leaf) for k, part in group.items()}
+    return Update(f"{module}.{leaf}", module, kind, group, through_parameter=True)
+
+
+def _parameters(config: Mapping[str, Any], module: str) -> list[str]:
+    """The last parts of those ``target_parameters`` that may lie in a module."""
+    found = []
+    for entry in config.get("target_parameters") or ():
+        holder, _, leaf = entry.rpartition(".")
+        if not holder or f".{module}".endswith(f".{holder}"):
+            found.append(leaf)
+    return list(dict.fromkeys(found))
+
+
+def _check_shapes(adapter: Adapter) -> None:
+    for update in adapter.updates:
+        if update.kind not in ("low rank", "embedding"):
+            continue
+        prefix = "embedding" if update.kind == "embedding" else "lora"
+        a, b = update.parts[f"{prefix}_A"], update.parts[f"{prefix}_B"]
+        shape_a, shape_b = adapter.shape(a), adapter.shape(b)
+        if len(shape_a) != 2 or len(shape_b) != 2:
+            raise AdapterError(
+                f"{a.tensor!r} is {list(shape_a)} and {b.tensor!r} is {list(shape_b)}; taia reads "
+                "updates of matrices (a one-dimensional one was saved without gathering its "
+                "shards)",
+                "save the adapter again, gathered; or merge it with PEFT and compose checkpoints",
+            )
+        rank = adapter.rank(update)
+        if shape_a[0] != shape_b[1] or shape_a[0] % rank:
+            raise AdapterError(
+                f"{a.tensor!r} is {list(shape_a)} and {b.tensor!r} is {list(shape_b)}, but "
+                f"adapter_config.json says rank {rank}",
+                "the config and the tensors are not of the same adapter; save it again",
+            )
