@@ -1,0 +1,1 @@
+"""A live model that changes mode without a copy."""

@@ -1,0 +1,123 @@
+"""Change which part of a LoRA update is active, in place and for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from taia.anatomy import Anatomy, TensorInfo
+from taia.errors import AdapterError, SelectionError
+from taia.selection import Alpha, Pieces, Selection
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@contextmanager
+def lora_mode(model: PeftModel, selection: Selection) -> Iterator[None]:
+    """Run a block with the part of a LoRA adapter that a selection keeps.
+
+    Nothing is copied and no weight changes. Where α is 0 the layer skips its adapter, so ``none``
+    is the base model bit for bit; where it is 1 the layer is untouched; a fraction scales. Before
+    the block ends, also by an exception, every layer is as it was.
+
+    Args:
+        model: A PEFT model with one active, unmerged LoRA adapter.
+        selection: What to keep, in terms of the base model's tensors.
+
+    Yields:
+        Nothing; the model is in the mode.
+
+    Raises:
+        AdapterError: If the adapter is more than low-rank updates (biases, whole modules, trained
+            tokens), is merged, or is DoRA and should be scaled, which is not linear in α.
+        SelectionError: If the selection matches nothing, or cuts through a layer's rows.
+    """
+    layers = _layers(model)
+    alphas = selection.alphas(_anatomy(model))
+    # Everything that can be refused is refused before anything is changed.
+    plan = [(layer, _weight(name, layer, alphas[name])) for name, layer in layers.items()]
+    before = [(layer, layer._disable_adapters, dict(layer.scaling)) for layer, _ in plan]
+    try:
+        for layer, alpha in plan:
+            if alpha == 0:
+                # Not enable_adapters(False): that also stops the gradients, for good.
+                layer._disable_adapters = True
+            elif alpha != 1:
+                for name in layer.active_adapters:
+                    layer.scaling[name] *= alpha
+        yield
+    finally:
+        for layer, disabled, scaling in before:
+            layer._disable_adapters = disabled
+            layer.scaling.update(scaling)
+
+
+def _layers(model: PeftModel) -> dict[str, Any]:
+    """Base weight's name → the LoRA layer that wraps it."""
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    layers: dict[str, Any] = {}
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            raise AdapterError(
+                f"The adapter trains {name} whole or in part, beside its low-rank updates.",
+                "Compose it on disk with `taia compose`, which handles such modules.",
+            )
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        if not isinstance(module, LoraLayer) or not hasattr(module.get_base_layer(), "weight"):
+            raise AdapterError(
+                f"{name} is tuned by {type(module).__name__}, which cannot be switched.",
+                "Use a LoRA adapter on linear layers.",
+            )
+        if module.merged:
+            raise AdapterError(f"The adapter is merged into {name}.", "Unmerge it first.")
+        layers[f"{name}.weight"] = module
+    if not layers:
+        raise AdapterError("The model has no LoRA layers.", "Load an adapter with PEFT first.")
+    for name in model.active_adapters:
+        if getattr(model.peft_config[name], "bias", "none") != "none":
+            raise AdapterError(
+                f"The adapter {name!r} trains biases, which cannot be switched.",
+                "Compose it on disk with `taia compose`, which handles biases.",
+            )
+    return layers
+
+
+def _anatomy(model: PeftModel) -> Anatomy:
+    """The base model's anatomy, under the names it had before PEFT wrapped it."""
+    from peft.tuners.lora import LoraLayer
+
+    base = model.get_base_model()
+    wrapped = {name for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+
+    def original(name: str) -> str | None:
+        path, _, rest = name.partition(".base_layer.")
+        if rest:
+            return f"{path}.{rest}"
+        return None if any(name.startswith(f"{inner}.") for inner in wrapped) else name
+
+    tensors = []
+    for name, tensor in base.state_dict().items():
+        plain = original(name)
+        if plain is not None:
+            tensors.append(TensorInfo(plain, tuple(tensor.shape)))
+    return Anatomy.of_tensors(tensors, base.config.to_dict())
+
+
+def _weight(name: str, layer: Any, alpha: Alpha) -> float:
+    if isinstance(alpha, Pieces):
+        raise SelectionError(
+            f"The selection keeps some rows of {name} and not others.",
+            "Compose it on disk with `taia compose`, or select whole projections.",
+        )
+    if alpha not in (0, 1) and any(layer.use_dora.get(a) for a in layer.active_adapters):
+        raise AdapterError(
+            f"{name} is DoRA, whose update cannot be scaled by {alpha}.",
+            "Use whole parts (0 or 1), or compose on disk with `taia compose`.",
+        )
+    return alpha

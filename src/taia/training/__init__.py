@@ -1,0 +1,1 @@
+"""Fine-tune all linear layers once."""
