@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from taia.anatomy.components import COMPONENTS
-from taia.checkpoint.adapter_card import is_companion, write_card
+from taia.checkpoint import companions
+from taia.checkpoint.adapter_card import adapter_identity, write_adapter_card
 from taia.checkpoint.adapter_config import FILE as CONFIG
 from taia.checkpoint.adapter_config import Kept, narrow
 from taia.checkpoint.adapter_place import Placed, place
@@ -20,6 +19,8 @@ from taia.checkpoint.adapter_read import FILE, Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress, Row, Share
 from taia.checkpoint.header import make_header
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.locate import Located, locate
+from taia.checkpoint.manifest import identity, write_json, write_manifest
 from taia.checkpoint.staging import check_output, staged, sync
 from taia.errors import AdapterError
 from taia.selection import Selection
@@ -28,9 +29,9 @@ _CHUNK: Final = 1 << 20
 
 
 def compose_adapter(
-    base: Path | None,
-    adapter: Path,
-    output: Path,
+    base: Path | Located | None,
+    adapter: Path | Located,
+    output: Path | None,
     selection: Selection,
     *,
     merge: bool = False,
@@ -46,11 +47,11 @@ def compose_adapter(
     not imported; a fraction is folded into B in float32.
 
     Args:
-        base: The base model's folder. Without it updates are labelled by their names alone, rows
+        base: The base model. Without it updates are labelled by their names alone, rows
             of fused projections cannot be told apart, and no fraction of a whole module is
             possible.
-        adapter: The adapter's folder.
-        output: Where the result shall appear.
+        adapter: The adapter.
+        output: Where the result shall appear; ``None`` only for a dry run.
         selection: What to keep.
         merge: Write a whole checkpoint instead, W = W_base + α·ΔW. Needs the base.
         dry_run: Say what would happen, and write nothing.
@@ -66,24 +67,34 @@ def compose_adapter(
         OutputError: If the output cannot be written.
         SelectionError: If a part of the selection matches nothing.
     """
-    inputs = [adapter] if base is None else [base, adapter]
-    output = check_output(output, inputs, overwrite)
-    read = read_adapter(adapter)
-    checkpoint = None if base is None else Checkpoint.open(base)
+    base = locate(base) if isinstance(base, Path) else base
+    adapter = locate(adapter) if isinstance(adapter, Path) else adapter
+    if output is not None:
+        output = check_output(output, [i.path for i in (base, adapter) if i is not None], overwrite)
+    elif not dry_run:
+        raise ValueError("an output is needed, but for a dry run")
+    read = read_adapter(adapter.path)
+    checkpoint = None if base is None else Checkpoint.open(base.path)
     if merge:
-        from taia.checkpoint.merge import merge_adapter
+        from taia.checkpoint.merge import Inputs, merge_adapter
 
-        if checkpoint is None:
+        if base is None or checkpoint is None:
             raise AdapterError("--merge needs the base model", "give the base model's folder")
         return merge_adapter(
-            checkpoint, read, output, selection, dry_run, overwrite, declare, progress
+            Inputs(checkpoint, read, base, adapter),
+            output,
+            selection,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            declare=declare,
+            progress=progress,
         )
-    placed = place(read, checkpoint, selection, declare)
+    placed = place(read, checkpoint, selection, declare).items
     steps = plan(read, placed)
     remaining = [step for step in steps if not is_dropped(step)]
     if not remaining:
         raise AdapterError(
-            f"selection {selection} keeps nothing of {adapter}: the result would be the base model",
+            f"{selection} keeps nothing of {adapter.given}: the result would be the base model",
             "use the base model, or select something that the adapter has; it has "
             + ", ".join(dict.fromkeys(step.component for step in steps)),
         )
@@ -97,13 +108,22 @@ def compose_adapter(
         notes=_notes(config, placed, steps, checkpoint),
         written=not dry_run,
     )
-    if dry_run:
+    if dry_run or output is None:
         return composition
+    origin = None if base is None or checkpoint is None else identity(base, checkpoint)
     with staged(output, overwrite) as folder:
         _write_tensors(folder / FILE, remaining, progress)
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        (folder / CONFIG).write_text(text, encoding="utf-8")
-        _companions(read, folder, composition)
+        companions.copy(companions.companions(read.folder, read.folder, True)[0], folder)
+        write_adapter_card(folder, composition, read, adapter, base, selection.text)
+        write_manifest(
+            folder,
+            composition,
+            keep=selection.text,
+            base=origin,
+            tuned=adapter_identity(adapter, read),
+            declare=declare,
+        )
+        write_json(folder / CONFIG, config)
     return composition
 
 
@@ -242,10 +262,3 @@ def _servers(config: Mapping[str, Any]) -> Iterable[str]:
         )
     if config.get("use_rslora"):
         yield "llama.cpp ignores use_rslora and would scale by alpha / r; use --merge for it."
-
-
-def _companions(adapter: Adapter, folder: Path, composition: Composition) -> None:
-    for source in sorted(adapter.folder.iterdir()):
-        if source.is_file() and is_companion(source.name):
-            shutil.copyfile(source, folder / source.name)
-    write_card(adapter, folder, composition)

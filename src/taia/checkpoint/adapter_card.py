@@ -1,73 +1,106 @@
-"""The files beside an adapter's tensors: its model card, its tokenizer, how it was made."""
+"""The files beside an adapter's tensors: its model card, and the record of how it was made."""
 
 from __future__ import annotations
 
-import fnmatch
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from taia.checkpoint.adapter_config import FILE as CONFIG
 from taia.checkpoint.adapter_read import Adapter
 from taia.checkpoint.composition import Composition
+from taia.checkpoint.copying import Sources
+from taia.checkpoint.locate import Located
+from taia.checkpoint.manifest import MANIFEST, command, origin, sampled_hash
 
-_COMPANIONS: Final = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "generation_config.json",
-    "LICENSE*",
-    "NOTICE*",
-)
+_PAPER: Final = "https://arxiv.org/abs/2405.20192"
 
 
-def is_companion(name: str) -> bool:
-    """Whether a file of an adapter's folder comes along."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _COMPANIONS)
+def adapter_identity(located: Located, adapter: Adapter) -> dict[str, Any]:
+    """What an adapter is, for the record: where it came from and what its files hold."""
+    config = (adapter.folder / CONFIG).read_bytes()
+    shard = adapter.shard
+    with Sources() as sources:
+        sampled = sampled_hash(shard, sources)
+    files = [
+        {"name": shard.file.name, "bytes": shard.size, "sampled_sha256": sampled},
+        {"name": CONFIG, "bytes": len(config), "sha256": hashlib.sha256(config).hexdigest()},
+    ]
+    return {**origin(located), "files": files}
 
 
-def write_card(adapter: Adapter, folder: Path, composition: Composition) -> None:
-    """Writes ``README.md``, with what the adapter's own card says of licence and language."""
-    base = adapter.config.get("base_model_name_or_path") or ""
-    head = {"base_model": base, "library_name": "peft"} if base else {"library_name": "peft"}
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
-    lines += _inherited(adapter.folder / "README.md", head)
-    body = [
-        f"# {composition.selection} of an adapter",
+def write_adapter_card(
+    folder: Path,
+    composition: Composition,
+    adapter: Adapter,
+    located: Located,
+    base: Located | None,
+    keep: str,
+) -> None:
+    """Writes ``README.md`` for a filtered adapter.
+
+    What the adapter's own card says of licence, language and so on comes along.
+
+    Args:
+        folder: Where.
+        composition: What was done.
+        adapter: The adapter it was done to.
+        located: Where that was found.
+        base: Its base model, where it was given.
+        keep: The selection as it was typed.
+    """
+    name = located.repo or located.path.resolve().name
+    model = adapter.config.get("base_model_name_or_path") or (base and (base.repo or base.given))
+    head = {"library_name": "peft"}
+    if model:
+        head["base_model"] = json.dumps(str(model), ensure_ascii=False)
+    output = composition.output.name if composition.output else "OUTPUT"
+    made = command(base.given if base else "BASE", located.given, keep, output)
+    lines = [
+        "---",
+        *(f"{key}: {value}" for key, value in head.items()),
+        *_inherited(adapter.folder / "README.md", head),
+        "---",
         "",
-        "W = W_base + α · (W_tuned − W_base), with α by the selection "
-        f"`{composition.selection}`, made by taia from the adapter `{adapter.folder.name}`"
-        + (f" of `{base}`." if base else "."),
+        f"# {output}",
         "",
-        "| component | kept | changed | left out |",
-        "| --- | --- | --- | --- |",
+        f"The part of the adapter `{name}` that the selection `{composition.selection}` keeps "
+        f"([TAIA]({_PAPER})): W = W_base + α · (W_tuned − W_base)."
+        + (f" Its base model is `{model}`." if model else ""),
+        "",
+        "| component | tensors kept | tensors scaled | tensors left out |",
+        "| --- | ---: | ---: | ---: |",
         *(
             f"| {row.component} | {row.tuned.tensors} | {row.blended.tensors} "
             f"| {row.base.tensors} |"
-            for row in composition.rows
+            for row in (*composition.rows, composition.total)
         ),
         "",
-        "Tensors of the adapter, by what they change. It loads as any PEFT adapter does:",
+        *(f"- {note}" for note in composition.notes),
+        *([""] if composition.notes else []),
+        "It loads as any PEFT adapter does:",
         "",
         "```python",
         "from peft import AutoPeftModelForCausalLM",
         "",
-        'model = AutoPeftModelForCausalLM.from_pretrained("THIS FOLDER")',
+        f'model = AutoPeftModelForCausalLM.from_pretrained("{output}")',
         "```",
+        "",
+        "Made with",
+        "",
+        "```sh",
+        made,
+        "```",
+        "",
+        f"`{MANIFEST}` records the inputs and versions.",
+        "",
     ]
-    if composition.notes:
-        body += ["", *(f"- {note}" for note in composition.notes)]
-    text = "\n".join(["---", *lines, "---", "", *body, ""])
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def _inherited(card: Path, known: Mapping[str, Any]) -> list[str]:
+def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:
     """The other entries of a card's front matter, as they are."""
     try:
         text = card.read_text(encoding="utf-8")
@@ -79,8 +112,7 @@ def _inherited(card: Path, known: Mapping[str, Any]) -> list[str]:
     skip = True
     for line in text[4:].split("\n---", 1)[0].splitlines():
         if line[:1] not in (" ", "\t", "-", "#", ""):
-            key = line.partition(":")[0].strip()
-            skip = key in known
-        if not skip:
+            skip = line.partition(":")[0].strip() in {*known, "base_model"}
+            if not skip:
             lines.append(line)
     return lines

@@ -12,14 +12,13 @@ from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapter_read import Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.merge_place import unstacked
+from taia.checkpoint.spelling import newer
 from taia.errors import MismatchError
 from taia.selection import Alpha, Selection
 
 #: Architectures of transformers 5 whose linear layers are Conv1D: weights stored [in, out].
 _CONV1D: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
-
-#: A live model's name → the checkpoint's, where they differ by more than a prefix.
-_RENAMED: Final = {"lm_head": "embed_out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +41,28 @@ class Placed:
     transposed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where all of an adapter's updates belong.
+
+    Attributes:
+        items: One per update, in the adapter's order.
+        labels: Every tensor of the base (where it is at hand), and every parameter that is adapted
+            but not among them.
+        alphas: The α of each of these.
+    """
+
+    items: tuple[Placed, ...]
+    labels: Mapping[str, Label]
+    alphas: Mapping[str, Alpha]
+
+
 def place(
     adapter: Adapter,
     base: Checkpoint | None,
     selection: Selection,
     declare: Mapping[str, str] | None = None,
-) -> tuple[Placed, ...]:
+) -> Placement:
     """Finds the place and the α of each of an adapter's updates.
 
     Args:
@@ -68,7 +83,9 @@ def place(
     for update in adapter.updates:
         found = finder.find(update.parameter)
         entries[update.parameter] = None if base is None or not found else base.tensors[found]
-    if base is not None and not any(entries.values()):
+    if base is not None and not any(
+        found or unstacked(name, base.tensors) for name, found in entries.items()
+    ):
         first = adapter.updates[0]
         raise MismatchError(
             f"none of the modules that {adapter.folder} adapts is in {base.folder}; the first is "
@@ -80,48 +97,34 @@ def place(
     }
     labels: dict[str, Label] = {}
     if base is not None:
-        labels |= Anatomy.of_tensors(
-            (entry.info for entry in base.tensors.values()), base.config, declare
-        )
+        labels.update(Anatomy.of_tensors((e.info for e in base.tensors.values()), config, declare))
     unplaced = [
-        TensorInfo(u.parameter, _stored(adapter, u, transposed[u.parameter]))
+        TensorInfo(u.parameter, _stored(adapter, u, transposed[u.parameter], base))
         for u in adapter.updates
         if entries[u.parameter] is None
     ]
-    labels |= Anatomy.of_tensors(unplaced, config, declare)
+    labels.update(Anatomy.of_tensors(unplaced, config, declare))
     alphas = selection.alphas(labels if base is not None else labels | _stand_ins())
-    placed = []
+    items = []
     for update in adapter.updates:
         entry = entries[update.parameter]
         name = update.parameter if entry is None else entry.name
-        placed.append(
+        items.append(
             Placed(update, entry, labels[name], alphas[name], transposed[update.parameter])
         )
-    return tuple(placed)
+    return Placement(tuple(items), labels, alphas)
 
 
 class Finder:
-    """Finds live parameters among a checkpoint's names.
-
-    Checkpoints may leave out the first part of a name (``transformer.h.0.…`` is ``h.0.…`` in
-    GPT-2's), or have one more than the model the adapter was trained on.
-    """
+    """Finds live parameters among a checkpoint's names, through the spellings both may have."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.names = frozenset(names)
-        self._by_tail: dict[str, str | None] = {}
-        for name in self.names:
-            tail = name.partition(".")[2]
-            self._by_tail[tail] = None if tail in self._by_tail else name
+        names = tuple(names)
+        self._names = {newer(name): name for name in names} | {name: name for name in names}
 
     def find(self, parameter: str) -> str | None:
         """The checkpoint's name of a live model's parameter, ``None`` if it has none."""
-        head, _, tail = parameter.partition(".")
-        renamed = f"{_RENAMED[head]}.{tail}" if head in _RENAMED else parameter
-        for name in (parameter, renamed, tail):
-            if name in self.names:
-                return name
-        return self._by_tail.get(parameter)
+        return self._names.get(parameter) or self._names.get(newer(parameter))
 
 
 def low_rank_sizes(adapter: Adapter, update: Update) -> tuple[int, int]:
@@ -138,12 +141,19 @@ def experts(adapter: Adapter, update: Update) -> int:
     return adapter.shape(update.parts[f"{prefix}_A"])[0] // adapter.rank(update)
 
 
-def _stored(adapter: Adapter, update: Update, transposed: bool) -> tuple[int, ...] | None:
+def _stored(
+    adapter: Adapter, update: Update, transposed: bool, base: Checkpoint | None
+) -> tuple[int, ...] | None:
+    """The shape of a parameter that the base has no tensor for, ``None`` where it is not known."""
     if update.kind in ("whole", "bias"):
         return adapter.shape(next(iter(update.parts.values())))
-    if update.kind == "tokens" or update.through_parameter:
+    if update.kind == "tokens":
         return None
     outputs, inputs = low_rank_sizes(adapter, update)
+    if update.through_parameter:
+        # transformers stacks experts as [experts, outputs, inputs] where it stacks them itself.
+        known = base is not None and unstacked(update.parameter, base.tensors)
+        return (experts(adapter, update), outputs, inputs) if known else None
     return (inputs, outputs) if transposed else (outputs, inputs)
 
 
@@ -167,7 +177,8 @@ def _transposed(
         return True
     if shape is None or (shape[-2:] == (inputs, outputs) and inputs == outputs):
         conv1d = config is not None and config.get("model_type") in _CONV1D
-        return conv1d or bool(adapter.config.get("fan_in_fan_out"))
+        in_a_layer = any(part.isdigit() for part in update.module.split("."))
+        return in_a_layer and (conv1d or bool(adapter.config.get("fan_in_fan_out")))
     count = experts(adapter, update)
     wanted = (outputs, inputs) if count == 1 else (count, outputs, inputs)
     swapped = (*wanted[:-2], inputs, outputs)

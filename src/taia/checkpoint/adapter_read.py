@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from taia.checkpoint.adapter_config import read_config, scaling, targets
 from taia.checkpoint.adapter_names import LOW_RANK, Part, part_of
-from taia.checkpoint.header import Entry, read_shard
+from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.errors import AdapterError
 
 FILE: Final = "adapter_model.safetensors"
@@ -60,12 +60,14 @@ class Adapter:
     Attributes:
         folder: Where it lies.
         config: ``adapter_config.json``.
+        shard: ``adapter_model.safetensors``.
         entries: Tensor name → where its bytes are, in the file's order.
         updates: What it does, parameter by parameter.
     """
 
     folder: Path
     config: Mapping[str, Any]
+    shard: Shard
     entries: Mapping[str, Entry]
     updates: tuple[Update, ...]
 
@@ -100,11 +102,12 @@ def read_adapter(folder: Path) -> Adapter:
                 "load it with PEFT and call save_pretrained(folder, safe_serialization=True)",
             )
         raise AdapterError(f"{folder} has no {FILE}", "give a folder that PEFT saved")
-    entries = {entry.name: entry for entry in read_shard(path).entries}
+    shard = read_shard(path)
+    entries = {entry.name: entry for entry in shard.entries}
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
     updates = _updates(config, [part_of(name) for name in entries])
-    adapter = Adapter(folder, config, entries, updates)
+    adapter = Adapter(folder, config, shard, entries, updates)
     _check_shapes(adapter)
     return adapter
 
