@@ -113,6 +113,6 @@ def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:
     for line in text[4:].split("\n---", 1)[0].splitlines():
         if line[:1] not in (" ", "\t", "-", "#", ""):
             skip = line.partition(":")[0].strip() in {*known, "base_model"}
-            if not skip:
+        if not skip:
             lines.append(line)
     return lines
