@@ -37,7 +37,8 @@ def converted(step: Convert, sources: Sources) -> Iterator[memoryview]:
 def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
     """The sum base + α·(tuned − base), chunk by chunk.
 
-    It is computed in float32, or float64 where either side is. Where α is 0 or 1 the elements are the base's or the tuned model's, bit for bit.
+    It is computed in float32, or float64 where either side is. Where α is 0 or 1 the elements are
+    the base's or the tuned model's, bit for bit.
     """
     total = elements(step.base)
     rows = max(1, _CHUNK // step.period)

@@ -59,7 +59,7 @@ class Composition:
     """What a composition did, or would do.
 
     Attributes:
-        output: The folder written, or that would be written.
+        output: The folder written, or that would be written (`None`: a dry run).
         kind: What it holds.
         selection: What was kept, in canonical form.
         rows: One per component, in the anatomy's order.
@@ -68,7 +68,7 @@ class Composition:
         written: False for a dry run.
     """
 
-    output: Path
+    output: Path | None
     kind: Literal["checkpoint", "adapter"]
     selection: str
     rows: tuple[Row, ...]
@@ -92,7 +92,7 @@ class Composition:
     def to_json(self) -> dict[str, Any]:
         """As JSON values; an α that changes along an axis is ``{"axis", "pieces"}``."""
         return {
-            "output": str(self.output),
+            "output": None if self.output is None else str(self.output),
             "kind": self.kind,
             "selection": self.selection,
             "written": self.written,

@@ -38,6 +38,7 @@ class Checkpoint:
         shards: Its files, in the order of their names.
         config: What ``config.json`` holds, ``None`` without one.
         metadata: What the index says under ``metadata``; empty for a single file.
+        index: What the index file holds, ``None`` for a single file.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Checkpoint:
     shards: tuple[Shard, ...]
     config: dict[str, Any] | None
     metadata: dict[str, Any]
+    index: dict[str, Any] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:
@@ -73,7 +75,8 @@ class Checkpoint:
 
     @classmethod
     def _sharded(cls, folder: Path) -> Checkpoint:
-        weight_map, metadata = _read_index(folder / INDEX)
+        index = read_json(folder / INDEX)
+        weight_map, metadata = _check_index(index, folder / INDEX)
         shards = []
         for name in sorted(set(weight_map.values())):
             if not (folder / name).is_file():
@@ -82,7 +85,7 @@ class Checkpoint:
                     "Download or copy the missing file.",
                 )
             shards.append(read_shard(folder / name))
-        checkpoint = cls._of(folder, tuple(shards), metadata)
+        checkpoint = cls._of(folder, tuple(shards), metadata, index)
         for name, file in weight_map.items():
             entry = checkpoint.tensors.get(name)
             if entry is None or entry.file.name != file:
@@ -99,7 +102,13 @@ class Checkpoint:
         return checkpoint
 
     @classmethod
-    def _of(cls, folder: Path, shards: tuple[Shard, ...], metadata: dict[str, Any]) -> Checkpoint:
+    def _of(
+        cls,
+        folder: Path,
+        shards: tuple[Shard, ...],
+        metadata: dict[str, Any],
+        index: dict[str, Any] | None = None,
+    ) -> Checkpoint:
         tensors: dict[str, Entry] = {}
         for shard in shards:
             for entry in shard.entries:
@@ -144,8 +153,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_index(file: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    index = read_json(file)
+def _check_index(index: dict[str, Any], file: Path) -> tuple[dict[str, str], dict[str, Any]]:
     weight_map, metadata = index.get("weight_map"), index.get("metadata") or {}
     if not isinstance(weight_map, dict) or not weight_map or not isinstance(metadata, dict):
         raise CheckpointError(

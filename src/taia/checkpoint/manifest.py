@@ -1,0 +1,166 @@
+"""``taia_config.json``: what an output was made of, so that it can be made again.
+
+Full hashes of the inputs would cost more than the composition, which never reads the half it does
+not keep. So every file gets a *sampled* hash by default: SHA-256 over its header and the first and
+last 4 KiB of each tensor, which tells any two fine-tunes apart but does not prove that a file is
+undamaged. docs/decisions/0004-input-hashes.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from taia.checkpoint.composition import Composition
+from taia.checkpoint.copying import Sources
+from taia.checkpoint.header import Entry, Shard
+from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.locate import Located
+from taia.checkpoint.steps import Extent
+
+#: The name of the record in an output.
+MANIFEST: Final = "taia_config.json"
+
+_SAMPLE: Final = 4096
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def identity(located: Located, checkpoint: Checkpoint, full: bool = False) -> dict[str, Any]:
+    """What an input is: where it came from and what its files hold.
+
+    Args:
+        located: Where it was found.
+        checkpoint: Its headers.
+        full: Whether to read and hash every byte.
+    """
+    files = []
+    with Sources() as sources:
+        for shard in checkpoint.shards:
+            record = {
+                "name": shard.file.name,
+                "bytes": shard.size,
+                "sampled_sha256": sampled_hash(shard, sources),
+            }
+            whole = sources.digest(shard.file) if full else blob_hash(shard.file)
+            if whole:
+                record["sha256"] = whole
+            files.append(record)
+    config = checkpoint.folder / "config.json"
+    if config.is_file():
+        content = config.read_bytes()
+        files.append(
+            {
+                "name": config.name,
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+        )
+    return {**origin(located), "files": files}
+
+
+def origin(located: Located) -> dict[str, Any]:
+    """Where an input came from."""
+    found = {
+        "given": located.given,
+        "path": None if located.repo else str(located.path.resolve()),
+        "repo": located.repo,
+        "revision": located.revision,
+        "commit": located.commit,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def sampled_hash(shard: Shard, sources: Sources) -> str:
+    """SHA-256 over a file's header and the first and last 4 KiB of each of its tensors."""
+    hasher = hashlib.sha256(shard.header)
+    for entry in shard.entries:
+        for start, stop in _samples(entry):
+            data = bytearray(stop - start)
+            extent = Extent("base", entry.file, start, stop, entry.dtype)
+            sources.read_into(extent, 0, memoryview(data))
+            hasher.update(data)
+    return hasher.hexdigest()
+
+
+def _samples(entry: Entry) -> list[tuple[int, int]]:
+    if entry.nbytes <= 2 * _SAMPLE:
+        return [(entry.start, entry.stop)]
+    return [(entry.start, entry.start + _SAMPLE), (entry.stop - _SAMPLE, entry.stop)]
+
+
+def blob_hash(file: Path) -> str | None:
+    """The SHA-256 that the hub's cache names a large file by, ``None`` elsewhere: costs nothing."""
+    if not file.is_symlink():
+        return None
+    blob = file.resolve()
+    return blob.name if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) else None
+
+
+def versions() -> dict[str, str]:
+    """The versions of what took part: taia, Python, and torch if it was loaded."""
+    found = {"taia": _version("taia"), "python": platform.python_version()}
+    if "torch" in sys.modules:
+        found["torch"] = _version("torch")
+    return found
+
+
+def write_manifest(
+    folder: Path,
+    composition: Composition,
+    *,
+    keep: str,
+    base: dict[str, Any] | None,
+    tuned: dict[str, Any],
+    **settings: object,
+) -> None:
+    """Write ``taia_config.json``.
+
+    Args:
+        folder: Where.
+        composition: What was done.
+        keep: The selection as it was typed.
+        base: The base's :func:`identity`, or what else says what it was.
+        tuned: The tuned model's or the adapter's.
+        **settings: Further options that changed the result.
+    """
+    done = composition.to_json()
+    record = {
+        "versions": versions(),
+        "kind": done["kind"],
+        "selection": {"given": keep, "canonical": done["selection"]},
+        "settings": {key: value for key, value in settings.items() if value is not None},
+        "base": base,
+        "tuned": tuned,
+        "components": done["components"],
+        "total": done["total"],
+        "notes": done["notes"],
+    }
+    write_json(folder / MANIFEST, record)
+
+
+def write_json(file: Path, value: object) -> None:
+    """Write JSON as transformers does: two spaces, a line's end, UTF-8."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    file.write_bytes((text + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def command(base: str, tuned: str, keep: str, output: str, *flags: str) -> str:
+    """The command line that makes an output again."""
+    import shlex
+
+    words = ["taia", "compose", base, tuned, "--keep", keep, *flags, "--output", output]
+    return shlex.join(os.fspath(word) for word in words)

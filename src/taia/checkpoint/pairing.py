@@ -1,0 +1,282 @@
+"""Base and tuned, tensor by tensor, or the first reason why they do not belong together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from taia.anatomy import Anatomy
+from taia.anatomy.labels import Label
+from taia.checkpoint.alignment import Part, align, part
+from taia.checkpoint.configs import check_kinship
+from taia.checkpoint.copying import Sources
+from taia.checkpoint.header import Entry
+from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.steps import FLOATS, Pair, Rope, cut, rope
+from taia.errors import MismatchError
+
+#: Whose vocabulary the output has where the two differ in size.
+Vocab: TypeAlias = Literal["base", "tuned"]
+
+#: Embeddings that are not of the vocabulary.
+_POSITIONS: Final = frozenset({"wpe", "embed_positions", "position_embeddings"})
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What can be composed.
+
+    Attributes:
+        pairs: Every tensor of the output by name, in the base's order.
+        untied: ``(head, embedding)`` where only the tuned model has a head of its own; the pair of
+            that head is last, and its base is the base's embedding.
+        resized: ``(base's, tuned's)`` numbers of vocabulary rows where they differ.
+        notes: What was respelled, resized, untied, kept or rounded.
+    """
+
+    pairs: dict[str, Pair]
+    untied: tuple[str, str] | None
+    resized: tuple[int, int] | None
+    notes: tuple[str, ...]
+
+
+def pair_up(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    vocab: Vocab | None = None,
+    declare: Mapping[str, str] | None = None,
+) -> Pairing:
+    """Pair every tensor of the base with the tuned model's.
+
+    The output has the base's names, dtypes and order.
+
+    Args:
+        base: The model before fine-tuning.
+        tuned: The model after.
+        vocab: Whose vocabulary to take where their sizes differ.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+
+    Raises:
+        MismatchError: If they do not belong together; it names the first difference.
+        AnatomyError: If heads or embeddings must be told apart and a name is unknown.
+    """
+    check_kinship(base.config, tuned.config)
+    alignment = align(base, tuned)
+    notes = list(alignment.notes)
+    parts, missing, extra = dict(alignment.parts), list(alignment.missing), list(alignment.extra)
+    untied = None
+    if missing:
+        missing = _tied_in_tuned(base, missing, parts, notes, declare)
+    if extra:
+        extra, untied = _tied_in_base(tuned, extra, parts, notes, declare)
+    _refuse_rest(missing, extra)
+
+    sides: dict[str, tuple[Entry, Part | None]] = {
+        name: (entry, parts[name]) for name, entry in base.tensors.items()
+    }
+    if untied is not None:
+        head, embedding = untied
+        twin = base.tensors[embedding]
+        sides[head] = (
+            Entry(head, twin.dtype, twin.shape, twin.file, twin.start, twin.stop),
+            part(tuned.tensors[head]),
+        )
+    resized = _resized(sides, base, vocab, declare)
+    pairs = {name: _pair(*side, resized, vocab) for name, side in sides.items()}
+    notes += _vocab_notes(resized, vocab) + _dtype_notes(sides)
+    return Pairing(pairs, untied, resized, tuple(notes))
+
+
+def _labels(
+    tensors: Mapping[str, Entry], checkpoint: Checkpoint, declare: Mapping[str, str] | None
+) -> Mapping[str, Label]:
+    return Anatomy.of_tensors(
+        (entry.info for entry in tensors.values()), checkpoint.config, declare
+    )
+
+
+def _embedding_of(
+    head: Entry, checkpoint: Checkpoint, declare: Mapping[str, str] | None
+) -> str | None:
+    """The embedding that a head could be tied to; ``None`` if it is no head or that is unclear."""
+    labels = _labels(checkpoint.tensors, checkpoint, declare)
+    if labels[head.name].component != "head" or len(head.shape) != 2:
+        return None
+    alike = [
+        name
+        for name, label in labels.items()
+        if label.component == "embedding"
+        and label.projection not in _POSITIONS
+        and checkpoint.tensors[name].shape == head.shape
+    ]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _tied_in_tuned(
+    base: Checkpoint,
+    missing: list[Entry],
+    parts: dict[str, Part | None],
+    notes: list[str],
+    declare: Mapping[str, str] | None,
+) -> list[Entry]:
+    """Find the heads that the tuned model has tied to its embedding; return what else it lacks."""
+    rest = []
+    for entry in missing:
+        embedding = _embedding_of(entry, base, declare)
+        if embedding is None or parts.get(embedding) is None:
+            rest.append(entry)
+            continue
+        parts[entry.name] = parts[embedding]
+        notes.append(
+            f"The tuned model ties its head to its embedding: its {embedding!r} stands in for "
+            f"{entry.name!r}."
+        )
+    return rest
+
+
+def _tied_in_base(
+    tuned: Checkpoint,
+    extra: list[Entry],
+    parts: dict[str, Part | None],
+    notes: list[str],
+    declare: Mapping[str, str] | None,
+) -> tuple[list[Entry], tuple[str, str] | None]:
+    """Find the head that only the tuned model has; return what else it has, and the head."""
+    for entry in extra:
+        twin = _embedding_of(entry, tuned, declare)
+        if twin is None:
+            continue
+        there = part(tuned.tensors[twin])
+        embedding = next((name for name, found in parts.items() if found == there), None)
+        if embedding is None:
+            continue
+        rest = [other for other in extra if other is not entry]
+        with Sources() as sources:
+            redundant = sources.same(rope(entry, "tuned"), there.rope)
+        if redundant:
+            notes.append(
+                f"The tuned model's {entry.name!r} repeats its embedding; like the base, the "
+                "output ties them."
+            )
+            return rest, None
+        notes.append(
+            f"The base ties its head to its embedding and the tuned model does not: the base's "
+            f"{embedding!r} stands in for its {entry.name!r}."
+        )
+        return rest, (entry.name, embedding)
+    return extra, None
+
+
+def _refuse_rest(missing: list[Entry], extra: list[Entry]) -> None:
+    if not missing and not extra:
+        return
+    first = (missing or extra)[0]
+    has, lacks = ("base", "tuned model") if missing else ("tuned model", "base")
+    more = len(missing or extra) - 1
+    also = f" (and {more} more)" if more else ""
+    raise MismatchError(
+        f"The {has} has the tensor {first.name!r} of shape {first.shape}{also}, which the {lacks} "
+        "lacks.",
+        "Base must be the model that tuned was trained from: same architecture, same size.",
+    )
+
+
+def _resized(
+    sides: Mapping[str, tuple[Entry, Part | None]],
+    base: Checkpoint,
+    vocab: Vocab | None,
+    declare: Mapping[str, str] | None,
+) -> tuple[int, int] | None:
+    """The two numbers of vocabulary rows; refuses every other difference of shapes."""
+    differing = {
+        name: (entry, other)
+        for name, (entry, other) in sides.items()
+        if other is not None and entry.shape != other.shape
+    }
+    if not differing:
+        return None
+    labels = _labels({name: entry for name, (entry, _) in sides.items()}, base, declare)
+    sizes: tuple[int, int] | None = None
+    for name, (entry, other) in differing.items():
+        label = labels[name]
+        rows = (entry.shape[:1] + other.shape[:1]) if entry.shape and other.shape else ()
+        if (
+            label.component not in ("embedding", "head")
+            or label.projection in _POSITIONS
+            or len(rows) != 2
+            or entry.shape[1:] != other.shape[1:]
+            or (sizes is not None and sizes != rows)
+        ):
+            raise MismatchError(
+                f"Tensor {name!r} has shape {entry.shape} in the base and {other.shape} in the "
+                "tuned model.",
+                "Base must be the model that tuned was trained from: same architecture, same size.",
+            )
+        sizes = (rows[0], rows[1])
+    if sizes is not None and vocab is None:
+        raise MismatchError(
+            f"The vocabularies differ: {next(iter(differing))!r} has {sizes[0]} rows in the base "
+            f"and {sizes[1]} in the tuned model.",
+            "Choose one: --vocab tuned keeps the tuned model's rows and tokenizer, --vocab base "
+            "the base's.",
+        )
+    return sizes
+
+
+def _pair(
+    entry: Entry, other: Part | None, resized: tuple[int, int] | None, vocab: Vocab | None
+) -> Pair:
+    ours = rope(entry, "base")
+    if other is None:
+        return Pair(entry.name, entry.dtype, entry.shape, ours, None)
+    if entry.dtype != other.dtype and not {entry.dtype, other.dtype} <= FLOATS:
+        raise MismatchError(
+            f"Tensor {entry.name!r} is {entry.dtype} in the base and {other.dtype} in the tuned "
+            "model: one of them is quantised.",
+            "Give both in one format; dequantise the quantised one first.",
+        )
+    if entry.shape == other.shape or resized is None:
+        return Pair(entry.name, entry.dtype, entry.shape, ours, other.rope)
+    rows = resized[0] if vocab == "base" else resized[1]
+    width = math.prod(entry.shape[1:])
+    return Pair(
+        entry.name,
+        entry.dtype,
+        (rows, *entry.shape[1:]),
+        _with_rows(ours, other.rope, resized[0], rows, width),
+        _with_rows(other.rope, ours, resized[1], rows, width),
+    )
+
+
+def _with_rows(own: Rope, other: Rope, has: int, wants: int, width: int) -> Rope:
+    """A rope with so many rows: its own, and past their end the other side's."""
+    if has >= wants:
+        return cut(own, 0, wants * width)
+    return own + cut(other, has * width, wants * width)
+
+
+def _vocab_notes(resized: tuple[int, int] | None, vocab: Vocab | None) -> list[str]:
+    if resized is None:
+        return []
+    mine, theirs = resized
+    if vocab == "base":
+        lost = "" if theirs < mine else f"; the tuned model's last {theirs - mine} are left out"
+        return [f"The output has the base's {mine} vocabulary rows{lost}."]
+    more = "" if mine > theirs else f"; the last {theirs - mine} are its alone, whatever α"
+    return [f"The output has the tuned model's {theirs} vocabulary rows{more}."]
+
+
+def _dtype_notes(sides: Mapping[str, tuple[Entry, Part | None]]) -> list[str]:
+    counts = Counter(
+        (other.dtype, entry.dtype)
+        for entry, other in sides.values()
+        if other is not None and other.dtype != entry.dtype
+    )
+    return [
+        f"{count} tensors are {theirs} in the tuned model; what is kept of them is rounded to the "
+        f"base's {mine}."
+        for (theirs, mine), count in counts.items()
+    ]

@@ -1,0 +1,104 @@
+"""Two spellings of one checkpoint, as data: renamed tensors, experts apart or fused.
+
+transformers has changed how it saves some models; a base and its fine-tune may be of different
+ages. Nothing here looks at an architecture's name: a rule applies to tensors that one side lacks,
+and only where exactly one tensor fits.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: A tensor's older name → its newer one. Applied in order, to the names that are on one side only.
+RENAMES: Final = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        # the base model saved without its head's wrapper: gpt2, bloom, falcon, opt
+        (r"^transformer\.", ""),
+        (r"^decoder\.", "model.decoder."),
+        # image-and-text models before transformers 4.52
+        (r"^language_model\.lm_head\.", "lm_head."),
+        (r"^language_model\.model\.", "model.language_model."),
+        (r"^(vision_tower|multi_modal_projector)\.", r"model.\1."),
+        # gpt-neox
+        (r"^embed_out\.", "lm_head."),
+        # mixtral, minimax, phimoe, granitemoe before transformers 5
+        (r"\.block_sparse_moe\.input_linear\.weight$", ".mlp.experts.gate_up_proj"),
+        (r"\.block_sparse_moe\.output_linear\.weight$", ".mlp.experts.down_proj"),
+        (r"\.block_sparse_moe\.router\.layer\.", ".mlp.gate."),
+        (r"\.block_sparse_moe\.router\.", ".mlp.gate."),
+        (r"\.block_sparse_moe\.", ".mlp."),
+        (r"\.mlp\.router\.", ".mlp.gate."),
+        (r"\.experts\.(\d+)\.w1\.", r".experts.\1.gate_proj."),
+        (r"\.experts\.(\d+)\.w3\.", r".experts.\1.up_proj."),
+        (r"\.experts\.(\d+)\.w2\.", r".experts.\1.down_proj."),
+        (r"\.experts\.(gate_up_proj|down_proj)\.weight$", r".experts.\1"),
+    )
+)
+
+#: A fused expert tensor ``[experts, rows, columns]`` → the tensors of each expert whose rows it
+#: stacks, in this order.
+FUSED: Final = {
+    "gate_up_proj": ("gate_proj", "up_proj"),
+    "down_proj": ("down_proj",),
+}
+
+#: Architectures whose fused experts are ``[experts, columns, rows]``: not a matter of stacking.
+TRANSPOSED: Final = frozenset({"gpt_oss", "llama4", "llama4_text"})
+
+#: Constants that some versions saved with the weights: pattern, what they are, how many axes.
+CONSTANTS: Final = tuple(
+    (re.compile(pattern), what, ranks)
+    for pattern, what, ranks in (
+        (r"(^|\.)rotary_emb\.inv_freq$", "rotary frequencies", (1,)),
+        (r"\.(attn|attention)\.(bias|masked_bias)$", "causal masks", (0, 4)),
+        (r"(^|\.)position_ids$", "position numbers", (1, 2)),
+    )
+)
+
+#: Weights that transformers does not load, so that a fine-tune lacks them.
+NOT_LOADED: Final = re.compile(r"^(model\.)?mtp\.")
+
+_FUSED_NAME: Final = re.compile(r"(?P<stem>.+\.experts)\.(?P<part>gate_up_proj|down_proj)")
+_EXPERT_NAME: Final = re.compile(
+    r"(?P<stem>.+\.experts)\.(?P<expert>\d+)\.(?P<part>gate_proj|up_proj|down_proj)\.weight"
+)
+
+
+def newer(name: str) -> str:
+    """A tensor's name as the newest version would spell it."""
+    for pattern, new in RENAMES:
+        name = pattern.sub(new, name)
+    return name
+
+
+def fused(name: str) -> tuple[str, str] | None:
+    """``(stem, part)`` of a fused expert tensor's newer name, else ``None``."""
+    found = _FUSED_NAME.fullmatch(name)
+    return (found["stem"], found["part"]) if found else None
+
+
+def expert(name: str) -> tuple[str, str, int, int, int] | None:
+    """Where one expert's tensor lies in the fused one.
+
+    Returns:
+        ``(stem, fused part, expert, which of the parts stacked, how many)`` of a newer name,
+        ``None`` if it is no expert's.
+    """
+    found = _EXPERT_NAME.fullmatch(name)
+    if not found:
+        return None
+    for whole, parts in FUSED.items():
+        if found["part"] in parts:
+            which = parts.index(found["part"])
+            return found["stem"], whole, int(found["expert"]), which, len(parts)
+    return None
+
+
+def constant(name: str, shape: tuple[int, ...]) -> str | None:
+    """What a constant saved with the weights is, ``None`` for a weight."""
+    for pattern, what, ranks in CONSTANTS:
+        if pattern.search(name) and len(shape) in ranks:
+            return what
+    return None
