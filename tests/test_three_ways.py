@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
-from tiny_adapters import load_adapted, load_base, logits, quiet, save_pair
 
 from taia.checkpoint.adapter import compose_adapter
 from taia.selection import Selection
+from tiny_adapters import load_adapted, load_base, logits, quiet, save_pair
 
 TOLERANCE = 1e-5
 APART = 1e-2

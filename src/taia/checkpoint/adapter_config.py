@@ -184,9 +184,13 @@ def _in_layers(config: Mapping[str, Any], module: str) -> bool:
     wanted = config.get("layers_to_transform")
     if wanted is None or wanted == []:
         return True
-    patterns = config.get("layers_pattern") or [r"[^.]*"]
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        if match := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", module):
+    given = config.get("layers_pattern")
+    patterns = [r".*?\.[^.]*\.(\d+)\."]
+    if given:
+        given = [given] if isinstance(given, str) else given
+        patterns = [rf"(?:^|.*?\.){pattern}\.(\d+)\." for pattern in given]
+    for pattern in patterns:
+        if match := re.match(pattern, module):
             return int(match[1]) in ([wanted] if isinstance(wanted, int) else wanted)
     return False
 
