@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -35,13 +35,16 @@ _EXCHANGE: Final = 2  # RENAME_EXCHANGE of renameat2(2)
 _AT_FDCWD: Final = -100
 
 
-def check_output(output: Path, inputs: list[Path], overwrite: bool) -> Path:
+def check_output(
+    output: Path, inputs: list[Path], overwrite: bool, marks: Sequence[str] = _MODEL_FILES
+) -> Path:
     """Say beforehand whether an output folder may be written.
 
     Args:
         output: Where it should appear.
         inputs: Folders and files that are read; the output may neither lie in them nor hold them.
         overwrite: Whether a model that is already there may go.
+        marks: Files of which a folder must hold one for that; a model's, unless told otherwise.
 
     Returns:
         The output's path, absolute and free of symlinks.
@@ -70,7 +73,7 @@ def check_output(output: Path, inputs: list[Path], overwrite: bool) -> Path:
         raise OutputError(
             f"The output {output} exists already.", "Choose another --output, or add --overwrite."
         )
-    if not any((output / name).is_file() for name in _MODEL_FILES):
+    if not any((output / name).is_file() for name in marks):
         raise OutputError(
             f"The output {output} holds something that is not a model; it is not overwritten.",
             "Choose another --output, or remove that folder yourself.",
@@ -106,7 +109,9 @@ def gigabytes(count: int) -> str:
 
 
 @contextlib.contextmanager
-def staged(output: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def staged(
+    output: str | Path, overwrite: bool = False, marks: Sequence[str] = _MODEL_FILES
+) -> Iterator[Path]:
     """A folder to write in, which becomes ``output`` when the block ends without an error.
 
     On an error, on Ctrl-C and on SIGTERM it is removed and ``output`` stays as it was. Folders
@@ -115,6 +120,7 @@ def staged(output: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Args:
         output: Where the folder shall appear. Its parent folders are made.
         overwrite: Whether a model that is already there is replaced (in one step on Linux).
+        marks: See :func:`check_output`.
 
     Yields:
         An empty, hidden folder on the same disk.
@@ -123,7 +129,7 @@ def staged(output: str | Path, overwrite: bool = False) -> Iterator[Path]:
         OutputError: If the output may not or cannot be written.
     """
     _sweep(Path(output).expanduser().absolute())
-    output = check_output(Path(output), [], overwrite)
+    output = check_output(Path(output), [], overwrite, marks)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder, lock = _make(output)
