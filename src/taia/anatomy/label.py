@@ -1,0 +1,178 @@
+"""From a tensor's name to its label, by the vocabulary."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from taia.anatomy import vocabulary as words
+from taia.anatomy.components import COMPONENTS
+from taia.anatomy.labels import Label, TensorInfo
+from taia.errors import AnatomyError
+
+_ATTENTIONS = {
+    "attention": "self_attention",
+    "cross_attention": "cross_attention",
+    "linear_attention": "linear_attention",
+}
+_FEED_FORWARD = frozenset({"mlp", "experts", "shared_experts", "router"})
+
+
+class _Path(NamedTuple):
+    modules: tuple[str, ...]  # without numbers and without the parameter's own name
+    layer: int | None
+    stack: str
+
+
+def label_all(tensors: Iterable[TensorInfo], declare: Mapping[str, str]) -> list[Label]:
+    """Labels tensors by their names; shapes play no part.
+
+    Args:
+        tensors: All tensors of one model: what stands beside a tensor can decide what it is.
+        declare: Pattern (``*`` and ``?``) of a full name → component, for what no rule knows.
+
+    Raises:
+        AnatomyError: If a tensor has no label, or a declaration names no component.
+    """
+    for pattern, component in declare.items():
+        if component not in COMPONENTS:
+            raise AnatomyError(
+                f"declared {pattern} as {component!r}, which is no component",
+                f"declare one of: {', '.join(COMPONENTS)}",
+            )
+    paths = {tensor: _path(tensor.name) for tensor in tensors}
+    labels = [_label(tensor, path, declare) for tensor, path in paths.items()]
+    return _beside_each_other(labels, list(paths.values()))
+
+
+def _path(name: str) -> _Path:
+    modules: list[str] = []
+    layer, stack = None, ""
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        if not part.isdigit():
+            modules.append(part)
+        elif layer is None and i and parts[i - 1] in words.STACKS:
+            layer, stack = int(part), ".".join(parts[:i])
+    if len(modules) > 1 and modules[-1] in words.PARAMETERS:
+        modules.pop()
+    return _Path(tuple(modules), layer, stack)
+
+
+def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label:
+    projection = _projection(path.modules)
+    for pattern, component in declare.items():
+        if fnmatchcase(tensor.name, pattern):
+            return Label(tensor, component, path.layer, projection, stack=path.stack)
+    kind, at = _kind(path)
+    if kind is None:
+        raise AnatomyError(
+            f"no rule labels the tensor {tensor.name} (its module {path.modules[at]!r} is unknown)",
+            f"declare what it is, such as --declare '{_glob(tensor.name)}=mlp'; "
+            f"components: {', '.join(COMPONENTS)}",
+        )
+    if kind in _ATTENTIONS:
+        block, role = _ATTENTIONS[kind], words.ATTENTION_ROLES.get(projection)
+        role = None if block == "linear_attention" and at and _is_state_space(path, at) else role
+        return Label(tensor, "attention", path.layer, projection, block, role, path.stack)
+    role = None
+    if kind in _FEED_FORWARD and kind != "router":
+        role = words.FEED_FORWARD_ROLES.get(projection)
+        if role is None and projection == "dense":  # BERT: intermediate.dense, output.dense
+            role = "down_proj" if "output" in path.modules else "up_proj"
+    return Label(tensor, kind, path.layer, projection, None, role, path.stack)
+
+
+def _is_state_space(path: _Path, at: int) -> bool:
+    return path.modules[at] != "linear_attn"
+
+
+def _kind(path: _Path) -> tuple[str | None, int]:
+    """The component (or kind of attention) and the module that decides it, or the unknown one."""
+    table = words.OUTSIDE_LAYERS if path.layer is None else words.IN_LAYER
+    at = 0
+    for at, module in enumerate(path.modules):
+        if (kind := table.get(module)) is not None:
+            return _inside(kind, path.modules[at:]), at
+        last = at == len(path.modules) - 1
+        if not last and (module in words.CONTAINERS or module in words.STACKS):
+            continue
+        return words.LAST.get(module) or ("norm" if words.NORM.search(module) else None), at
+    return None, at
+
+
+def _inside(kind: str, modules: tuple[str, ...]) -> str:
+    for module in modules[1:]:
+        inner = words.INSIDE.get("attention" if kind == "cross_attention" else kind, {}).get(module)
+        dense = module in ("input_linear", "output_linear") and modules[0] not in _MIXTURES
+        if inner is not None and not dense:
+            kind = inner
+    return kind
+
+
+_MIXTURES = frozenset({"block_sparse_moe", "mlp"})
+
+
+def _projection(modules: tuple[str, ...]) -> str:
+    *before, last = modules
+    return before[-1] if last == "linear" and before and before[-1].endswith("_proj") else last
+
+
+def _glob(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:
+    """Settles what only the neighbours in the same layer can tell."""
+    layers: dict[tuple[str, int | None], list[Label]] = defaultdict(list)
+    for label in labels:
+        layers[label.stack, label.layer].append(label)
+    marks = {key: _marks(members) for key, members in layers.items()}
+    settled = []
+    for label, path in zip(labels, paths, strict=True):
+        beside = marks[label.stack, label.layer]
+        if label.component == "norm":
+            block = _serves(label, path, beside)
+            label = replace(label, block=block)
+        elif label.block == "self_attention" and beside.linear:
+            label = replace(label, block="linear_attention")
+        settled.append(label)
+    return settled
+
+
+class _Marks(NamedTuple):
+    norms: frozenset[str]
+    linear: bool
+    feed_forward: bool
+
+
+def _marks(members: list[Label]) -> _Marks:
+    own = {m.projection for m in members if m.block == "self_attention"}
+    own |= {p for m in members if m.block == "self_attention" for p in m.tensor.name.split(".")}
+    return _Marks(
+        norms=frozenset(m.projection for m in members if m.component == "norm"),
+        linear=bool(own & words.LINEAR_MARKS),
+        feed_forward=any(m.component in _FEED_FORWARD for m in members),
+    )
+
+
+def _serves(label: Label, path: _Path, beside: _Marks) -> str:
+    if label.layer is None:
+        inside = any(words.OUTSIDE_LAYERS.get(m) in ("embedding", "head") for m in path.modules)
+        return "other" if inside or "emb" in label.projection else "final"
+    if label.projection in ("LayerNorm", "layer_norm", "ln", "norm") and len(path.modules) > 1:
+        owners = {words.IN_LAYER.get(module) for module in path.modules[:-1]} - {None}
+        if owners:
+            return "mlp" if owners <= {"mlp"} else "attention"
+    serves = words.NORM_SERVES.get(label.projection, "other")
+    if label.projection == "post_attention_layernorm":
+        moved = beside.norms & words.POST_NORMS_BESIDE
+        if moved and not beside.norms & words.SANDWICH_NORMS_BESIDE:
+            return "attention"
+    served = {words.NORM_SERVES.get(norm, "other") for norm in beside.norms}
+    if serves == "attention" and "mlp" not in served and beside.feed_forward:
+        return "both"
+    return serves

@@ -1,0 +1,187 @@
+"""What modules are called, in every decoder-only architecture of transformers. Data only.
+
+A tensor's name is a path of modules. Reading it from the left, the first module that stands in one
+of these tables decides the component; modules in :data:`CONTAINERS` decide nothing and are passed;
+a module that stands nowhere is an error. A new architecture is a new word here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+#: Modules that only hold others. Base-model names first, then inner ones.
+CONTAINERS: Final = frozenset(
+    """
+    backbone base_model bert bert_generation biogpt cpmant data2vec_text electra ernie git gpt_neox
+    gpt_neox_japanese megatron_bert model prophetnet reformer rembert roberta roberta_prelayernorm
+    roc_bert roformer rwkv transformer xlm_roberta xmod
+    H_module L_module block decoder embed_tokens_extend encoder global_transformer language_model
+    llm local_decoder local_encoder mamba_decoder norm_attn_norm patcher self shared_transf
+    shared_transformer text_model thinker
+    """.split()
+)
+
+#: Modules whose numbered children are layers.
+STACKS: Final = frozenset(
+    """
+    layers layer h blocks cross_attn_layers encoders attentions ffns layer_norm1 layer_norm2
+    attn_queries mlp_queries
+    """.split()
+)
+
+_EVERYWHERE: Final = """
+attention         attn attention attentions multi_head_attention rel_attn self_att self_attention
+attention         self_attn
+cross_attention   cross_attn cross_attn_layers crossattention encoder_attn
+linear_attention  attn_sconv conv linear_attn mamba mlp_sconv mlstm_layer mixer temporal_block
+linear_attention  post_attention_convolution post_mlp_convolution
+mlp               block_sparse_moe fc1 fc2 feed_forward ff ffn ffns lin1 lin2 mlp mlp_block mlps moe
+shared_experts    shared_mlp
+experts           experts
+router            router
+embedding         embed embed_positions embed_tokens embed_tokens_per_layer embeddings
+embedding         embeddings_project
+vision            embed_vision image_embed image_encoder vision_embed_tokens vision_model
+vision            vision_tower visual
+audio             audio audio_embed audio_tower embed_audio
+projector         mm_projector multi_modal_projector patch_embedding_projection visual_projection
+residual          altup attn_hc attn_res ffn_hc hc_attn_base hc_attn_fn hc_attn_scale hc_ffn_base
+residual          hc_ffn_fn hc_ffn_scale hc_head hc_pre laurel
+"""
+
+_IN_LAYER: Final = """
+attention         k_proj o_proj q_proj v_proj
+mlp               intermediate output
+residual          attention_input attn_hyper_connection cross_attn_attn_gate cross_attn_mlp_gate
+residual          input_residual layer_scalar linear mlp_hyper_connection mlp_input
+residual          per_layer_input_gate per_layer_projection post_attention_residual
+residual          post_attention_residual_scale post_mlp_residual_scale
+embedding         ple
+head              eh_proj shared_head
+norm              enorm hnorm
+"""
+
+_OUTSIDE_LAYERS: Final = """
+embedding         embed_in embedding_hidden_mapping_in emb_dropout encoder_hash_tok_embedding
+embedding         input_embedding mask_emb ngram_embeddings position_bias position_embeddings
+embedding         positions_embed segment_embedding tokens_embed w word_embedding word_embeddings
+embedding         wpe wte
+head              cls embed_out generator_lm_head generator_predictions head lm_head lm_heads
+head              lm_loss output output_projection pooler pred_layer proj_out unembed
+head              masked_embedding centroids token_ordering post_projection pre_projection
+residual          altup_projections altup_unembed_projections final_input hyper_connection_mixer
+residual          input_hidden_states_bias input_hidden_states_scale per_layer_model_projection
+residual          residual_scale z_L_init
+"""
+
+
+def _table(*texts: str) -> Mapping[str, str]:
+    rows = (line.split() for text in texts for line in text.strip().splitlines())
+    return {module: kind for kind, *modules in rows for module in modules}
+
+
+#: Module → component (for attention, its kind), inside a layer.
+IN_LAYER: Final = _table(_EVERYWHERE, _IN_LAYER)
+
+#: Module → component, outside the layers.
+OUTSIDE_LAYERS: Final = _table(_EVERYWHERE, _OUTSIDE_LAYERS)
+
+#: Modules that hold others, but as the last of a name are something themselves.
+LAST: Final = _table("head  decoder")
+
+#: Component → module further in → what that module really is.
+INSIDE: Final[Mapping[str, Mapping[str, str]]] = {
+    "attention": _table(
+        """
+        norm  LayerNorm layer_norm ln self_attn_layer_norm layernorm_before_attention
+        """
+    ),
+    "linear_attention": _table(
+        """
+        attention  q_proj k_proj v_proj o_proj
+        mlp        down_proj up_proj
+        experts    experts
+        router     gate
+        shared_experts  shared_experts
+        """
+    ),
+    "mlp": _table(
+        """
+        norm    LayerNorm layer_norm layernorm_before_ffn post_mlp_layernorm
+        experts experts input_linear output_linear
+        router  e_score_correction_bias expert_bias gate moe_statics router
+        shared_experts shared_expert shared_expert_gate shared_experts shared_mlp
+        """
+    ),
+    "experts": _table("router  e_score_correction_bias router"),
+    "embedding": _table("norm  LayerNorm embed_norm norm"),
+    "vision": _table("audio  audio_embed"),
+}
+
+#: ``input_linear`` is an expert only where there are experts; these hold a dense pair of that name.
+DENSE_PAIRS: Final = frozenset({"shared_mlp"})
+
+#: A norm, by the words in its module's name.
+NORM: Final = re.compile(r"(?:^|_)(?:layer_?norm|rms_?norm|layrnorm|norm|ln)\d*(?:_|$)", re.I)
+
+#: Norm → the block it serves. What it feeds, or whose output it normalises.
+NORM_SERVES: Final = _table(
+    """
+    attention  attention_layer_norm attention_layernorm attention_norm attn_norm input_layernorm
+    attention  encoder_attn_layer_norm cross_attn_layer_norm k_input_layernorm k_input_norm
+    attention  layer_norm1 layernorm1 layernorm_before_attention ln1 ln_1 ln_attn norm_1 norm_mlstm
+    attention  operator_norm post_attn_norm post_norm1 post_operator_norm post_self_attn_layernorm
+    attention  q_input_layernorm q_input_norm self_attn_layer_norm temporal_pre_norm
+    attention  v_input_layernorm v_input_norm
+    mlp        channel_pre_norm feed_forward_layer_norm feedforward_layer_norm
+    mlp        feedforward_layernorm ffn_norm final_layer_norm layer_norm2 layernorm2
+    mlp        layernorm_before_ffn ln2 ln_2 ln_mlp mlp_norm norm_2 norm_ffn
+    mlp        post_attention_layernorm post_feedforward_layernorm post_ffn_norm
+    mlp        post_mlp_layernorm post_norm2
+    mlp        pre_ff_layernorm pre_feedforward_layernorm pre_mlp_layernorm
+    """
+)
+
+#: Beside one of these, ``post_attention_layernorm`` follows attention; else it feeds the FFN.
+POST_NORMS_BESIDE: Final = frozenset(
+    {"pre_feedforward_layernorm", "pre_mlp_layernorm", "post_feedforward_layernorm"}
+)
+
+#: Beside one of these, it feeds the FFN all the same.
+SANDWICH_NORMS_BESIDE: Final = frozenset({"post_self_attn_layernorm"})
+
+#: Beside one of these, a module called like plain attention is linear attention.
+LINEAR_MARKS: Final = frozenset(
+    {"A_log", "b_proj", "conv1d", "diagonal_decay", "forget_gate", "q_conv1d", "slope_rate"}
+    | {"time_decay"}
+)
+
+#: Last parts of a name that are a module's parameters, not modules.
+PARAMETERS: Final = frozenset(
+    """
+    beta bias g_idx gamma input_scale qweight qzeros scales weight weight_g weight_packed
+    weight_scale weight_scale_inv weight_shape weight_v weight_zero_point
+    """.split()
+)
+
+#: Attention's projections by their canonical names.
+ATTENTION_ROLES: Final = _table(
+    """
+    q_proj  Wq project_q q q_lin q_proj query query_proj wq wq_du
+    k_proj  Wk k k_lin k_proj key key_proj project_k wk wk_dv
+    v_proj  Wv project_v v v_lin v_proj value value_proj wv wv_dv
+    o_proj  Wo attention_out c_proj dense o o_proj out_lin out_proj wo wo_ud
+    """
+)
+
+#: The feed-forward block's projections by their canonical names.
+FEED_FORWARD_ROLES: Final = _table(
+    """
+    gate_proj  gate_proj linear_gate proj_up_gate w1 w_0
+    up_proj    c_fc dense_h_to_4h fc1 fc_in layer_1 lin1 proj_up up_proj w3 w_1
+    down_proj  Wo c_proj dense_4h_to_h down_proj fc2 fc_out layer_2 lin2 output_linear proj_down w2
+    down_proj  w_out
+    """
+)
