@@ -152,7 +152,7 @@ def test_whole_modules_partly_kept_are_written_out():
 
 
 def test_modules_freed_from_being_whole_are_not_targeted_instead():
-    """PEFT does not adapt what it saves whole, so leaving lm_head out would let q_proj's list in."""
+    """PEFT does not adapt what it saves whole, so it would adapt lm_head instead."""
     values = config(target_modules=["q_proj", "lm_head"], modules_to_save=["lm_head"])
     before = kept(["layers.0.q_proj"], wholes=["lm_head"])
     new = narrow(values, before, kept(["layers.0.q_proj"]), ["lm_head"], None)

@@ -103,8 +103,7 @@ def _low_rank(tensor: str, path: str, kind: str, tail: str) -> Part:
     while module.endswith(".base_layer"):
         module = module.removesuffix(".base_layer")
     depth = (len(path) - len(module)) // len(".base_layer")
-    leaf = "bias" if kind == "lora_B_bias" else "weight"
-    return Part(tensor, module, kind, leaf, depth, f"{PREFIX}{path}.{tail}")
+    return Part(tensor, module, kind, "weight", depth, f"{PREFIX}{path}.{tail}")
 
 
 def _unknown(tensor: str) -> AdapterError:
