@@ -76,7 +76,9 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
         )
     if kind in _ATTENTIONS:
         block, role = _ATTENTIONS[kind], words.ATTENTION_ROLES.get(projection)
-        role = None if block == "linear_attention" and at and _is_state_space(path, at) else role
+        state_space = block == "linear_attention" and path.modules[at] != "linear_attn"
+        if state_space or words.SIDE_PATHS.intersection(path.modules):
+            role = None
         return Label(tensor, "attention", path.layer, projection, block, role, path.stack)
     role = None
     if kind in _FEED_FORWARD and kind != "router":
@@ -84,10 +86,6 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
         if role is None and projection == "dense":  # BERT: intermediate.dense, output.dense
             role = "down_proj" if "output" in path.modules else "up_proj"
     return Label(tensor, kind, path.layer, projection, None, role, path.stack)
-
-
-def _is_state_space(path: _Path, at: int) -> bool:
-    return path.modules[at] != "linear_attn"
 
 
 def _kind(path: _Path) -> tuple[str | None, int]:

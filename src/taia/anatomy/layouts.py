@@ -1,13 +1,196 @@
-"""How the rows of a projection divide into q, k, v and heads: one table of fused layouts."""
+"""How the rows of a projection divide into q, k, v and heads, by the config.
+
+Everything is checked against the tensor's shape: where the numbers do not agree, the rows are left
+whole, and slicing them by head is an error instead of a guess. Where a layer's queries cannot be
+divided, its keys, values and outputs are not either: half a head is not a head.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from taia.anatomy.labels import Label
+from taia.anatomy import fused
+from taia.anatomy.labels import Label, Layout, Segment
 
 
 def with_layouts(labels: list[Label], config: Mapping[str, Any] | None) -> list[Label]:
     """Adds to each label how its tensor's rows divide, where the config tells."""
-    return labels
+    if config is None:
+        return labels
+    heads = _Heads.of(config)
+    labels = [replace(label, layout=_layout(label, heads)) for label in labels]
+    whole = {(x.stack, x.layer) for x in labels if x.role == "q_proj" and not x.layout}
+    return [
+        replace(label, layout=None)
+        if label.component == "attention" and (label.stack, label.layer) in whole
+        else label
+        for label in labels
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """The numbers of a config that rows divide by; 0 where it has none."""
+
+    model_type: str
+    query: int
+    key: int
+    size: int
+    value_size: int
+    grouped: bool  # falcon's newer decoder
+    multi_query: bool
+    latent: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> _Heads:
+        for nested in ("text_config", "llm_config", "decoder"):
+            if isinstance(config.get(nested), Mapping):
+                config = {**config, **config[nested]}
+
+        def first(*keys: str) -> int:
+            values = (config.get(key) for key in keys)
+            return next((v for v in values if isinstance(v, int) and v > 0), 0)
+
+        query = first("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
+        query = query or first("decoder_attention_heads", "num_decoder_attention_heads")
+        width = first("hidden_size", "n_embd", "d_model", "emb_dim")
+        size = first("head_dim", "kv_channels", "attention_head_size") or (
+            width // query if query else 0
+        )
+        multi_query = bool(config.get("multi_query"))
+        grouped = bool(config.get("new_decoder_architecture"))
+        key = first("num_key_value_heads", "num_kv_heads", "n_head_kv")
+        if multi_query and not grouped:
+            key = 1
+        elif config.get("model_type") == "falcon" and not grouped:
+            key = query
+        attention = config.get("attn_config")
+        if not key and isinstance(attention, Mapping):
+            key = int(attention.get("kv_n_heads") or 0)
+        latent = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+        return cls(
+            str(config.get("model_type", "")),
+            query,
+            key or query,
+            size,
+            first("v_head_dim") or size,
+            grouped,
+            multi_query,
+            tuple((name, first(name)) for name in latent),
+        )
+
+
+def _layout(label: Label, heads: _Heads) -> Layout | None:
+    shape = label.tensor.shape
+    if not shape:
+        return None
+    if label.component == "attention":
+        found = _attention(label, heads)
+    else:
+        order = _order(fused.FUSED_FEED_FORWARD, label, heads)
+        found = None if order is None else (_outputs(label, heads), order)
+    if found is None or found[0] >= len(shape):
+        return None
+    axis, order = found
+    segments = _segments(order, shape[axis], heads)
+    return Layout(axis, segments) if segments else None
+
+
+def _attention(label: Label, heads: _Heads) -> tuple[int, str] | None:
+    """The axis that divides, and the order of what is on it."""
+    if not heads.query or label.block == "linear_attention" or label.stack.startswith("vision"):
+        return None
+    outputs = _outputs(label, heads)
+    if order := _order(fused.FUSED_ATTENTION, label, heads):
+        return outputs, order
+    if label.projection in fused.LATENT:
+        return outputs, label.projection
+    if label.role in ("q_proj", "k_proj", "v_proj"):
+        return outputs, label.role
+    if label.role == "o_proj" and len(label.tensor.shape or ()) == 2:
+        return 1 - outputs, "o_proj"
+    return None
+
+
+def _outputs(label: Label, heads: _Heads) -> int:
+    """The axis of a linear's outputs: its rows, unless the weight is kept transposed."""
+    shape = label.tensor.shape or ()
+    if len(shape) == 3:
+        return 2 if heads.model_type in fused.TRANSPOSED_EXPERTS else 1
+    if label.component == "experts" and len(shape) == 2:  # a bias for each expert
+        return 1 if label.projection.endswith("_bias") else 0
+    return 1 if len(shape) == 2 and heads.model_type in fused.CONV1D else 0
+
+
+def _order(table: Mapping[str, Mapping[str, str]], label: Label, heads: _Heads) -> str | None:
+    orders = table.get(label.projection, {})
+    order = orders.get(heads.model_type, orders.get("*"))
+    if order == "falcon":
+        plain = "head" if not heads.multi_query else "whole"
+        return "group" if heads.grouped else plain
+    if order == "bigcode":
+        return "whole" if heads.multi_query else "head"
+    return order
+
+
+@lru_cache(maxsize=1024)
+def _segments(order: str, size: int, heads: _Heads) -> tuple[Segment, ...]:
+    """The segments of an axis, empty where its size and the config do not agree."""
+    runs = list(_runs(order, size, heads))
+    segments, start = [], 0
+    for length, role, owners in runs:
+        segments.append(Segment(start, start + length, role, owners))
+        start += length
+    return tuple(segments) if start == size and len({s.stop for s in segments}) == len(runs) else ()
+
+
+_Run = tuple[int, str, tuple[int, int] | None]
+
+
+def _runs(order: str, size: int, heads: _Heads) -> Iterator[_Run]:
+    query, key, one = heads.query, heads.key, heads.size
+    shared = query // key if key else 0
+    if order == "halves":
+        yield from ((size // 2, "gate_proj", None), (size // 2, "up_proj", None))
+    elif order == "alternate":
+        yield from ((1, ("gate_proj", "up_proj")[i % 2], None) for i in range(size))
+    elif not shared or query % key:
+        return
+    elif order == "whole":
+        for role in ("q_proj", "k_proj", "v_proj"):
+            yield from _all_heads(role, one, query, key)
+    elif order == "head":
+        for head in range(query):
+            yield from ((one, role, (head, head + 1)) for role in ("q_proj", "k_proj", "v_proj"))
+    elif order == "group":
+        for group in range(key):
+            owners = (group * shared, (group + 1) * shared)
+            yield from ((one, "q_proj", (head, head + 1)) for head in range(*owners))
+            yield from ((one, "k_proj", owners), (one, "v_proj", owners))
+    elif order == "blocks":
+        quarter = query // 4
+        for block in range(4):
+            for role in ("q_proj", "v_proj", "k_proj"):
+                for head in range(block * quarter, (block + 1) * quarter):
+                    yield one, role, (head, head + 1)
+    elif order in fused.LATENT:
+        latent = dict(heads.latent)
+        for head in range(query):
+            for role, keys in fused.LATENT[order].items():
+                yield sum(latent[name] for name in keys), role, (head, head + 1)
+    elif order == "o_proj":
+        yield from _all_heads("o_proj", size // query if size % query == 0 else 0, query, key)
+    else:
+        width = heads.value_size if order == "v_proj" else one
+        width *= 2 if order == "q_proj" and heads.model_type in fused.GATED_QUERY else 1
+        yield from _all_heads(order, width, query, key)
+
+
+def _all_heads(role: str, one: int, query: int, key: int) -> Iterable[_Run]:
+    if role in ("q_proj", "o_proj"):
+        return ((one, role, (head, head + 1)) for head in range(query))
+    shared = query // key
+    return ((one, role, (g * shared, (g + 1) * shared)) for g in range(key))

@@ -166,6 +166,9 @@ PARAMETERS: Final = frozenset(
     """.split()
 )
 
+#: Modules inside attention whose own q and k only choose where to look.
+SIDE_PATHS: Final = frozenset({"compressor", "indexer"})
+
 #: Attention's projections by their canonical names.
 ATTENTION_ROLES: Final = _table(
     """

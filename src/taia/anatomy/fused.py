@@ -1,0 +1,66 @@
+"""Which projections are several in one tensor, and in what order. Data only.
+
+The orders, for a weight whose rows (or, transposed, columns) are the outputs:
+
+===========  =====================================================================
+whole        all of q, then all of k, then all of v
+head         q, k, v of the first head, then of the second, …
+group        for each key head: its query heads, its k, its v
+blocks       the rows in four equal blocks, each with its part of q, then v, then k
+halves       the first half, then the second
+alternate    even rows and odd rows
+===========  =====================================================================
+
+A model type that is not named here falls under ``"*"``, where there is one; elsewhere its fused
+rows are left whole rather than guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+#: Projection of attention → model type → order of its rows.
+FUSED_ATTENTION: Final[Mapping[str, Mapping[str, str]]] = {
+    "query_key_value": {
+        "bloom": "head",
+        "falcon": "falcon",
+        "fuyu": "head",
+        "gpt_neox": "head",
+        "gpt_neox_japanese": "head",
+        "persimmon": "head",
+    },
+    "qkv_proj": {"codegen": "blocks", "phi3": "whole", "phi4_multimodal": "whole"},
+    "c_attn": {
+        "gpt2": "whole",
+        "gpt-sw3": "whole",
+        "gpt_bigcode": "bigcode",
+        "openai-gpt": "whole",
+    },
+    "Wqkv": {"dbrx": "whole", "mpt": "whole"},
+}
+
+#: Projection of a feed-forward block → model type → order of its gate and up rows.
+FUSED_FEED_FORWARD: Final[Mapping[str, Mapping[str, str]]] = {
+    "gate_up_proj": {"*": "halves", "gpt_oss": "alternate"},
+    "gate_up_proj_bias": {"*": "halves", "gpt_oss": "alternate"},
+    "input_linear": {"*": "halves"},
+    "Wi": {"modernbert-decoder": "halves"},
+}
+
+#: Projection that is a latent of q, k or v → the config keys whose sum is one head's rows, by role.
+LATENT: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "q_b_proj": {"q_proj": ("qk_nope_head_dim", "qk_rope_head_dim")},
+    "kv_b_proj": {"k_proj": ("qk_nope_head_dim",), "v_proj": ("v_head_dim",)},
+}
+
+#: Model types whose linears keep their weight as ``[in, out]`` (transformers' ``Conv1D``).
+CONV1D: Final = frozenset({"gpt2", "gpt-sw3", "openai-gpt"})
+
+#: Model types whose fused experts are ``[expert, in, out]`` instead of ``[expert, out, in]``.
+TRANSPOSED_EXPERTS: Final = frozenset({"aria", "aria_text", "gpt_oss", "llama4", "llama4_text"})
+
+#: Model types whose query projection holds, head by head, the query and then its output gate.
+GATED_QUERY: Final = frozenset(
+    {"qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"}
+)
