@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from taia.anatomy import Anatomy
 from taia.checkpoint.adapter import compose_adapter
+from taia.checkpoint.index import Checkpoint
 from taia.errors import AdapterError, CheckpointError, MismatchError, OutputError, SelectionError
 from taia.selection import Selection
 from tiny_adapters import load_adapted, load_base, logits, lora_layers, quiet, save_pair
@@ -83,7 +84,9 @@ def selections(draw, name):
 @pytest.mark.parametrize("with_base", [True, False])
 def test_a_module_is_kept_where_its_alpha_is_above_zero(pairs, name, with_base):
     base, adapter = pairs(name)
-    anatomy = Anatomy.of_folder(base)
+    checkpoint = Checkpoint.open(base)
+    infos = (entry.info for entry in checkpoint.tensors.values())
+    anatomy = Anatomy.of_tensors(infos, checkpoint.config)
     model = load_base(base)
     modules = lora_layers(load_adapted(model, adapter))
 
