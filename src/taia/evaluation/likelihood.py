@@ -17,20 +17,19 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from taia.errors import DataError
-from taia.evaluation.questions import Question
+from taia.evaluation.questions import Normalise, Question
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 #: Called with the number of questions just scored.
 Progress: TypeAlias = Callable[[int], None]
-#: Divide an option's score by nothing, or by its number of characters.
-Normalise: TypeAlias = Literal["none", "characters"]
 
 #: Tokens that run together. More does not pay on a CPU, and needs room for the logits.
 BATCH_TOKENS = 1024
@@ -45,7 +44,7 @@ class Request:
 
 
 def score_options(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     *,
@@ -105,7 +104,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, question: Question) -> Request:
 
 @torch.inference_mode()
 def score_requests(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     requests: Sequence[Request],
     *,
     batch_tokens: int = BATCH_TOKENS,
@@ -129,7 +128,7 @@ def score_requests(
     if not requests:
         return scores
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         run = _shared if (can_share(model) if share is None else share) else _apart
         for done in run(_Forward(model), requests, batch_tokens, scores):
@@ -141,7 +140,7 @@ def score_requests(
 
 
 @torch.inference_mode()
-def can_share(model: PreTrainedModel) -> bool:
+def can_share(model: PreTrainedModel | PeftModel) -> bool:
     """Whether a prompt's cache can be continued by several options.
 
     True for keys and values, whole or in a sliding window. False for recurrent states (Mamba,
@@ -151,13 +150,15 @@ def can_share(model: PreTrainedModel) -> bool:
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         cache = _Forward(model).cached(torch.zeros(1, 1, dtype=torch.long), None)[1]
     finally:
         model.train(training)
     return type(cache) is DynamicCache and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.get_seq_length() > 0
+        isinstance(layer, DynamicLayer)
+        and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
+        and layer.get_seq_length() > 0
         for layer in cache.layers
     )
 
@@ -165,14 +166,18 @@ def can_share(model: PreTrainedModel) -> bool:
 class _Forward:
     """A model's forward pass that computes logits only where they are asked for."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        inner: Any = model
+        if hasattr(inner, "get_base_model"):
+            inner = inner.get_base_model()
         parameters = inspect.signature(inner.forward).parameters
-        self._model = model
+        self._model: Any = model
         self._keeps = "logits_to_keep" in parameters
-        self._device = model.get_input_embeddings().weight.device
+        self._device = inner.get_input_embeddings().weight.device
 
-    def cached(self, ids: torch.Tensor, cache: Any, keep: int = 1) -> tuple[torch.Tensor, Any]:
+    def cached(
+        self, ids: torch.Tensor, cache: DynamicCache | None, keep: int = 1
+    ) -> tuple[torch.Tensor, Any]:
         """Log-probabilities at the last ``keep`` positions of ``ids``, and the cache after it."""
         out = self._call(ids, keep, use_cache=True, past_key_values=cache)
         return self._log_softmax(out.logits, keep), getattr(out, "past_key_values", None)
@@ -181,7 +186,7 @@ class _Forward:
         """Log-probabilities ``[rows, keep, vocabulary]`` at the last ``keep`` positions."""
         return self._log_softmax(self._call(ids, keep, use_cache=False).logits, keep)
 
-    def _call(self, ids: torch.Tensor, keep: int, **options: Any) -> Any:
+    def _call(self, ids: torch.Tensor, keep: int, **options: Any) -> Any:  # noqa: ANN401 - each architecture has its own output class
         if self._keeps:
             options["logits_to_keep"] = keep
         options = {key: value for key, value in options.items() if value is not None}
@@ -218,7 +223,7 @@ def _continue(
     forward: _Forward,
     requests: Sequence[Request],
     last: torch.Tensor,
-    cache: Any,
+    cache: DynamicCache,
     indices: Sequence[int],
     scores: list[list[float]],
 ) -> None:

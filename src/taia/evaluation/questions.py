@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from taia.errors import DataError
+
+#: Divide an option's score by nothing, or by its number of characters.
+Normalise: TypeAlias = Literal["none", "characters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def read_rows(path: Path) -> list[tuple[int, Any]]:
     return rows
 
 
-def _question(row: Any, where: str) -> Question:
+def _question(row: object, where: str) -> Question:
     mend = 'Write {"id", "kind", "question", "options": [at least two], "answer": index}.'
     if not isinstance(row, dict):
         raise DataError(f"{where} is not a JSON object.", mend)

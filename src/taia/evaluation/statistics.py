@@ -112,7 +112,7 @@ def _correlation(both: int, gained: int, lost: int, neither: int) -> float:
     if margins == 0:
         return 0.0
     total = both + gained + lost + neither
-    product = both * neither - gained * lost
+    product: float = both * neither - gained * lost
     if product > 0:
         product = max(product - total / 2, 0)
     return product / math.sqrt(margins)
@@ -122,4 +122,4 @@ def _mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact p-value: does a fair coin fall so unevenly?"""
     tosses = gained + lost
     tail = sum(math.comb(tosses, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**tosses)
+    return min(1.0, 2 * tail / (1 << tosses))

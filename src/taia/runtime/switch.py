@@ -12,6 +12,7 @@ from taia.selection import Alpha, Pieces, Selection
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
 
 
 @contextmanager
@@ -54,13 +55,13 @@ def lora_mode(model: PeftModel, selection: Selection) -> Iterator[None]:
             layer.scaling.update(scaling)
 
 
-def _layers(model: PeftModel) -> dict[str, Any]:
+def _layers(model: PeftModel) -> dict[str, LoraLayer]:
     """Base weight's name → the LoRA layer that wraps it."""
     from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
-    layers: dict[str, Any] = {}
+    layers: dict[str, LoraLayer] = {}
     for name, module in model.get_base_model().named_modules():
         if isinstance(module, AuxiliaryTrainingWrapper):
             raise AdapterError(
@@ -92,7 +93,7 @@ def _anatomy(model: PeftModel) -> Anatomy:
     """The base model's anatomy, under the names it had before PEFT wrapped it."""
     from peft.tuners.lora import LoraLayer
 
-    base = model.get_base_model()
+    base: Any = model.get_base_model()
     wrapped = {name for name, module in base.named_modules() if isinstance(module, LoraLayer)}
 
     def original(name: str) -> str | None:
@@ -109,7 +110,7 @@ def _anatomy(model: PeftModel) -> Anatomy:
     return Anatomy.of_tensors(tensors, base.config.to_dict())
 
 
-def _weight(name: str, layer: Any, alpha: Alpha) -> float:
+def _weight(name: str, layer: LoraLayer, alpha: Alpha) -> float:
     if isinstance(alpha, Pieces):
         raise SelectionError(
             f"The selection keeps some rows of {name} and not others.",

@@ -1,0 +1,1 @@
+"""The demonstration: one command from nothing to the table of modes."""

@@ -1,0 +1,320 @@
+"""The demonstration's steps: get a model, tune it, compose TAIA, ask every mode, report."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shlex
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from taia.checkpoint.adapter import compose_adapter
+from taia.checkpoint.locate import Located, locate
+from taia.checkpoint.staging import check_output, staged
+from taia.demo.model import SMOLLM2, cached_model, sha256
+from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
+from taia.errors import CheckpointError, RunError, SelectionError
+from taia.evaluation.comparison import Comparison
+from taia.reporting.html import Report, write_report
+from taia.reporting.progress import Watcher, unwatched
+from taia.reporting.words import findings
+from taia.selection import Selection
+from taia.training.rows import read_pairs
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from taia.evaluation.questions import Question
+    from taia.training.recipe import LoraRecipe
+
+#: Their versions change the numbers in the last places.
+_LIBRARIES: Final = ("taia", "torch", "transformers", "peft", "trl")
+#: What tells an earlier demonstration from a folder that is not ours to replace.
+_MARKS: Final = ("adapter/adapter_config.json",)
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demonstration gave.
+
+    Attributes:
+        output: The folder written: ``adapter/``, ``taia/``, ``results.json``, ``report.html``.
+        comparison: What each mode answered.
+        results: The contents of ``results.json``.
+    """
+
+    output: Path
+    comparison: Comparison
+    results: dict[str, Any]
+
+
+def demonstrate(
+    output: Path,
+    *,
+    model: str | None = None,
+    modes: Sequence[str] = MODES,
+    seed: int = SEED,
+    limit: int | None = None,
+    overwrite: bool = False,
+    recipe: LoraRecipe = RECIPE,
+    watch: Watcher = unwatched,
+) -> Demonstration:
+    """Tune a model on mismatched data, then ask it questions in several modes.
+
+    Everything is in float32 on the CPU: the numbers do not depend on what a machine is fast at.
+
+    Args:
+        output: The folder to write. It appears whole or not at all.
+        model: A model folder or a name on the hub; by default SmolLM2-135M-Instruct, fetched once.
+        modes: Named modes or selections, in the order shown.
+        seed: Of the training.
+        limit: At most so many questions of each kind.
+        overwrite: Replace an earlier demonstration at ``output``.
+        recipe: How to tune, if not as the data card says.
+        watch: Told how far the work is.
+
+    Returns:
+        What was measured, and where it lies.
+
+    Raises:
+        CheckpointError: If the model cannot be loaded.
+        DownloadError: If the default model cannot be fetched.
+        OutputError: If the output may not or cannot be written.
+        RunError: If training diverges.
+        SelectionError: If a mode cannot be read.
+    """
+    selections = {mode: Selection.parse(mode) for mode in modes}
+    if not selections:
+        raise SelectionError("No mode is given.", f"Give some, as in --modes {','.join(MODES)}.")
+    asked = questions(limit)
+    place = locate(model) if model else None
+    output = check_output(output, [place.path] if place else [], overwrite, _MARKS)
+    clock = _Clock()
+
+    with clock("loading libraries"), _quiet():
+        watch("Loading libraries")
+        from taia.training.lora import train_lora
+    with clock("getting the model"), _quiet():
+        place = place or Located(SMOLLM2.name, cached_model(say=watch))
+        watch("Loading the model")
+        loaded, tokenizer = _load(place)
+
+    with staged(output, overwrite, _MARKS) as staging:
+        adapter, taia = staging / "adapter", staging / "taia"
+        work = "Fine-tuning with LoRA"
+        watch(work, 0, recipe.max_steps)
+        with clock("training"), _quiet():
+            training = train_lora(
+                loaded,
+                tokenizer,
+                read_pairs(TRAIN),
+                recipe,
+                seed=seed,
+                progress=lambda step, steps, _: watch(work, step, steps),
+            )
+            # "auto" would ask the hub whether the vocabulary was resized.
+            training.model.save_pretrained(str(adapter), save_embedding_layers=False)
+        if not all(map(math.isfinite, training.losses)):
+            raise RunError(
+                "Training diverged: the loss is not a number.", "Use another model or --seed."
+            )
+        with clock("composing TAIA"):
+            watch("Composing TAIA")
+            compose_adapter(place, Located("adapter", adapter), taia, Selection.parse("taia"))
+            for name in ("taia_config.json", "README.md"):
+                _relocate(taia / name, staging, output)
+        scores = {}
+        for mode, selection in selections.items():
+            with clock(f"asking {mode}"), _quiet():
+                scores[mode] = _ask(training.model, tokenizer, asked, mode, selection, watch)
+
+        texts = {mode: str(selection) for mode, selection in selections.items()}
+        comparison = Comparison(tuple(asked), texts, scores)
+        command = ["taia", "demo", "--modes", ",".join(modes), "--seed", str(seed)]
+        command += ["--model", model] if model else []
+        command += ["--limit", str(limit)] if limit is not None else []
+        results: dict[str, Any] = {
+            "command": shlex.join(command),
+            "modes": comparison.to_json(),
+            "findings": findings(comparison),
+            "questions": [q.id for q in asked],
+            "right": {
+                m: [c == q.answer for c, q in zip(comparison.chosen(m), asked, strict=True)]
+                for m in selections
+            },
+            "losses": list(training.losses),
+            "setting": {
+                "model": place.repo or place.given,
+                "seed": seed,
+                "limit": limit,
+                "recipe": asdict(recipe),
+                "score": "sum of the log-probabilities of the option's tokens",
+                "dtype": "float32",
+            },
+            "sha256": _hashes(place.path, staging),
+            "versions": {name: version(name) for name in _LIBRARIES}
+            | {"python": platform.python_version()},
+            "machine": _machine(),
+            "seconds": clock.seconds,
+        }
+        watch("Writing the report")
+        (staging / "results.json").write_text(
+            json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        write_report(staging / "report.html", _report(comparison, results))
+    return Demonstration(output, comparison, results)
+
+
+def _report(comparison: Comparison, results: dict[str, Any]) -> Report:
+    setting = results["setting"]
+    facts = {
+        "Setting": {k: v for k, v in setting.items() if k != "recipe"} | setting["recipe"],
+        "Versions and machine": results["versions"] | results["machine"],
+        "SHA-256": results["sha256"],
+        "Seconds": results["seconds"],
+    }
+    return Report(
+        title=f"What to keep of an update: {Path(setting['model']).name}",
+        lead=(
+            "All linear layers were fine-tuned once, with LoRA, on instructions that have nothing "
+            "to do with most of the questions below. A mode keeps a part of that one update."
+        ),
+        comparison=comparison,
+        command=results["command"],
+        losses=results["losses"],
+        facts=facts,
+    )
+
+
+def _load(place: Located) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Only what lies there: no network, no pickle, no code of the model's own.
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place.path, **options)
+        model, report = cast("Any", AutoModelForCausalLM).from_pretrained(
+            place.path,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise CheckpointError(
+            f"{place.given} is not a model that transformers loads: {reason}.",
+            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(
+            f"{place.given} lacks {len(missing)} of the model's tensors, {missing[0]} first.",
+            "Give the complete model of a causal language model.",
+        )
+    # PEFT writes it into the adapter as the base to load.
+    model.name_or_path = place.repo or str(place.path.resolve())
+    return model, tokenizer
+
+
+def _ask(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Question],
+    mode: str,
+    selection: Selection,
+    watch: Watcher,
+) -> list[list[float]]:
+    from taia.evaluation.likelihood import score_options
+    from taia.runtime.switch import lora_mode
+
+    done = 0
+
+    def count(number: int) -> None:
+        nonlocal done
+        done += number
+        watch(f"Asking {mode}", done, len(asked))
+
+    watch(f"Asking {mode}", 0, len(asked))
+    with lora_mode(model, selection):
+        scores = score_options(model, tokenizer, asked, normalise=NORMALISE, progress=count)
+    if not all(math.isfinite(score) for row in scores for score in row):
+        raise RunError(f"In mode {mode} the model's scores are not numbers.", "Use another model.")
+    return scores
+
+
+def _relocate(file: Path, before: Path, after: Path) -> None:
+    """Let a record written in the staging folder name the place where it will be."""
+    text = file.read_text(encoding="utf-8")
+    for old, new in (
+        (str(before), str(after)),
+        (json.dumps(str(before))[1:-1], json.dumps(str(after))[1:-1]),
+    ):
+        text = text.replace(old, new)
+    file.write_text(text, encoding="utf-8")
+
+
+def _hashes(model: Path, staging: Path) -> dict[str, str]:
+    """What went in and what came out."""
+    files = [*sorted(model.glob("*.safetensors")), TRAIN, *QUESTIONS]
+    hashes = {path.name: sha256(path) for path in files}
+    for path in sorted(staging.rglob("adapter_model.safetensors")):
+        hashes[path.relative_to(staging).as_posix()] = sha256(path)
+    return hashes
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+class _Clock:
+    """Wall time of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 2)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' own bars and notes off the terminal, for a while."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    data_bars = datasets.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+        if not data_bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,74 @@
+"""A progress bar on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+
+class Watcher(Protocol):
+    """Told how far a piece of work is."""
+
+    def __call__(self, work: str, done: int = 0, total: int | None = None) -> None:
+        """``done`` of ``total`` of some work; the name is its identity, and ``None`` unknown."""
+
+
+def unwatched(work: str, done: int = 0, total: int | None = None) -> None:
+    """A watcher that shows nothing."""
+
+
+@contextmanager
+def watched(console: Console) -> Iterator[Watcher]:
+    """Show one bar per piece of work, for as long as the block runs.
+
+    Args:
+        console: Where to; not stdout, which is for results. Where it is not a terminal, each piece
+            of work is one line.
+
+    Yields:
+        The watcher to tell.
+    """
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def line(work: str, done: int = 0, total: int | None = None) -> None:
+            if work not in seen:
+                seen.add(work)
+                console.print(f"{work} …", highlight=False)
+
+        yield line
+        return
+    columns = (
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def bar(work: str, done: int = 0, total: int | None = None) -> None:
+            if work not in tasks:
+                for task in tasks.values():  # the work before is over, whether or not it counted
+                    if progress.tasks[task].total is None:
+                        progress.update(task, total=1, completed=1)
+                tasks[work] = progress.add_task(work, total=None)
+            progress.update(tasks[work], completed=done, total=total)
+
+        yield bar
+        for task in tasks.values():
+            if progress.tasks[task].total is None:
+                progress.update(task, total=1, completed=1)

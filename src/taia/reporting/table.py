@@ -1,0 +1,86 @@
+"""The comparison of modes in the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from taia.evaluation.comparison import Comparison
+from taia.reporting.words import change, findings, interval, percent
+
+
+def render(comparison: Comparison) -> RenderableType:
+    """Two tables, accuracies and differences, and what they say; fits 80 columns."""
+    parts: list[RenderableType] = [accuracies(comparison), ""]
+    if any(other in comparison.modes for other in ("base", "tuned")) and len(comparison.modes) > 1:
+        parts += [differences(comparison), ""]
+    for sentence in findings(comparison):
+        line = Table.grid(padding=(0, 1, 0, 0))
+        line.add_row("•", sentence)
+        parts.append(line)
+    return Group(*parts)
+
+
+def accuracies(comparison: Comparison) -> Table:
+    """Modes in rows, kinds of question in columns: percent right over its 95% interval."""
+    table = Table(
+        title="Right answers in percent, and 95% intervals",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0, 0, 1),
+    )
+    table.add_column("mode", style="bold", no_wrap=True)
+    groups = [*comparison.kinds, "knowledge"]
+    groups += ["skill"] if comparison.size("skill") else []
+    for group in groups:
+        whole = group in ("knowledge", "skill")
+        name = "trained skill" if group == "skill" else group
+        table.add_column(
+            f"{name}\n{comparison.size(group)}", justify="right", style="bold" if whole else ""
+        )
+    for mode in comparison.modes:
+        cells = []
+        for group in groups:
+            estimate = comparison.accuracy(mode, group)
+            cells.append(Text(percent(estimate)).append(f"\n{interval(estimate)}", style="dim"))
+        table.add_row(mode, *cells)
+    chance = [Text(f"{100 * comparison.chance(group):.0f}", style="dim") for group in groups]
+    table.add_row(Text("guessing", style="dim"), *chance)
+    return table
+
+
+def differences(comparison: Comparison) -> Table:
+    """Each mode against base and tuned, on the same questions."""
+    table = Table(
+        title="Differences in points; * the interval excludes 0",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0, 0, 1),
+    )
+    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("knowledge", justify="right", no_wrap=True)
+    with_skill = comparison.size("skill") > 0
+    if with_skill:
+        table.add_column("trained skill", justify="right", no_wrap=True)
+    for mode, other in pairs(comparison):
+        cells = []
+        for group in ("knowledge", "skill") if with_skill else ("knowledge",):
+            difference = comparison.difference(mode, other, group)
+            mark = "*" if difference.is_clear else " "
+            cells.append(Text(change(difference) + mark, "bold" if difference.is_clear else ""))
+        table.add_row(f"{mode} − {other}", *cells)
+    return table
+
+
+def pairs(comparison: Comparison) -> list[tuple[str, str]]:
+    """The differences worth showing: every other mode minus base and minus tuned."""
+    modes = comparison.modes
+    shown = [("tuned", "base")] if "tuned" in modes and "base" in modes else []
+    for mode in modes:
+        if mode not in ("base", "tuned"):
+            shown += [(mode, other) for other in ("base", "tuned") if other in modes]
+    return shown

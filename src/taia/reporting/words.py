@@ -1,0 +1,106 @@
+"""Numbers and findings in words, the same in the terminal and in the report."""
+
+from __future__ import annotations
+
+from taia.evaluation.comparison import Comparison
+from taia.evaluation.statistics import Difference, Estimate
+
+
+def percent(estimate: Estimate) -> str:
+    """``61.3``: an accuracy in percent."""
+    return f"{100 * estimate.value:.1f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """``56–67``: an accuracy's 95% interval in percent."""
+    return f"{100 * estimate.low:.0f}–{100 * estimate.high:.0f}"
+
+
+def points(value: float) -> str:
+    """``+4.3`` or ``−4.3``: a difference in percentage points."""
+    rounded = f"{100 * value:+.1f}"
+    return "0.0" if float(rounded) == 0 else rounded.replace("-", "−")
+
+
+def change(difference: Difference) -> str:
+    """``−4.3 [−8.1, −0.4]``: a difference with its 95% interval, in percentage points."""
+    return f"{points(difference.value)} [{points(difference.low)}, {points(difference.high)}]"
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """What the numbers say, one sentence each, and no more than they say.
+
+    A difference counts as clear when its 95% interval excludes zero. Every sentence follows from
+    the comparison given; none is written for a certain outcome.
+    """
+    modes = comparison.modes
+    if "base" not in modes or "tuned" not in modes:
+        return []
+    sentences = [_learnt(comparison), _cost(comparison)]
+    others = [mode for mode in modes if mode not in ("base", "tuned")]
+    sentences += [_kept(comparison, mode) for mode in others]
+    sentences.append(
+        "One training run, one seed. The intervals cover the chance in the choice of questions, "
+        "not that of training, and each stands alone: of many, about one in twenty excludes zero "
+        "by chance."
+    )
+    return [sentence for sentence in sentences if sentence]
+
+
+def _learnt(comparison: Comparison) -> str:
+    if not comparison.size("skill"):
+        return ""
+    gain = comparison.difference("tuned", "base", "skill")
+    base = percent(comparison.accuracy("base", "skill"))
+    tuned = percent(comparison.accuracy("tuned", "skill"))
+    if gain.low > 0:
+        return f"Tuning taught the trained skill: {base}% became {tuned}% ({change(gain)})."
+    if gain.high < 0:
+        return f"Tuning made the trained skill worse: {base}% became {tuned}% ({change(gain)})."
+    return (
+        f"Whether tuning taught the trained skill is not clear: {base}%, then {tuned}% "
+        f"({change(gain)})."
+    )
+
+
+def _cost(comparison: Comparison) -> str:
+    loss = comparison.difference("tuned", "base", "knowledge")
+    if loss.high < 0:
+        return f"It cost knowledge: tuned minus base is {change(loss)} points."
+    if loss.low > 0:
+        return (
+            f"It did not cost knowledge but added some: tuned minus base is {change(loss)} points."
+        )
+    return (
+        f"Whether it cost knowledge is not clear: tuned minus base is {change(loss)} points, so "
+        "there may be nothing to mend here."
+    )
+
+
+def _kept(comparison: Comparison, mode: str) -> str:
+    name = mode.upper() if mode in ("taia", "taif") else f"“{mode}”"
+    knows = comparison.difference(mode, "tuned", "knowledge")
+    cost = comparison.difference("tuned", "base", "knowledge")
+    if knows.low > 0:
+        text = f"{name} knows more than tuned: {change(knows)} points"
+        if cost.high < 0:
+            text += (
+                f", giving back {100 * knows.value:.1f} of the {-100 * cost.value:.1f} that tuning "
+                "cost"
+            )
+    elif knows.high < 0:
+        text = f"{name} knows less than tuned: {change(knows)} points"
+    else:
+        text = f"{name} is not clearly apart from tuned in knowledge: {change(knows)} points"
+    if not comparison.size("skill"):
+        return f"{text}."
+    skill = comparison.difference(mode, "tuned", "skill")
+    gain = comparison.difference(mode, "base", "skill")
+    if skill.low > 0:
+        text += f". It is better at the trained skill ({change(skill)})"
+    elif skill.high < 0:
+        left = "though above base" if gain.low > 0 else "and not clearly above base"
+        text += f". It is worse at the trained skill ({change(skill)}), {left} ({change(gain)})"
+    else:
+        text += f". In the trained skill the two are not clearly apart ({change(skill)})"
+    return f"{text}."

@@ -1,0 +1,127 @@
+"""The live switch: exact at both ends, and nothing left behind."""
+
+import pytest
+import torch
+
+import tiny_models
+from taia.errors import AdapterError, SelectionError
+from taia.runtime.switch import lora_mode
+from taia.selection import Selection
+
+IDS = torch.arange(24).reshape(2, 12)
+
+
+@torch.no_grad()
+def logits(model):
+    return model(input_ids=IDS).logits
+
+
+def in_mode(model, text):
+    with lora_mode(model, Selection.parse(text)):
+        return logits(model)
+
+
+@pytest.fixture
+def tuned():
+    return tiny_models.lora(tiny_models.llama())
+
+
+def test_none_is_the_base_bit_for_bit(tuned):
+    plain = logits(tiny_models.llama())
+    assert torch.equal(in_mode(tuned, "base"), plain)
+    assert not torch.equal(logits(tuned), plain), "the adapter does nothing"
+
+
+def test_all_is_the_tuned_model_bit_for_bit(tuned):
+    assert torch.equal(in_mode(tuned, "tuned"), logits(tuned))
+
+
+@pytest.mark.parametrize(("mode", "gone"), [("taia", "mlp"), ("taif", "self_attn")])
+def test_a_mode_is_the_adapter_without_the_rest(tuned, mode, gone):
+    """The same as B = 0 in the part dropped, which is the filtered adapter."""
+    control = tiny_models.lora(tiny_models.llama())
+    for name, parameter in control.named_parameters():
+        if "lora_B" in name and gone in name:
+            parameter.data.zero_()
+    found = in_mode(tuned, mode)
+    assert torch.equal(found, logits(control))
+    for other in ("base", "tuned"):
+        assert not torch.equal(found, in_mode(tuned, other))
+
+
+def test_a_fraction_scales(tuned):
+    control = tiny_models.lora(tiny_models.llama())
+    for name, parameter in control.named_parameters():
+        if "lora_B" in name:
+            parameter.data *= 0.5 if "mlp" in name else 1
+    torch.testing.assert_close(in_mode(tuned, "attention + 0.5*mlp"), logits(control))
+
+
+def test_layers_can_be_told_apart(tuned):
+    first, last = in_mode(tuned, "attention[0]"), in_mode(tuned, "attention[1]")
+    assert not torch.equal(first, last)
+
+
+def test_everything_comes_back(tuned):
+    before = logits(tuned)
+    gradients = {name: p.requires_grad for name, p in tuned.named_parameters()}
+    for text in ("base", "taia", "0.3*all"):
+        in_mode(tuned, text)
+        with (
+            pytest.raises(RuntimeError, match="on purpose"),
+            lora_mode(tuned, Selection.parse(text)),
+        ):
+            raise RuntimeError("on purpose")
+        assert torch.equal(logits(tuned), before)
+    assert gradients == {name: p.requires_grad for name, p in tuned.named_parameters()}
+
+
+def test_nested_modes_unwind(tuned):
+    with lora_mode(tuned, Selection.parse("taia")):
+        outer = logits(tuned)
+        in_mode(tuned, "base")
+        assert torch.equal(logits(tuned), outer)
+
+
+def test_nothing_is_copied(tuned):
+    places = [p.data_ptr() for p in tuned.parameters()]
+    with lora_mode(tuned, Selection.parse("taia")):
+        assert [p.data_ptr() for p in tuned.parameters()] == places
+
+
+def test_conv1d_and_tied_heads():
+    config = {"vocab_size": 260, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    base = tiny_models.model("gpt2", **config)
+    plain = logits(base)
+    tuned = tiny_models.lora(base)
+    assert torch.equal(in_mode(tuned, "base"), plain)
+    assert not torch.equal(in_mode(tuned, "taia"), in_mode(tuned, "taif"))
+
+
+def test_part_of_a_fused_projection_is_refused():
+    config = {"vocab_size": 260, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    tuned = tiny_models.lora(tiny_models.model("gpt2", **config))
+    before = logits(tuned)
+    with pytest.raises(SelectionError, match="c_attn"):
+        in_mode(tuned, "q_proj")
+    assert torch.equal(logits(tuned), before)
+
+
+def test_what_a_switch_cannot_do_is_refused():
+    merged = tiny_models.lora(tiny_models.llama())
+    merged.merge_adapter()
+    cases = {
+        "merged": merged,
+        "biases": tiny_models.lora(tiny_models.llama(), bias="all"),
+        "lm_head": tiny_models.lora(tiny_models.llama(), modules_to_save=["lm_head"]),
+    }
+    for words, model in cases.items():
+        with pytest.raises(AdapterError, match=words):
+            in_mode(model, "taia")
+    with pytest.raises(AdapterError, match="DoRA"):
+        in_mode(tiny_models.lora(tiny_models.llama(), use_dora=True), "0.5*all")
+
+
+def test_dora_switches_off_whole():
+    tuned = tiny_models.lora(tiny_models.llama(), use_dora=True)
+    assert torch.equal(in_mode(tuned, "base"), logits(tiny_models.llama()))
