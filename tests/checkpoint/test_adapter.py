@@ -18,7 +18,14 @@ from safetensors.torch import load_file, save_file
 from taia.anatomy import Anatomy
 from taia.checkpoint.adapter import compose_adapter
 from taia.checkpoint.index import Checkpoint
-from taia.errors import AdapterError, CheckpointError, MismatchError, OutputError, SelectionError
+from taia.errors import (
+    AdapterError,
+    CheckpointError,
+    MismatchError,
+    OutputError,
+    SelectionError,
+    TaiaError,
+)
 from taia.selection import Selection
 from tiny_adapters import load_adapted, load_base, logits, lora_layers, quiet, save_pair
 
@@ -457,3 +464,100 @@ def test_older_names_are_mended(loose, tmp_path):
     keep(loose, "tuned", tmp_path / "out")
     assert weights_of(tmp_path / "out").keys() == weights.keys()
     assert torch.equal(logits(load_adapted(loose[0], tmp_path / "out")), wanted)
+
+
+def test_tokens_beyond_the_vocabulary_are_refused(pairs, tmp_path):
+    base, given = pairs("tied-llama", trainable_token_indices=[1, 5, 7])
+    shutil.copytree(given, tmp_path / "spoilt")
+    config = {**config_of(given), "trainable_token_indices": [1, 5, 64]}
+    (tmp_path / "spoilt" / CONFIG).write_text(json.dumps(config))
+    for merge in (False, True):
+        with pytest.raises(AdapterError, match="64 rows"):
+            keep((base, tmp_path / "spoilt"), "0.5*all", tmp_path / "out", merge=merge)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_config_makes_it_fail_otherwise_than_it_says(pairs, data):
+    """Whatever is in the config, there is an output that loads, or an error that says why not."""
+    base, given_adapter = pairs("llama")
+    config = config_of(given_adapter)
+    names = st.sampled_from(["q_proj", "mlp", "layers.0", "(", "", ".*", "lm_head"])
+    anything = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-1, 5),
+        st.floats(),
+        names,
+        st.lists(st.one_of(names, st.integers(0, 3)), max_size=2),
+        st.dictionaries(names, st.one_of(st.integers(0, 3), names), max_size=2),
+    )
+    for key in data.draw(st.sets(st.sampled_from(sorted(config)), min_size=1, max_size=3)):
+        config[key] = data.draw(anything)
+    with tempfile.TemporaryDirectory() as folder:
+        spoilt, output = Path(folder) / "spoilt", Path(folder) / "out"
+        shutil.copytree(given_adapter, spoilt)
+        (spoilt / CONFIG).write_text(json.dumps(config))
+        try:
+            keep((base, spoilt), "taia", output)
+        except TaiaError:
+            assert not output.exists()
+        else:
+            assert all("mlp" not in name for name in weights_of(output))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(at=st.integers(0, 5000), byte=st.integers(0, 255))
+def test_no_damage_makes_it_fail_otherwise_than_it_says(pairs, at, byte):
+    base, given_adapter = pairs("llama")
+    with tempfile.TemporaryDirectory() as folder:
+        spoilt, output = Path(folder) / "spoilt", Path(folder) / "out"
+        shutil.copytree(given_adapter, spoilt)
+        content = bytearray((spoilt / WEIGHTS).read_bytes())
+        content[at] = byte
+        (spoilt / WEIGHTS).write_bytes(content)
+        try:
+            keep((base, spoilt), "taia", output)
+        except TaiaError:
+            assert not output.exists()
+
+
+def older_expert_adapter(folder, name, leaves, stem):
+    """An adapter as transformers 4 had it, every expert's matrices by themselves."""
+    base, adapter = save_pair(folder, name)
+    weights = {k: v for k, v in weights_of(adapter).items() if "self_attn" in k}
+    torch.manual_seed(3)
+    for layer in range(3):
+        for expert in range(4):
+            for leaf in leaves:
+                outputs, inputs = (32, 24) if leaf == leaves[-1] else (24, 32)
+                path = f"base_model.model.model.layers.{layer}.{stem}.experts.{expert}.{leaf}"
+                weights[f"{path}.lora_A.weight"] = torch.randn(4, inputs) * 0.1
+                weights[f"{path}.lora_B.weight"] = torch.randn(outputs, 4) * 0.1
+    save_file(weights, adapter / WEIGHTS)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", *leaves]
+    config = {**config_of(adapter), "target_modules": targets, "target_parameters": None}
+    (adapter / CONFIG).write_text(json.dumps(config))
+    return base, adapter
+
+
+@pytest.mark.parametrize(
+    ("name", "leaves", "stem"),
+    [
+        ("qwen3-moe", ["gate_proj", "up_proj", "down_proj"], "mlp"),
+        ("mixtral", ["w1", "w3", "w2"], "block_sparse_moe"),
+    ],
+)
+def test_adapters_of_single_experts(tmp_path, name, leaves, stem):
+    """PEFT fuses them on loading; the filtered ones as well, and merging agrees."""
+    pair = older_expert_adapter(tmp_path, name, leaves, stem)
+    tuned = logits(load_adapted(*pair))
+    for mode in ("taia", "taif", "tuned"):
+        keep(pair, mode, tmp_path / mode)
+        keep(pair, mode, tmp_path / f"{mode}-merged", merge=True)
+        filtered = logits(load_adapted(pair[0], tmp_path / mode))
+        merged = logits(load_base(tmp_path / f"{mode}-merged"))
+        assert (filtered - merged).abs().max() < 1e-5
+        assert torch.equal(filtered, tuned) == (mode == "tuned")
+    done = keep(pair, "mlp[1:]", tmp_path / "some")
+    assert any("--merge" in note for note in done.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ def compose_adapter(
     selection: Selection,
     *,
     merge: bool = False,
+    hash_inputs: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
     declare: Mapping[str, str] | None = None,
@@ -54,6 +56,7 @@ def compose_adapter(
         output: Where the result shall appear; ``None`` only for a dry run.
         selection: What to keep.
         merge: Write a whole checkpoint instead, W = W_base + α·ΔW. Needs the base.
+        hash_inputs: Record SHA-256 of all input files, which means reading all of them.
         dry_run: Say what would happen, and write nothing.
         overwrite: Replace a model that is already at ``output``.
         declare: Labels for tensors that no rule knows.
@@ -84,6 +87,7 @@ def compose_adapter(
             Inputs(checkpoint, read, base, adapter),
             output,
             selection,
+            hash_inputs=hash_inputs,
             dry_run=dry_run,
             overwrite=overwrite,
             declare=declare,
@@ -110,7 +114,7 @@ def compose_adapter(
     )
     if dry_run or output is None:
         return composition
-    origin = None if base is None or checkpoint is None else identity(base, checkpoint)
+    origin = None if base is None or checkpoint is None else identity(base, checkpoint, hash_inputs)
     with staged(output, overwrite) as folder:
         _write_tensors(folder / FILE, remaining, progress)
         companions.copy(companions.companions(read.folder, read.folder, True)[0], folder)
@@ -120,7 +124,7 @@ def compose_adapter(
             composition,
             keep=selection.text,
             base=origin,
-            tuned=adapter_identity(adapter, read),
+            tuned=adapter_identity(adapter, read, hash_inputs),
             declare=declare,
         )
         write_json(folder / CONFIG, config)
@@ -224,6 +228,12 @@ def _notes(
     left_out = [step for step in steps if is_dropped(step)]
     if left_out:
         notes.append(f"{len(left_out)} of {len(steps)} tensors of the adapter are left out.")
+    if _scattered(placed):
+        notes.append(
+            "Updates of single experts are kept in some layers or projections and not in others. "
+            "With transformers 5, which fuses experts, PEFT puts them on all layers or refuses to "
+            "load them: use --merge."
+        )
     rounded = sorted({s.entry.dtype for s in steps if s.make is not None})
     if rounded:
         notes.append(
@@ -238,6 +248,16 @@ def _notes(
             f"checkpoint ({missing[0]} …) and were labelled by their own."
         )
     return (*notes, *_servers(config))
+
+
+def _scattered(placed: Iterable[Placed]) -> bool:
+    """Whether single experts (an older adapter's) are kept in part."""
+    whole = {
+        is_nothing(item.alpha)
+        for item in placed
+        if re.search(r"\.experts\.\d+\.", item.update.parameter)
+    }
+    return len(whole) > 1
 
 
 def _servers(config: Mapping[str, Any]) -> Iterable[str]:

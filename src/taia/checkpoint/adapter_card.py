@@ -13,19 +13,32 @@ from taia.checkpoint.adapter_read import Adapter
 from taia.checkpoint.composition import Composition
 from taia.checkpoint.copying import Sources
 from taia.checkpoint.locate import Located
-from taia.checkpoint.manifest import MANIFEST, command, origin, sampled_hash
+from taia.checkpoint.manifest import MANIFEST, blob_hash, command, origin, sampled_hash
 
 _PAPER: Final = "https://arxiv.org/abs/2405.20192"
 
 
-def adapter_identity(located: Located, adapter: Adapter) -> dict[str, Any]:
-    """What an adapter is, for the record: where it came from and what its files hold."""
+def adapter_identity(located: Located, adapter: Adapter, full: bool = False) -> dict[str, Any]:
+    """What an adapter is, for the record: where it came from and what its files hold.
+
+    Args:
+        located: Where it was found.
+        adapter: What it is.
+        full: Whether to read and hash every byte.
+    """
     config = (adapter.folder / CONFIG).read_bytes()
     shard = adapter.shard
     with Sources() as sources:
-        sampled = sampled_hash(shard, sources)
+        record: dict[str, Any] = {
+            "name": shard.file.name,
+            "bytes": shard.size,
+            "sampled_sha256": sampled_hash(shard, sources),
+        }
+        whole = sources.digest(shard.file) if full else blob_hash(shard.file)
+    if whole:
+        record["sha256"] = whole
     files = [
-        {"name": shard.file.name, "bytes": shard.size, "sampled_sha256": sampled},
+        record,
         {"name": CONFIG, "bytes": len(config), "sha256": hashlib.sha256(config).hexdigest()},
     ]
     return {**origin(located), "files": files}

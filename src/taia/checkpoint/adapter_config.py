@@ -1,19 +1,16 @@
-"""``adapter_config.json``: what taia can work on, and how it is narrowed to what was kept.
-
-The rules by which PEFT matches names (peft 0.21, ``check_target_module_exists``,
-``_inject_parameters``, ``get_pattern_key``) are written out here, because the narrowed
-config has to match the kept modules and no other.
-"""
+"""``adapter_config.json``: what taia can work on, and how it is narrowed to what was kept."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from taia.checkpoint.adapter_match import excluded, pattern_matches, targets
 from taia.errors import AdapterError
 
 FILE: Final = "adapter_config.json"
@@ -34,6 +31,66 @@ _VARIANTS: Final = {
     "use_bdlora": "BD-LoRA",
     "arrow_config": "Arrow",
     "kasa_config": "KaSA",
+}
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int and value >= 0  # bool is an int to isinstance
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _list(value: object, each: Callable[[object], bool]) -> bool:
+    return isinstance(value, list) and all(map(each, value))
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _table(value: object, each: Callable[[object], bool]) -> bool:
+    return isinstance(value, dict) and all(map(each, value.values()))
+
+
+def _names(value: object) -> bool:
+    return value is None or _list(value, _text)
+
+
+def _pattern_or_names(value: object) -> bool:
+    if not isinstance(value, str):
+        return _names(value)
+    try:
+        re.compile(value)
+    except re.error:
+        return False
+    return True
+
+
+#: Key → whether a value is as PEFT writes it, and what that is.
+_SHAPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
+    "r": (lambda v: _whole(v) and v != 0, "a positive whole number"),
+    "lora_alpha": (_number, "a number"),
+    "rank_pattern": (
+        lambda v: v is None or _table(v, lambda x: _whole(x) and x != 0),
+        "a table of positive whole numbers",
+    ),
+    "alpha_pattern": (lambda v: v is None or _table(v, _number), "a table of numbers"),
+    "target_modules": (_pattern_or_names, "a regular expression or a list of names"),
+    "exclude_modules": (_pattern_or_names, "a regular expression or a list of names"),
+    "target_parameters": (_names, "a list of names"),
+    "modules_to_save": (_names, "a list of names"),
+    "layers_to_transform": (
+        lambda v: v is None or _whole(v) or _list(v, _whole),
+        "a layer or a list of layers",
+    ),
+    "layers_pattern": (lambda v: _text(v) or _names(v), "a name or a list of names"),
+    "trainable_token_indices": (
+        lambda v: v is None or _list(v, _whole) or _table(v, lambda x: _list(x, _whole)),
+        "a list of tokens, or one for each embedding",
+    ),
+    "bias": (lambda v: v in ("none", "all", "lora_only"), "'none', 'all' or 'lora_only'"),
 }
 _CHECKPOINTS_INSTEAD: Final = (
     "merge it into its base with PEFT's merge_and_unload, save, and compose the two checkpoints"
@@ -112,87 +169,14 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
             f"{path} was trained on Megatron's parallel layers (megatron_config)",
             "convert it to a Hugging Face adapter first",
         )
-    rank = config.get("r")
-    if not isinstance(rank, int) or rank <= 0:
-        raise AdapterError(f"{path} has r={rank!r}", "r must be a positive whole number")
-    for key in ("rank_pattern", "alpha_pattern", "trainable_token_indices", "modules_to_save"):
-        value = config.get(key)
-        expected = (dict, type(None)) if key.endswith("pattern") else (dict, list, type(None))
-        if not isinstance(value, expected):
-            raise AdapterError(f"{path} has {key}={value!r}", "save the adapter again with PEFT")
-
-
-def scaling(config: Mapping[str, Any], module: str) -> float:
-    """The number PEFT multiplies B·A with for one module: ``alpha / r``, or ``alpha / √r``.
-
-    Args:
-        config: The adapter's config.
-        module: The module's path; for ``target_parameters``, the parameter's name.
-    """
-    rank = _pattern(config.get("rank_pattern"), module, config["r"])
-    alpha = _pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
-    return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
-
-
-def _pattern(pattern: Mapping[str, Any] | None, module: str, default: float) -> float:
-    for key, value in (pattern or {}).items():
-        if _pattern_matches(key, module):
-            return float(value)
-    return float(default)
-
-
-def _pattern_matches(key: str, module: str) -> bool:
-    try:
-        return re.match(rf"(.*\.)?({key})$", module) is not None
-    except re.error:
-        return key == module
-
-
-def targets(config: Mapping[str, Any], module: str) -> bool:
-    """Whether PEFT would put a low-rank update on a module, by ``target_modules`` alone."""
-    wanted = config.get("target_modules")
-    if wanted is None or _excluded(config, module) or _saved_whole(config, module):
-        return False
-    if isinstance(wanted, str):
-        return wanted.lower() == "all-linear" or re.fullmatch(wanted, module) is not None
-    if module in wanted:
-        return True
-    return _ends_with_any(module, wanted) and _in_layers(config, module)
-
-
-def _excluded(config: Mapping[str, Any], module: str) -> bool:
-    excluded = config.get("exclude_modules")
-    if not excluded:
-        return False
-    if isinstance(excluded, str):
-        return re.fullmatch(excluded, module) is not None
-    return module in excluded or _ends_with_any(module, excluded)
-
-
-def _saved_whole(config: Mapping[str, Any], module: str) -> bool:
-    return any(
-        re.match(rf"(^|.*\.){re.escape(entry)}($|\..*)", module)
-        for entry in config.get("modules_to_save") or ()
-    )
-
-
-def _ends_with_any(module: str, suffixes: Iterable[str]) -> bool:
-    return any(module.endswith(f".{suffix}") for suffix in suffixes)
-
-
-def _in_layers(config: Mapping[str, Any], module: str) -> bool:
-    wanted = config.get("layers_to_transform")
-    if wanted is None or wanted == []:
-        return True
-    given = config.get("layers_pattern")
-    patterns = [r".*?\.[^.]*\.(\d+)\."]
-    if given:
-        given = [given] if isinstance(given, str) else given
-        patterns = [rf"(?:^|.*?\.){pattern}\.(\d+)\." for pattern in given]
-    for pattern in patterns:
-        if match := re.match(pattern, module):
-            return int(match[1]) in ([wanted] if isinstance(wanted, int) else wanted)
-    return False
+    for key, (fits, wanted) in _SHAPES.items():
+        if key in config and not fits(config[key]):
+            raise AdapterError(
+                f"{path} has {key}={config[key]!r}, which is not {wanted}",
+                "save the adapter again with PEFT",
+            )
+    if "r" not in config:
+        raise AdapterError(f"{path} does not say r", "save the adapter again with PEFT")
 
 
 def narrow(
@@ -230,7 +214,7 @@ def narrow(
             new[key] = {
                 pattern: value
                 for pattern, value in new[key].items()
-                if any(_pattern_matches(pattern, m) for m in after.modules | after.parameters)
+                if any(pattern_matches(pattern, m) for m in after.modules | after.parameters)
             }
     if after.wholes != before.wholes:
         new["modules_to_save"] = _modules_to_save(config, before.wholes, after.wholes)
@@ -257,7 +241,7 @@ def _target_modules(
     A regular expression is never written: for mixtures of experts PEFT 0.21 reduces one to the last
     parts of the names it matches, which widens it to other layers.
     """
-    rest = [m for m in (*dropped, *(base_rest or ())) if m in dropped or not _excluded(config, m)]
+    rest = [m for m in (*dropped, *(base_rest or ())) if m in dropped or not excluded(config, m)]
     taken = {ending for module in rest for ending in _endings(module)}
     whole_universe = base_rest is not None
     wanted = config.get("target_modules")

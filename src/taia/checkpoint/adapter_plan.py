@@ -206,15 +206,16 @@ def _tokens(adapter: Adapter, item: Placed, part: Part) -> bytes:
             "give the embedding one α",
         )
     tuned = load(adapter.entries[part.tensor])
-    rows = token_rows(adapter, item.update)
+    rows = token_rows(adapter, item.update, item.base)
     return dump(blended(load(item.base)[rows], tuned, item.alpha))
 
 
-def token_rows(adapter: Adapter, update: Update) -> list[int]:
+def token_rows(adapter: Adapter, update: Update, base: Entry) -> list[int]:
     """Which rows of an embedding ``trainable_token_indices`` names.
 
     Raises:
-        AdapterError: If the config does not say so, or names another number of rows.
+        AdapterError: If the config does not say so, names another number of rows, or rows that the
+            base's embedding does not have.
     """
     indices = adapter.config.get("trainable_token_indices")
     if isinstance(indices, dict):
@@ -227,6 +228,12 @@ def token_rows(adapter: Adapter, update: Update) -> list[int]:
             f"{part.tensor!r} has {adapter.shape(part)[0]} rows, which trainable_token_indices in "
             "adapter_config.json does not account for",
             "the config and the tensors are not of the same adapter; save it again",
+        )
+    if max(indices, default=0) >= base.shape[0]:
+        raise AdapterError(
+            f"trainable_token_indices names token {max(indices)}, and {base.name!r} in {base.file} "
+            f"has {base.shape[0]} rows",
+            "give the base model that the adapter was trained on, resized as it was then",
         )
     return list(indices)
 

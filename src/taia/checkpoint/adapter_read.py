@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.adapter_config import read_config, scaling, targets
+from taia.checkpoint.adapter_config import read_config
+from taia.checkpoint.adapter_match import scaling, targets
 from taia.checkpoint.adapter_names import LOW_RANK, Part, part_of
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.errors import AdapterError
@@ -171,7 +172,7 @@ def _low_rank(
             )
     if wrappers == 1 and targets(config, module):
         return Update(f"{module}.weight", module, kind, group)
-    names = _parameters(config, module)
+    names = _parameters(config, module, wrappers)
     if not names and wrappers == 1:
         return Update(f"{module}.weight", module, kind, group)
     if len(names) != wrappers or (wrappers > 1 and any(n not in _REGISTERED for n in names)):
@@ -186,14 +187,17 @@ def _low_rank(
     return Update(f"{module}.{leaf}", module, kind, group, through_parameter=True)
 
 
-def _parameters(config: Mapping[str, Any], module: str) -> list[str]:
-    """The last parts of those ``target_parameters`` that may lie in a module."""
-    found = []
+def _parameters(config: Mapping[str, Any], module: str, wrappers: int) -> list[str]:
+    """The last parts of those ``target_parameters`` that lie in a module."""
+    named, bare = [], []
     for entry in config.get("target_parameters") or ():
         holder, _, leaf = entry.rpartition(".")
-        if not holder or f".{module}".endswith(f".{holder}"):
-            found.append(leaf)
-    return list(dict.fromkeys(found))
+        if holder and f".{module}".endswith(f".{holder}"):
+            named.append(leaf)
+        elif not holder:
+            bare.append(leaf)  # may lie anywhere
+    named = list(dict.fromkeys(named))
+    return named if len(named) == wrappers else list(dict.fromkeys(named + bare))
 
 
 def _check_shapes(adapter: Adapter) -> None:

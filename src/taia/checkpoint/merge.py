@@ -49,6 +49,7 @@ def merge_adapter(
     output: Path | None,
     selection: Selection,
     *,
+    hash_inputs: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
     declare: Mapping[str, str] | None = None,
@@ -63,6 +64,7 @@ def merge_adapter(
         inputs: The adapter and its base.
         output: Where the checkpoint shall appear; ``None`` only for a dry run.
         selection: What to keep.
+        hash_inputs: Record SHA-256 of all input files, which means reading all of them.
         dry_run: Say what would happen, and write nothing.
         overwrite: Replace a model that is already at ``output``.
         declare: Labels for tensors that no rule knows.
@@ -103,8 +105,8 @@ def merge_adapter(
             folder,
             composition,
             keep=keep,
-            base=identity(inputs.base_at, base),
-            tuned=adapter_identity(inputs.adapter_at, adapter),
+            base=identity(inputs.base_at, base, hash_inputs),
+            tuned=adapter_identity(inputs.adapter_at, adapter, hash_inputs),
             merge=True,
             declare=declare,
         )

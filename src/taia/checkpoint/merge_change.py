@@ -122,7 +122,9 @@ def _apply(adapter: Adapter, change: Change, weight: torch.Tensor) -> torch.Tens
         tuned = weight + load(parts["lora_B_bias"]).to(weight.dtype) * adapter.scaling(update)
     elif update.kind == "tokens":
         tuned = weight.clone()
-        tuned[token_rows(adapter, update)] = load(parts["tokens"]).to(weight.dtype)
+        tuned[token_rows(adapter, update, change.target.entry)] = load(parts["tokens"]).to(
+            weight.dtype
+        )
     elif update.kind in ("whole", "bias"):
         tuned = load(parts["whole"]).to(weight.dtype)
     else:
