@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 
 from taia.errors import SelectionError
 from taia.selection.modes import MODES
-from taia.selection.tree import Joined, Name, Node, Pattern, Range, Removed, Scaled, Sliced
+from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum, Term, height
 
 _HYPHENATED = "|".join(re.escape(m) for m in sorted(MODES, key=len, reverse=True) if "-" in m)
 _TOKEN = re.compile(
@@ -30,6 +30,9 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _EXAMPLE = 'write it like "attention + 0.5*mlp", "all - mlp[20:]" or a mode: ' + ", ".join(MODES)
+
+_DEEPEST = 50  # far below Python's own limit, wherever the caller stands
+_TOO_DEEP = f"more than {_DEEPEST} brackets, factors or slices one inside the other"
 
 
 class _Token(NamedTuple):
@@ -57,6 +60,7 @@ class _Parser:
         self.text = text
         self.tokens = self._read()
         self.next = 0
+        self.depth = 0
 
     def _read(self) -> list[_Token]:
         tokens, at = [], 0
@@ -80,6 +84,8 @@ class _Parser:
         node = self._sum()
         if self._now.kind != "end":
             self._unexpected("'+', '-' or the end")
+        if height(node) > _DEEPEST:
+            fail(self.text, 0, _TOO_DEEP)
         return node
 
     @property
@@ -99,13 +105,23 @@ class _Parser:
         fail(self.text, token.at, f"expected {wanted}, found {found}")
 
     def _sum(self) -> Node:
-        node = self._term()
+        first = self._term()
+        rest: list[Term] = []
         while mark := self._take("+", "-"):
-            right = self._term()
-            node = Joined(node, right) if mark.text == "+" else Removed(node, right)
-        return node
+            rest.append(Term("+" if mark.text == "+" else "-", self._term()))
+        if isinstance(first, Sum):
+            return Sum(first.first, (*first.rest, *rest))
+        return Sum(first, tuple(rest)) if rest else first
 
     def _term(self) -> Node:
+        self.depth += 1
+        if self.depth > _DEEPEST + 1:
+            fail(self.text, self._now.at, _TOO_DEEP)
+        node = self._scaled()
+        self.depth -= 1
+        return node
+
+    def _scaled(self) -> Node:
         if self._now.kind == "number":
             factor = self._number()
             if not self._take("*"):

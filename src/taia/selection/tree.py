@@ -6,7 +6,7 @@ Printing and parsing are inverse: ``parse(str(node)) == node`` for every node th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,34 +101,59 @@ class Scaled:
     of: Node
 
     def __str__(self) -> str:
-        inner = f"({self.of})" if isinstance(self.of, (Joined, Removed)) else str(self.of)
+        inner = f"({self.of})" if isinstance(self.of, Sum) else str(self.of)
         return f"{repr(self.factor).removesuffix('.0')}*{inner}"
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Either: where both apply, the larger α holds."""
+class Term(NamedTuple):
+    """A later part of a sum.
 
-    left: Node
-    right: Node
+    Attributes:
+        sign: ``"+"`` joins: where both apply, the larger α holds. ``"-"`` removes: what remains of
+            α, never below zero.
+        of: What is joined or removed.
+    """
+
+    sign: Literal["+", "-"]
+    of: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Parts joined and removed, from left to right.
+
+    One node however many terms there are, so that a selection with a weight for every projection
+    of every layer is not a deep tree.
+
+    Attributes:
+        first: The part begun with. Not itself a sum: brackets there change nothing.
+        rest: What follows, at least one.
+    """
+
+    first: Node
+    rest: tuple[Term, ...]
 
     def __str__(self) -> str:
-        return f"{self.left} + {_operand(self.right)}"
+        return str(self.first) + "".join(f" {sign} {_operand(part)}" for sign, part in self.rest)
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """The left without the right: what remains of α, never below zero."""
-
-    left: Node
-    right: Node
-
-    def __str__(self) -> str:
-        return f"{self.left} - {_operand(self.right)}"
+Node: TypeAlias = Name | Pattern | Sliced | Scaled | Sum
 
 
-Node: TypeAlias = Name | Pattern | Sliced | Scaled | Joined | Removed
+def below(node: Node) -> tuple[Node, ...]:
+    """The nodes a node is made of, in the order they are written."""
+    if isinstance(node, Sum):
+        return (node.first, *(part for _, part in node.rest))
+    return (node.of,) if isinstance(node, (Sliced, Scaled)) else ()
+
+
+def height(node: Node) -> int:
+    """How many nodes lie one inside the other."""
+    levels, nodes = 0, [node]
+    while nodes:
+        levels, nodes = levels + 1, [inner for outer in nodes for inner in below(outer)]
+    return levels
 
 
 def _operand(node: Node) -> str:
-    return f"({node})" if isinstance(node, (Joined, Removed)) else str(node)
+    return f"({node})" if isinstance(node, Sum) else str(node)

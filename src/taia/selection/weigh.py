@@ -9,13 +9,14 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Final
 
 from taia.anatomy.components import GROUPS
 from taia.anatomy.labels import Label, Segment
 from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import fail, parse
-from taia.selection.tree import Joined, Name, Node, Pattern, Range, Removed, Scaled, Sliced
+from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum, below
 
 _Cells = tuple[float, ...]
 
@@ -70,11 +71,11 @@ class _Weigher:
         self.matched: set[Node] = set()
 
     def cells(self, node: Node, label: Label) -> _Cells:
-        if isinstance(node, Joined):
-            return _each(max, self.cells(node.left, label), self.cells(node.right, label))
-        if isinstance(node, Removed):
-            left, right = self.cells(node.left, label), self.cells(node.right, label)
-            return _each(lambda a, b: max(a - b, 0.0), left, right)
+        if isinstance(node, Sum):
+            cells = self.cells(node.first, label)
+            for sign, part in node.rest:
+                cells = _each(_COMBINE[sign], cells, self.cells(part, label))
+            return cells
         if isinstance(node, Scaled):
             return tuple(node.factor * alpha for alpha in self.cells(node.of, label))
         if isinstance(node, Sliced):
@@ -107,6 +108,12 @@ class _Weigher:
             segment.heads is not None and all(h in heads for h in range(*segment.heads))
             for segment in label.layout.segments
         ]
+
+
+_COMBINE: Final[Mapping[str, Callable[[float, float], float]]] = {
+    "+": max,
+    "-": lambda a, b: max(a - b, 0.0),
+}
 
 
 def _each(combine: Callable[[float, float], float], left: _Cells, right: _Cells) -> _Cells:
@@ -143,12 +150,11 @@ def _named(name: str, label: Label, cell: Segment | None) -> bool:
 
 def _leaves(node: Node) -> list[Node]:
     """The parts that must each match something; ``all`` and ``none`` always do."""
-    if isinstance(node, (Joined, Removed)):
-        return _leaves(node.left) + _leaves(node.right)
-    if isinstance(node, Scaled):
-        return _leaves(node.of)
+    leaves = [leaf for inner in below(node) for leaf in _leaves(inner)]
     if isinstance(node, Sliced):
-        return [*_leaves(node.of), node]
+        return [*leaves, node]
+    if isinstance(node, (Sum, Scaled)):
+        return leaves
     always = isinstance(node, Name) and _is_whole(node.text)
     return [] if always else [node]
 
