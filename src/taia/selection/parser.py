@@ -2,11 +2,12 @@
 
 ::
 
-    sum    = term { ("+" | "-") term }
-    term   = number "*" term | part [ "*" number ]
-    part   = atom { "[" range [ "," range ] "]" }
-    atom   = name [ "." name ] | pattern | "(" sum ")"
-    range  = integer | [ integer ] ":" [ integer ] [ ":" [ integer ] ]
+    sum     = term { ("+" | "-") term }
+    term    = number "*" term | part [ "*" number ]
+    part    = atom { "[" range [ "," range ] "]" }
+    atom    = name [ "." name ] | pattern | "(" sum ")"
+    pattern = "re:" ( '"' regex '"' | "'" regex "'" | regex )
+    range   = integer | [ integer ] ":" [ integer ] [ ":" [ integer ] ]
 """
 
 from __future__ import annotations
@@ -22,16 +23,20 @@ from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum,
 _HYPHENATED = "|".join(re.escape(m) for m in sorted(MODES, key=len, reverse=True) if "-" in m)
 _TOKEN = re.compile(
     rf"""\s*(?:
-      (?P<pattern>re:(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"']+)))
+      (?P<pattern>re:(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']+|))
     | (?P<name>(?:{_HYPHENATED})(?![\w-])|[^\W\d]\w*)
     | (?P<number>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)
     | (?P<mark>[-+*()\[\]:,.])
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
+_AMBIGUOUS = re.compile(r"[-+*()\[\],]")  # regular expressions and selections both use these
+_UNESCAPED_QUOTE = re.compile(r'((?:\\.|[^"\\])*)"', re.DOTALL)
+_QUOTE = """put it in quotes: 're:"down_proj.*weight"' finds it anywhere in a tensor's name"""
 _EXAMPLE = 'write it like "attention + 0.5*mlp", "all - mlp[20:]" or a mode: ' + ", ".join(MODES)
 
 _DEEPEST = 50  # far below Python's own limit, wherever the caller stands
+_MOST_DIGITS = 9
 _TOO_DEEP = f"more than {_DEEPEST} brackets, factors or slices one inside the other"
 
 
@@ -52,7 +57,8 @@ def parse(text: str) -> Node:
 
 def fail(text: str, at: int, problem: str, mend: str = _EXAMPLE) -> NoReturn:
     """Raises an error that points at a character of a selection."""
-    raise SelectionError(f"selection, character {at + 1}: {problem}\n  {text}\n  {' ' * at}^", mend)
+    line = "".join(c if c.isprintable() else " " for c in text)  # one column for each character
+    raise SelectionError(f"selection, character {at + 1}: {problem}\n  {line}\n  {' ' * at}^", mend)
 
 
 class _Parser:
@@ -69,10 +75,10 @@ class _Parser:
             match = _TOKEN.match(self.text, at)
             if match is None:
                 at += len(self.text[at:]) - len(self.text[at:].lstrip())
+                if self.text[at] in "\"'":
+                    fail(self.text, at, "a quote that does not close, or follows no 're:'", _QUOTE)
                 fail(self.text, at, f"{self.text[at]!r} has no meaning here")
-            kind = str(match.lastgroup if match.lastgroup in ("name", "number") else "mark")
-            if match["pattern"]:
-                kind = "pattern"
+            kind = str(match.lastgroup)
             tokens.append(_Token(kind, match.group().strip(), match.end() - len(match[kind])))
             at = match.end()
         tokens.append(_Token("end", "the end", end))
@@ -175,13 +181,19 @@ class _Parser:
         return Name(inner.text, within=token.text, at=token.at)
 
     def _pattern(self, token: _Token) -> Pattern:
-        body = token.text[3:]
-        regex = body[1:-1] if body[0] in "\"'" else body
-        regex = re.sub(r'(\\.)|"', lambda m: m[1] or r"\"", regex)  # so that it prints as it reads
+        body = token.text[len("re:") :]
+        if not body:
+            fail(self.text, token.at, "no regular expression after 're:'", _QUOTE)
+        quoted = body[0] in "\"'"
+        if not quoted and (mark := _AMBIGUOUS.search(body)):
+            at = token.at + len("re:") + mark.start()
+            fail(self.text, at, f"{mark[0]!r} in a regular expression without quotes", _QUOTE)
+        regex = body[1:-1] if quoted else body
+        regex = _UNESCAPED_QUOTE.sub(r"\1\"", regex)  # so that it prints as it reads
         try:
             re.compile(regex)
-        except re.error as error:
-            fail(self.text, token.at, f"not a regular expression: {error}")
+        except (re.error, OverflowError, RecursionError) as error:
+            fail(self.text, token.at, f"not a regular expression: {error}", _QUOTE)
         return Pattern(regex, at=token.at)
 
     def _range(self) -> Range:
@@ -206,5 +218,7 @@ class _Parser:
             return None
         if not token.text.isdigit():
             self._unexpected("a whole number")
+        if len(token.text) > _MOST_DIGITS:
+            fail(self.text, token.at, "too large a number")
         self.next += 1
         return sign * int(token.text)
