@@ -121,10 +121,9 @@ class Checkpoint:
                 tensors[entry.name] = entry
         if not tensors:
             raise CheckpointError(f"{folder} holds no tensor.", "Give a folder with a model.")
-        config = folder / "config.json"
-        return cls(
-            folder, tensors, shards, read_json(config) if config.exists() else None, metadata
-        )
+        file = folder / "config.json"
+        config = read_json(file) if file.exists() else None
+        return cls(folder, tensors, shards, config, metadata, index)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -152,6 +151,8 @@ def write_json(file: Path, value: object) -> None:
 
 
 def _version(name: str) -> str:
+    from importlib import metadata  # slow to import
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -151,9 +151,16 @@ def staged(
 
 
 def sync(file: int) -> None:
-    """Put an open file on the disk, as far as the system can."""
-    with contextlib.suppress(OSError):
+    """Put an open file on the disk, where the file system knows how.
+
+    Raises:
+        OSError: If the disk is full or fails.
+    """
+    try:
         os.fsync(file)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
 
 
 def _make(output: Path) -> tuple[Path, int | None]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +11,12 @@ from taia.anatomy.labels import Label
 from taia.checkpoint import companions, manifest
 from taia.checkpoint.card import write_card
 from taia.checkpoint.composition import Composition, Progress
-from taia.checkpoint.copying import Sources, write_file
 from taia.checkpoint.index import INDEX, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.plan import Plan, table
-from taia.checkpoint.staging import check_space, staged, sync
+from taia.checkpoint.staging import check_space, staged
+from taia.checkpoint.weights import write_weights
 from taia.selection import Selection
 
 #: What the small files of an output may take, added to the weights when space is checked.
@@ -84,7 +82,7 @@ def write(work: Work, output: Path, overwrite: bool, progress: Progress | None) 
         for where, checkpoint in ((work.here, work.base), (work.there, work.tuned))
     ]
     with staged(output, overwrite) as folder:
-        _write_weights(work.plan, folder, progress)
+        write_weights(work.plan, folder, progress)
         if work.plan.index is not None:
             _write_json(work.plan.index, work.base.index, work.base.folder, folder / INDEX)
         companions.copy(work.files, folder)
@@ -103,37 +101,6 @@ def write(work: Work, output: Path, overwrite: bool, progress: Progress | None) 
         if work.base.config is not None:
             config = work.config if work.config is not None else work.base.config
             _write_json(config, work.base.config, work.base.folder, folder / "config.json")
-
-
-def _write_weights(plan: Plan, folder: Path, progress: Progress | None) -> None:
-    """Write the files one after another; each goes to the disk while the next is written."""
-    advance = _advance(plan.size, progress)
-    with ThreadPoolExecutor(1) as background, Sources() as sources:
-        pending: list[Future[None]] = []
-        for file in plan.files:
-            handle = write_file(
-                folder / file.name, file.header, file.size, file.steps(), sources, advance
-            )
-            pending.append(background.submit(_finish, handle))
-        for future in pending:
-            future.result()
-
-
-def _finish(handle: int) -> None:
-    sync(handle)
-    os.close(handle)
-
-
-def _advance(total: int, progress: Progress | None) -> Callable[[int], None]:
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
-    return advance
 
 
 def _write_json(
