@@ -31,7 +31,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _AMBIGUOUS = re.compile(r"[-+*()\[\],]")  # regular expressions and selections both use these
-_UNESCAPED_QUOTE = re.compile(r'((?:\\.|[^"\\])*)"', re.DOTALL)
+_ESCAPED_OR_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
 _QUOTE = """put it in quotes: 're:"down_proj.*weight"' finds it anywhere in a tensor's name"""
 _EXAMPLE = 'write it like "attention + 0.5*mlp", "all - mlp[20:]" or a mode: ' + ", ".join(MODES)
 
@@ -189,7 +189,9 @@ class _Parser:
             at = token.at + len("re:") + mark.start()
             fail(self.text, at, f"{mark[0]!r} in a regular expression without quotes", _QUOTE)
         regex = body[1:-1] if quoted else body
-        regex = _UNESCAPED_QUOTE.sub(r"\1\"", regex)  # so that it prints as it reads
+        regex = _ESCAPED_OR_QUOTE.sub(
+            lambda m: m[1] or r"\"", regex
+        )  # so that it prints as it reads
         try:
             re.compile(regex)
         except (re.error, OverflowError, RecursionError) as error:

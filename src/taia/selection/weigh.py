@@ -6,12 +6,14 @@ A tensor is weighed cell by cell: its layout's segments are the cells, or it is 
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
 from typing import Final
 
 from taia.anatomy.components import GROUPS
+from taia.anatomy.fused import FUSED_ATTENTION
 from taia.anatomy.labels import Label, Segment
 from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
@@ -40,6 +42,10 @@ def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alph
     for leaf in _leaves(node):
         if leaf not in weigher.matched:
             _matches_nothing(leaf, text, anatomy)
+        if isinstance(leaf, Name) and leaf.text in MODES:
+            _check_whole(leaf, text, anatomy, weigher.matched)
+    if not all(map(_is_finite, alphas.values())):
+        fail(text, 0, "its factors multiply to more than a number can hold", "use smaller factors")
     return alphas
 
 
@@ -163,19 +169,52 @@ def _is_whole(name: str) -> bool:
     return name in ("all", "none") or MODES.get(name) in ("all", "none")
 
 
+def _is_finite(alpha: Alpha) -> bool:
+    values = [value for *_, value in alpha.pieces] if isinstance(alpha, Pieces) else [alpha]
+    return all(map(math.isfinite, values))
+
+
 def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> None:
     assert isinstance(leaf, (Name, Pattern, Sliced))
     known = _vocabulary(anatomy)
     mend = f"this model has: {', '.join(known)}"
-    if isinstance(leaf, Name):
-        close = difflib.get_close_matches(leaf.text, known, n=1)
-        mend = f"did you mean {close[0]}? {mend}" if close else mend
+    if isinstance(leaf, Name) and (close := _close(leaf, [*known, *MODES])):
+        mend = f"did you mean {close}? {mend}"
     if isinstance(leaf, Sliced):
-        depths = ", ".join(f"{n} layers in {s or 'the model'}" for s, n in _depths(anatomy).items())
-        mend = f"layers count from 0; this model has {depths or 'no layers'}"
+        depths = [f"{stack} has layers 0 to {n - 1}" for stack, n in _depths(anatomy).items()]
+        mend = "; ".join(depths) or "this model has no layers"
         if leaf.heads is not None:
             mend += "; only tensors whose rows divide into heads can be sliced by head"
     fail(text, leaf.at, f"{leaf} matches none of the {len(anatomy)} tensors", mend)
+
+
+def _check_whole(mode: Name, text: str, anatomy: Mapping[str, Label], matched: Set[Node]) -> None:
+    """Refuses part of a mode where the rest may lie unseen inside a fused tensor.
+
+    An adapter that has no ``k_proj`` is none the worse for ``taia-qkvo``; a ``c_attn`` whose rows
+    are not told apart would silently stay behind.
+    """
+    missing = [leaf for leaf in _leaves(_expansion(mode.text)) if leaf not in matched]
+    for label in anatomy.values() if missing else ():
+        if label.projection in FUSED_ATTENTION and label.layout is None:
+            fail(
+                text,
+                mode.at,
+                f"{mode} needs {missing[0]}; the rows of {label.tensor.name} are not told apart",
+                f"give the model's config.json, or select {label.projection} itself",
+            )
+
+
+def _close(leaf: Name, known: list[str]) -> str | None:
+    """The name with what is misspelt in it put right, ``None`` where nothing is known like it."""
+    parts = []
+    for part in filter(None, (leaf.within, leaf.text)):
+        close = difflib.get_close_matches(part, known, n=1)
+        if not close:
+            return None
+        parts.append(close[0])
+    meant = ".".join(parts)
+    return None if meant == str(leaf) else meant
 
 
 def _vocabulary(anatomy: Mapping[str, Label]) -> list[str]:
