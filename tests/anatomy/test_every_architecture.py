@@ -41,9 +41,13 @@ def class_says(model: nn.Module, name: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("model_type", zoo.model_types())
-def test_labels_every_tensor_once_and_as_its_class_says(model_type):
-    specimen = zoo.build(model_type)
+@pytest.fixture(scope="module", params=zoo.model_types())
+def specimen(request):
+    """One architecture after another; pytest runs all tests of one before it builds the next."""
+    return zoo.build(request.param)
+
+
+def test_labels_every_tensor_once_and_as_its_class_says(specimen):
     anatomy = Anatomy.of_model(specimen.model)
 
     assert list(anatomy) == list(specimen.runtime())
@@ -56,9 +60,7 @@ def test_labels_every_tensor_once_and_as_its_class_says(model_type):
         assert mine == says, name
 
 
-@pytest.mark.parametrize("model_type", zoo.model_types())
-def test_labels_checkpoint_names_like_runtime_names(model_type):
-    specimen = zoo.build(model_type)
+def test_labels_checkpoint_names_like_runtime_names(specimen):
     config = specimen.model.config.to_dict()
     on_disk = [TensorInfo(n, tuple(t.shape)) for n, t in specimen.on_disk().items()]
     saved = Anatomy.of_tensors(on_disk, config)
@@ -84,9 +86,7 @@ def _elements(anatomy):
     return sums
 
 
-@pytest.mark.parametrize("model_type", zoo.model_types())
-def test_has_both_halves_or_the_table_says_why_not(model_type):
-    specimen = zoo.build(model_type)
+def test_has_both_halves_or_the_table_says_why_not(specimen):
     assert make_architectures.row(specimen) in make_architectures.PAGE.read_text("utf-8")
 
 

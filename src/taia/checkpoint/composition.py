@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from taia.selection.alpha import Alpha, Pieces
+from taia.selection.alpha import Alpha, plain
 
 #: Called with the bytes written so far and the bytes there will be.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -99,11 +99,5 @@ class Composition:
             "components": [asdict(row) for row in self.rows],
             "total": asdict(self.total),
             "notes": list(self.notes),
-            "tensors": [{"name": name, "alpha": _plain(a)} for name, a in self.alphas.items()],
+            "tensors": [{"name": name, "alpha": plain(a)} for name, a in self.alphas.items()],
         }
-
-
-def _plain(alpha: Alpha) -> float | dict[str, Any]:
-    if isinstance(alpha, Pieces):
-        return {"axis": alpha.axis, "pieces": [list(piece) for piece in alpha.pieces]}
-    return alpha

@@ -1,1 +1,5 @@
-def main() -> None: ...
+"""The ``taia`` command. One file per command."""
+
+from taia.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -22,3 +22,10 @@ class Pieces:
 
 #: W_infer = W_base + α · (W_tuned − W_base)
 Alpha: TypeAlias = float | Pieces
+
+
+def plain(alpha: Alpha) -> float | dict[str, object]:
+    """An α as JSON values: a number, or ``{"axis": …, "pieces": [[start, stop, α], …]}``."""
+    if isinstance(alpha, Pieces):
+        return {"axis": alpha.axis, "pieces": [list(piece) for piece in alpha.pieces]}
+    return alpha

@@ -1,0 +1,78 @@
+"""The anatomy of whatever lies at a path: a checkpoint, an adapter, or a config alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from taia.anatomy import Anatomy, TensorInfo
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.locate import locate
+from taia.errors import CheckpointError
+
+
+def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> Anatomy:
+    """Reads a model's anatomy from its files' headers, without torch.
+
+    Args:
+        given: A folder or hub name: a safetensors checkpoint; a PEFT adapter, whose tensors are
+            labelled as the modules they change; or a folder with only a ``config.json``, whose
+            model is built without weights (this one needs transformers).
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+
+    Raises:
+        CheckpointError: If there is nothing readable.
+        AnatomyError: If a tensor has no label.
+    """
+    folder = locate(given).path
+    if (folder / ADAPTER_CONFIG).is_file():
+        return _of_adapter(folder, declare)
+    if _is_config_alone(folder):
+        return _of_config(folder, declare)
+    checkpoint = Checkpoint.open(folder)
+    infos = (TensorInfo(e.name, tuple(e.shape), e.dtype) for e in checkpoint.tensors.values())
+    return Anatomy.of_tensors(infos, checkpoint.config, declare)
+
+
+def _of_adapter(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
+    from taia.checkpoint.adapter_names import part_of
+    from taia.checkpoint.adapter_read import read_adapter
+
+    entries = read_adapter(folder).entries
+    modules = Anatomy.of_tensors(
+        {TensorInfo(part_of(name).parameter): None for name in entries}, None, declare
+    )
+    return Anatomy(
+        replace(
+            modules[part_of(name).parameter],
+            tensor=TensorInfo(name, tuple(entry.shape), entry.dtype),
+        )
+        for name, entry in entries.items()
+    )
+
+
+def _is_config_alone(folder: Path) -> bool:
+    weights = (".safetensors", ".index.json", ".bin", ".gguf", ".pt", ".pth")
+    return (folder / "config.json").is_file() and not any(
+        path.name.endswith(weights) for path in folder.iterdir()
+    )
+
+
+def _of_config(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
+    try:
+        from transformers import AutoConfig
+    except ImportError as error:
+        raise CheckpointError(
+            f"{folder} has a config.json and no weights, and transformers is not installed",
+            "install it with: pip install 'taia[torch]'",
+        ) from error
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} is no config that transformers can read: "
+            f"{str(error).splitlines()[0]}",
+            "check its model_type, or update transformers",
+        ) from error
+    return Anatomy.of_config(config, declare)

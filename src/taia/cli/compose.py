@@ -1,0 +1,87 @@
+"""``taia compose``: write the model that keeps only part of an update."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from taia.cli.options import AsJson, Declare, declared
+
+if TYPE_CHECKING:
+    from taia.checkpoint.composition import Composition
+
+
+def compose(
+    base: Annotated[
+        str, typer.Argument(help="The model before fine-tuning: a folder or a hub name.")
+    ],
+    tuned: Annotated[
+        str, typer.Argument(help="The model after it: a folder, a hub name, or a PEFT adapter.")
+    ],
+    keep: Annotated[
+        str, typer.Option("--keep", "-k", help="A mode or a selection, see docs/selection.md.")
+    ] = "taia",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The folder to write.", show_default=False),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Turn an adapter into a whole checkpoint.")
+    ] = False,
+    vocab: Annotated[
+        Literal["base", "tuned"] | None,
+        typer.Option(help="Whose vocabulary to take where sizes differ.", show_default=False),
+    ] = None,
+    hash_inputs: Annotated[
+        bool, typer.Option("--hash", help="Record SHA-256 of every input file (reads them all).")
+    ] = False,
+    declare: Declare = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show the table, write nothing.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model that is there already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Keep a part of an update: base + α · (tuned − base), tensor by tensor.
+
+    Checkpoints are copied byte by byte wherever α is 0 or 1. An adapter becomes a smaller adapter,
+    or with --merge a whole checkpoint.
+    """
+    from rich.console import Console
+
+    from taia.checkpoint.compose import compose as run
+    from taia.reporting.match import copying, match_table
+
+    with copying(Console(stderr=True)) as progress:
+        done = run(
+            base,
+            tuned,
+            output,
+            keep,
+            merge=merge,
+            vocab=vocab,
+            hash_inputs=hash_inputs,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            declare=declared(declare),
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(done.to_json(), indent=1))
+        return
+    console = Console()
+    console.print(match_table(done))
+    for note in done.notes:
+        console.print(f"• {note}", highlight=False)
+    console.print(_ending(done), highlight=False, soft_wrap=True)
+
+
+def _ending(done: Composition) -> str:
+    if done.written:
+        return f"\nWrote the {done.kind} to {done.output}"
+    return f"\nA dry run: no {done.kind} was written."

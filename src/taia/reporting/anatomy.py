@@ -1,0 +1,93 @@
+"""What a model is made of, as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+
+from taia.anatomy import Label
+from taia.anatomy.components import GROUPS
+from taia.reporting.sizes import in_millions
+from taia.selection import Alpha, Pieces
+
+
+class _Kind(NamedTuple):
+    component: str
+    projection: str
+
+
+def anatomy_table(anatomy: Mapping[str, Label], alphas: Mapping[str, Alpha] | None) -> Table:
+    """One row for each kind of tensor: what it is, in which layers, how large, and its α.
+
+    Components and projections are named as a selection may name them; behind a projection stand
+    its canonical names.
+
+    Args:
+        anatomy: Name → label.
+        alphas: Name → α, for a last column.
+    """
+    kinds: dict[_Kind, list[Label]] = {}
+    for label in anatomy.values():
+        kinds.setdefault(_kind(label), []).append(label)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("component", style="bold", no_wrap=True)
+    table.add_column("projection")
+    table.add_column("layers")
+    for heading in ("heads", "tensors", "params", *(["α"] if alphas is not None else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind, labels in sorted(kinds.items()):
+        cells = [*kind, _ranges({x.layer for x in labels if x.layer is not None})]
+        cells += [_heads(labels), str(len(labels)), in_millions(sum(map(_count, labels)))]
+        if alphas is not None:
+            cells.append(_alphas(alphas[label.tensor.name] for label in labels))
+        table.add_row(*cells)
+    return table
+
+
+def _kind(label: Label) -> _Kind:
+    component = label.component
+    if component == "attention" and label.block:
+        component = label.block
+    elif component == "norm" and f"{label.block}_norm" in GROUPS:
+        component = f"{label.block}_norm"
+    found = {label.role}
+    if label.layout:
+        found |= {segment.role for segment in label.layout.segments}
+    roles = sorted(role for role in found if role and role != label.projection)
+    behind = f" ({', '.join(roles)})" if roles else ""
+    return _Kind(component, f"{label.projection}{behind}")
+
+
+def _count(label: Label) -> int:
+    return math.prod(label.tensor.shape or ())
+
+
+def _heads(labels: list[Label]) -> str:
+    counts = {
+        max((s.heads[1] for s in label.layout.segments if s.heads), default=0)
+        for label in labels
+        if label.layout
+    }
+    return ", ".join(str(count) for count in sorted(counts) if count)
+
+
+def _ranges(layers: set[int]) -> str:
+    """``{0, 1, 2, 5}`` as ``"0-2, 5"``."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
+
+
+def _alphas(alphas: Iterable[Alpha]) -> str:
+    values = set()
+    for alpha in alphas:
+        values |= {piece[2] for piece in alpha.pieces} if isinstance(alpha, Pieces) else {alpha}
+    return ", ".join(f"{value:g}" for value in sorted(values))

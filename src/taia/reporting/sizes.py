@@ -1,0 +1,22 @@
+"""Large numbers, for people."""
+
+from __future__ import annotations
+
+
+def in_millions(count: int) -> str:
+    """A count of parameters: ``"135 M"``, ``"7.24 B"``."""
+    return _scaled(count, 1000, ("", " K", " M", " B", " T"))
+
+
+def in_bytes(count: int) -> str:
+    """A size: ``"269 MB"``, ``"14.5 GB"`` (powers of a thousand)."""
+    return _scaled(count, 1000, (" B", " KB", " MB", " GB", " TB"))
+
+
+def _scaled(count: int, step: int, units: tuple[str, ...]) -> str:
+    value, last = float(count), units[-1]
+    for unit in units:
+        if value < step or unit is last:
+            return f"{value:.3g}{unit}" if value < step else f"{value:.0f}{unit}"
+        value /= step
+    raise AssertionError(units)
