@@ -166,10 +166,12 @@ def _raw_header(stream: BinaryIO, size: int, file: Path) -> bytes:
         raise _damaged(file, f"it is {size} bytes long, shorter than any safetensors file")
     prefix = stream.read(8)
     (length,) = struct.unpack("<Q", prefix)
+    guess = _other_format(prefix) if length > min(LONGEST_HEADER, size - 8) else None
+    if guess:
+        raise _damaged(file, guess)
     if length > LONGEST_HEADER:
-        guess = _other_format(prefix)
         raise _damaged(
-            file, guess or f"it declares a header of {length} bytes; the limit is {LONGEST_HEADER}"
+            file, f"it declares a header of {length} bytes; the limit is {LONGEST_HEADER}"
         )
     if length > size - 8:
         raise _damaged(file, f"it is truncated inside its header ({size} bytes of {length + 8})")
