@@ -1,0 +1,68 @@
+"""Pin what a development environment consists of: `python scripts/make_constraints.py`.
+
+Run it in a fresh environment, after `pip install -e ".[dev]"`, to move to newer versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Final
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+TARGET: Final = Path(__file__).parents[1] / "constraints.txt"
+OLDEST: Final = "3.10"
+HEADER: Final = f"""\
+# What development and CI install: pip install -c constraints.txt -e ".[dev]"
+# The package itself asks for ranges, in pyproject.toml. Written by scripts/make_constraints.py.
+# Python {OLDEST} takes the newest that still supports it where a pin names a later Python.
+"""
+
+
+def main() -> None:
+    """Write ``constraints.txt`` from the packages installed here."""
+    pins = sorted({_pin(found) for found in closure("taia", ["dev"])}, key=str.lower)
+    TARGET.write_text(HEADER + "".join(f"{pin}\n" for pin in pins), encoding="utf-8")
+    print(f"{len(pins)} pins in {TARGET}")
+
+
+def closure(name: str, extras: list[str]) -> Iterator[Distribution]:
+    """What a project's extras need, directly or not, as far as it is installed.
+
+    Raises:
+        SystemExit: If something needed is not installed.
+    """
+    todo, seen = [(name, frozenset(extras))], set[tuple[str, frozenset[str]]]()
+    while todo:
+        name, wanted = todo.pop()
+        if (name, wanted) in seen:
+            continue
+        seen.add((name, wanted))
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            raise SystemExit(f'{name} is missing here: pip install -e ".[dev]"') from None
+        if name != "taia":
+            yield found
+        for line in found.requires or []:
+            need = Requirement(line)
+            if need.marker is None or any(
+                need.marker.evaluate({"extra": e}) for e in wanted | {""}
+            ):
+                todo.append((canonicalize_name(need.name), frozenset(need.extras)))
+
+
+def _pin(found: Distribution) -> str:
+    """Name, version without a build's suffix (2.13.0+cpu), and which Pythons it holds for."""
+    version = found.version.partition("+")[0]
+    pin = f"{canonicalize_name(found.metadata['Name'])}=={version}"
+    needs = SpecifierSet(",".join(found.metadata.get_all("Requires-Python", [])))
+    return pin if f"{OLDEST}.99" in needs else f'{pin} ; python_version > "{OLDEST}"'
+
+
+if __name__ == "__main__":
+    main()
