@@ -561,3 +561,11 @@ def test_adapters_of_single_experts(tmp_path, name, leaves, stem):
         assert torch.equal(filtered, tuned) == (mode == "tuned")
     done = keep(pair, "mlp[1:]", tmp_path / "some")
     assert any("--merge" in note for note in done.notes)
+
+
+def test_what_was_whole_gets_no_update_instead(pairs, tmp_path):
+    """PEFT does not adapt what it saves whole; once it is not, the list would mean it as well."""
+    pair = pairs("llama", target_modules=["q_proj", "lm_head"], modules_to_save=["lm_head"])
+    keep(pair, "attention", tmp_path / "out")
+    wanted = {f"model.layers.{layer}.self_attn.q_proj" for layer in range(3)}
+    assert lora_layers(load_adapted(pair[0], tmp_path / "out")) == wanted

@@ -280,3 +280,12 @@ def test_tied_as_one_is_refused(tmp_path):
     with pytest.raises(AdapterError, match="ensure_weight_tying"):
         merge(pair, "all", tmp_path / "out")
     merge(pair, "attention", tmp_path / "out")
+
+
+def test_tokens_beside_an_adapted_tied_head_are_refused(tmp_path):
+    lora = {"target_modules": ["q_proj", "lm_head"], "trainable_token_indices": [1, 5]}
+    pair = save_pair(tmp_path, "tied-llama", **lora)
+    with pytest.raises(AdapterError, match="not settled"):
+        merge(pair, "all", tmp_path / "out")
+    merge(pair, "all - head", tmp_path / "tokens")
+    merge(pair, "all - embedding", tmp_path / "head")

@@ -55,8 +55,7 @@ def changes_of(
     for item in placement.items:
         if untied is not None and item in on_head:
             changes[untied.head].append(Change(item, Target(untied.source), item.alpha))
-            if item.update.kind != "tokens":
-                continue
+            continue
         for target in _targets(base, item):
             alpha = placement.alphas[target.entry.name]
             if not is_nothing(alpha):

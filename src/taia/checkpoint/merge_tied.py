@@ -79,10 +79,14 @@ def untie(base: Checkpoint, adapter: Adapter, placement: Placement) -> Untied | 
             f"{adapter.folder} adapts tied embeddings as one (ensure_weight_tying)",
             "compose without --merge, or merge with PEFT and compose the checkpoints",
         )
-    # PEFT ties trained tokens by itself.
-    updates = (*on_head, *tokens)
+    if tokens:
+        raise AdapterError(
+            f"{adapter.folder} trains tokens of an embedding and adapts the head that is tied to it: "
+            "how PEFT combines the two is not settled",
+            "compose without --merge, or leave the head or the embedding out of the selection",
+        )
     alpha = on_head[0].alpha if on_head else 0.0
-    return Untied(heads[0] if heads else name, source, updates, alpha)
+    return Untied(heads[0] if heads else name, source, tuple(on_head), alpha)
 
 
 def untied_config(config: Mapping[str, Any]) -> dict[str, Any]:
