@@ -81,7 +81,7 @@ def untie(base: Checkpoint, adapter: Adapter, placement: Placement) -> Untied | 
         )
     if tokens:
         raise AdapterError(
-            f"{adapter.folder} trains tokens of an embedding and adapts the head that is tied to it: "
+            f"{adapter.folder} trains tokens of an embedding and adapts the head tied to it: "
             "how PEFT combines the two is not settled",
             "compose without --merge, or leave the head or the embedding out of the selection",
         )
