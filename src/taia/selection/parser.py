@@ -24,7 +24,7 @@ _HYPHENATED = "|".join(re.escape(m) for m in sorted(MODES, key=len, reverse=True
 _TOKEN = re.compile(
     rf"""\s*(?:
       (?P<pattern>re:(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']+|))
-    | (?P<name>(?:{_HYPHENATED})(?![\w-])|[^\W\d]\w*)
+    | (?P<name>(?:{_HYPHENATED})(?!\w)|[^\W\d]\w*)
     | (?P<number>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)
     | (?P<mark>[-+*()\[\]:,.])
     )""",
