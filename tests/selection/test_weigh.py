@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from anatomies import alphas, gpt2, gpt_oss, kept, llama, made, moe, phi3
@@ -226,6 +228,14 @@ def test_a_mode_is_kept_whole_or_refused() -> None:
     assert alphas("taia", whole) == alphas("taia", GPT2)
 
 
+def test_a_mode_does_not_pass_over_projections_it_has_no_name_for() -> None:
+    """The values of this model are computed some other way: q, k and o would be kept alone."""
+    names = [f"model.layers.0.self_attn.{p}.weight" for p in ("q_proj", "k_proj", "o_proj")]
+    other = "model.layers.0.self_attn.v_proj_delayed.weight"
+    with pytest.raises(SelectionError, match=f"needs v_proj; the rows of {re.escape(other)} are"):
+        alphas("taia-qkvo", made(dict.fromkeys([*names, other], (8, 8)), None))
+
+
 def test_part_of_a_mode_will_do_where_there_is_no_more() -> None:
     """An adapter trained on queries and values alone."""
     names = [f"model.layers.0.self_attn.{p}.weight" for p in ("q_proj", "v_proj")]
@@ -380,6 +390,14 @@ def test_layers_count_within_each_stack() -> None:
         "model.layers.2.mlp.up_proj.weight",
         "local_decoder.layers.1.mlp.up_proj.weight",
     }
+
+
+def test_the_order_of_tensors_does_not_matter() -> None:
+    """Files often come sorted, layer 10 before layer 2."""
+    shuffled = Anatomy(LLAMA[name] for name in reversed(list(LLAMA)))
+    for selection in ("mlp[-1]", "taia - attention[1:, 0]", "all - mlp[3:]"):
+        assert alphas(selection, shuffled) == alphas(selection, LLAMA)
+        assert list(alphas(selection, shuffled)) == list(reversed(list(LLAMA)))
 
 
 def test_factors_that_overflow_are_refused() -> None:

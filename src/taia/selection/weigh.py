@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Final
 
 from taia.anatomy.components import GROUPS
-from taia.anatomy.fused import FUSED_ATTENTION
 from taia.anatomy.labels import Label, Segment
 from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
@@ -169,6 +168,12 @@ def _is_whole(name: str) -> bool:
     return name in ("all", "none") or MODES.get(name) in ("all", "none")
 
 
+def _is_opaque(label: Label) -> bool:
+    """Whether it is a projection, or several in one, without a canonical name or known rows."""
+    shape = label.tensor.shape
+    return label.role is None and label.layout is None and (shape is None or len(shape) > 1)
+
+
 def _is_finite(alpha: Alpha) -> bool:
     values = [value for *_, value in alpha.pieces] if isinstance(alpha, Pieces) else [alpha]
     return all(map(math.isfinite, values))
@@ -189,14 +194,14 @@ def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> Non
 
 
 def _check_whole(mode: Name, text: str, anatomy: Mapping[str, Label], matched: Set[Node]) -> None:
-    """Refuses part of a mode where the rest may lie unseen inside a fused tensor.
+    """Refuses part of a mode where the rest may lie unseen in a tensor of no canonical name.
 
     An adapter that has no ``k_proj`` is none the worse for ``taia-qkvo``; a ``c_attn`` whose rows
     are not told apart would silently stay behind.
     """
     missing = [leaf for leaf in _leaves(_expansion(mode.text)) if leaf not in matched]
     for label in anatomy.values() if missing else ():
-        if label.projection in FUSED_ATTENTION and label.layout is None:
+        if label.component == "attention" and _is_opaque(label):
             fail(
                 text,
                 mode.at,
