@@ -1,4 +1,4 @@
-"""What docs/selection.md shows is what happens."""
+"""What docs/selection.md shows is what happens; docs/method.md calls modes by their names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TEXT = (DOCS / "selection.md").read_text()
 MODELS = {"": llama(32), "gpt2": gpt2(), "moe": moe()}
 _BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_MODE_ROW = re.compile(r"^\| `([\w-]+)` \| `([^`]+)` \|", re.MULTILINE)
 BLOCKS = _BLOCK.findall(TEXT)
 
 EXAMPLES = [
@@ -25,7 +26,6 @@ EXAMPLES = [
     for line in body.splitlines()
 ]
 ERRORS = [body.split("\n---\n") for kind, _, body in BLOCKS if kind == "selection-error"]
-MODE_ROWS = re.findall(r"^\| `([\w-]+)` \| `([^`]+)` \|", TEXT, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("model", "selection", "comment"), EXAMPLES, ids=lambda v: v or "llama")
@@ -50,10 +50,15 @@ def test_there_is_something_to_test() -> None:
 
 
 def test_every_mode_is_in_the_table() -> None:
-    assert dict(MODE_ROWS) == dict(MODES)
+    assert dict(_MODE_ROW.findall(TEXT)) == dict(MODES)
 
 
 def test_the_grammar_shown_is_the_parsers() -> None:
     shown = next(body for kind, _, body in BLOCKS if kind == "text" and body.startswith("sum "))
     documented = (language.__doc__ or "").partition("::\n\n")[2]
     assert [line.strip() for line in documented.strip().splitlines()] == shown.splitlines()
+
+
+def test_the_method_names_modes_as_they_are() -> None:
+    named = dict(_MODE_ROW.findall((DOCS / "method.md").read_text()))
+    assert named == {mode: MODES[mode] for mode in ("taia", "taia-qkvo", "taia-strict")}

@@ -344,7 +344,7 @@ def test_norms_inside_attention_are_attention_and_belong_to_no_head() -> None:
         (LLAMA, "atention.q_proj", 1, "atention.q_proj", "did you mean attention.q_proj?"),
         (LLAMA, "mlp.q_proj", 1, "mlp.q_proj", "this model has: "),
         (LLAMA, "taia.q_proj", 1, "taia.q_proj", ""),
-        (LLAMA, "taia-stric", 6, "stric", ""),
+        (LLAMA, "taia-stric", 6, "stric", "did you mean taia-strict?"),
         (LLAMA, "0*nothing", 3, "nothing", "this model has: "),
         (LLAMA, "mlp + re:mixer", 7, 're:"mixer"', "this model has: "),
         (LLAMA, "mlp[4]", 4, "mlp[4]", "model.layers has layers 0 to 3"),
@@ -372,6 +372,7 @@ def test_what_matches_nothing_is_named(
     assert shown == "  " + selection
     assert caret == " " * (character + 1) + "^"
     assert mend in caught.value.mend
+    assert ("did you mean" in caught.value.mend) == mend.startswith("did you mean")
 
 
 def test_a_model_without_a_feed_forward_block_has_no_taia() -> None:
