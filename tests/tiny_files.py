@@ -69,7 +69,7 @@ def write(
 ) -> Path:
     """Write a checkpoint of random bytes; the bytes of a tensor depend on its name and the seed.
 
-    Floats stay finite (their highest exponent bit is 0), so that arithmetic on them means something.
+    Floats stay finite (their highest exponent bit is 0): arithmetic on them means something.
     """
     folder.mkdir(parents=True, exist_ok=True)
     groups = [list(tensors)] if shards is None else [list(group) for group in shards]

@@ -9,7 +9,8 @@
     │   ├── CheckpointError     a model folder that is damaged, unsafe or not safetensors
     │   ├── AdapterError        an adapter that cannot be filtered or merged faithfully
     │   ├── MismatchError       base and tuned do not belong together
-    │   └── DataError           questions or training rows that cannot be read
+    │   ├── DataError           questions or training rows that cannot be read
+    │   └── DestinationError    an output where something is already, or that is an input
     └── RunError                the work itself failed         (exit code 1)
         ├── OutputError         the output could not be written (full disk, permissions)
         └── DownloadError       something could not be fetched, or is not what it should be
@@ -67,6 +68,10 @@ class MismatchError(InputError):
 
 class DataError(InputError):
     """Questions or training rows that cannot be read."""
+
+
+class DestinationError(InputError):
+    """An output where something is already, or that is an input."""
 
 
 class RunError(TaiaError):

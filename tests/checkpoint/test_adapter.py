@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -17,12 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from taia.anatomy import Anatomy
 from taia.checkpoint.adapter import compose_adapter
+from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
 from taia.errors import (
     AdapterError,
     CheckpointError,
+    DestinationError,
     MismatchError,
-    OutputError,
     SelectionError,
     TaiaError,
 )
@@ -350,6 +352,16 @@ def test_the_folder(pairs, tmp_path):
     assert record["tuned"]["path"] == str(adapter)
 
 
+@pytest.mark.parametrize("merge", [False, True])
+def test_inputs_are_hashed_whole_when_asked(pairs, tmp_path, merge):
+    base, adapter = pairs("llama")
+    compose(base, adapter, tmp_path / "out", merge=merge, hash_inputs=True)
+    record = json.loads((tmp_path / "out" / "taia_config.json").read_text())
+    for side, file in (("base", base / "model.safetensors"), ("tuned", adapter / WEIGHTS)):
+        (found,) = (f["sha256"] for f in record[side]["files"] if f["name"] == file.name)
+        assert found == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def test_dry_run_counts_and_writes_nothing(pairs, tmp_path):
     pair = pairs("llama")
     done = keep(pair, "attention + 0.5*mlp", None, dry_run=True)
@@ -370,7 +382,7 @@ def test_progress_ends_at_the_whole(pairs, tmp_path):
 def test_an_output_in_the_way_is_refused(pairs, tmp_path):
     pair = pairs("llama")
     keep(pair, "taia", tmp_path / "out")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(DestinationError, match="exists already"):
         keep(pair, "taif", tmp_path / "out")
     keep(pair, "taif", tmp_path / "out", overwrite=True)
     assert config_of(tmp_path / "out")["target_modules"] == ["down_proj", "gate_proj", "up_proj"]

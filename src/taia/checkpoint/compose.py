@@ -82,6 +82,7 @@ def compose(
             target,
             selection,
             merge=merge,
+            hash_inputs=hash_inputs,
             dry_run=dry_run,
             overwrite=overwrite,
             declare=declare,

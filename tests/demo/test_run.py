@@ -1,0 +1,210 @@
+"""The whole demonstration on a tiny model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny_models
+from taia.demo.run import demonstrate
+from taia.errors import CheckpointError, DestinationError, RunError, SelectionError
+from taia.training.recipe import LoraRecipe
+
+RECIPE = LoraRecipe(lora_r=2, learning_rate=1e-2, max_steps=2, warmup_steps=0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny_models.save_llama(tmp_path_factory.mktemp("model"))
+
+
+def run(output, model, **options):
+    given = {"model": str(model), "limit": 3, "recipe": RECIPE, **options}
+    return demonstrate(output, **given)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, model):
+    return run(tmp_path_factory.mktemp("demo") / "out", model)
+
+
+def test_output_is_what_it_says(done):
+    assert sorted(path.name for path in done.output.iterdir()) == [
+        "adapter",
+        "report.html",
+        "results.json",
+        "taia",
+    ]
+    results = json.loads((done.output / "results.json").read_text())
+    assert results == done.results
+    assert [row["mode"] for row in results["modes"]] == ["base", "tuned", "taia", "taif"]
+    assert len(results["losses"]) == 2
+
+
+def test_answers_add_up(done):
+    for row in done.results["modes"]:
+        right = done.results["right"][row["mode"]]
+        kinds = [question.kind for question in done.comparison.questions]
+        for group, accuracy in row["accuracy"].items():
+            wanted = {
+                "knowledge": lambda kind: kind != "trained",
+                "skill": lambda kind: kind == "trained",
+            }.get(group, lambda kind, group=group: kind == group)
+            ours = [r for r, kind in zip(right, kinds, strict=True) if wanted(kind)]
+            assert accuracy["value"] == pytest.approx(sum(ours) / len(ours))
+            assert len(ours) == 3 * len({kind for kind in kinds if wanted(kind)})
+
+
+def test_limit_takes_the_first_of_each_kind(done):
+    kinds = [question.kind for question in done.comparison.questions]
+    assert {kinds.count(kind) for kind in kinds} == {3}
+
+
+def test_again_is_the_same(done, model, tmp_path):
+    again = run(tmp_path / "again", model)
+    for same in ("modes", "right", "losses", "sha256"):
+        assert again.results[same] == done.results[same], same
+
+
+@pytest.mark.parametrize(("mode", "folder"), [("tuned", "adapter"), ("taia", "taia")])
+def test_adapters_are_products_that_peft_loads(done, model, mode, folder):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from taia.evaluation.likelihood import score_options
+
+    config = json.loads((done.output / folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(model)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(base, done.output / folder)
+    scores = score_options(loaded, AutoTokenizer.from_pretrained(model), done.comparison.questions)
+    for ours, theirs in zip(done.comparison.scores[mode], scores, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_modes_differ(done):
+    scores = [done.comparison.scores[mode] for mode in ("base", "tuned", "taia", "taif")]
+    assert all(a != b for i, a in enumerate(scores) for b in scores[:i])
+
+
+def test_records_name_the_output_not_where_it_was_made(done):
+    for file in (*done.output.glob("*/*.json"), *done.output.glob("*/README.md")):
+        assert "taia-tmp" not in file.read_text(), file
+    assert str(done.output / "adapter") in (done.output / "taia" / "taia_config.json").read_text()
+
+
+def test_modes_may_be_selections(model, tmp_path):
+    done = run(tmp_path / "out", model, modes=["base", "tuned", "attention[0] + 0.5*mlp"])
+    assert done.comparison.modes[2] == "attention[0] + 0.5*mlp"
+    assert "0.5*mlp" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_tells_how_far_it_is(model, tmp_path):
+    told = []
+    run(tmp_path / "out", model, modes=["taia"], watch=lambda *step: told.append(step))
+    assert ("Fine-tuning with LoRA", 2, 2) in told
+    assert ("Asking taia", 18, 18) in told
+
+
+def test_bad_input_is_refused_before_any_work(model, tmp_path):
+    empty, broken = tmp_path / "empty", tmp_path / "broken"
+    empty.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        broken.mkdir(exist_ok=True)
+        (broken / name).write_bytes((model / name).read_bytes())
+    (broken / "model.safetensors").write_bytes(b"")
+    output = tmp_path / "out"
+    for bad in (tmp_path / "nowhere", empty, broken):
+        with pytest.raises(CheckpointError, match=bad.name):
+            run(output, bad)
+    with pytest.raises(SelectionError):
+        run(output, model, modes=["tiaa"])
+    with pytest.raises(SelectionError):
+        run(output, model, modes=[])
+    with pytest.raises(DestinationError):
+        run(model / "inside", model)
+    assert not output.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "empty"]
+
+
+def test_incomplete_weights_are_refused(model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    part = tmp_path / "part"
+    part.mkdir()
+    for path in model.iterdir():
+        (part / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(part / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, part / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.up_proj"):
+        run(tmp_path / "out", part)
+
+
+def test_overwrites_only_demonstrations_and_only_when_asked(done, model, tmp_path):
+    output = tmp_path / "out"
+    (output / "adapter").mkdir(parents=True)
+    (output / "mine.txt").write_text("mine")
+    with pytest.raises(DestinationError):
+        run(output, model)
+    with pytest.raises(DestinationError):
+        run(output, model, overwrite=True)
+    assert (output / "mine.txt").read_text() == "mine"
+    (output / "adapter" / "adapter_config.json").write_text("{}")
+    run(output, model, overwrite=True)
+    assert (output / "report.html").exists()
+    assert not (output / "mine.txt").exists()
+
+
+def test_divergence_is_an_error_and_leaves_nothing(model, tmp_path):
+    with pytest.raises(RunError):
+        run(
+            tmp_path / "out",
+            model,
+            recipe=LoraRecipe(learning_rate=1e38, max_steps=3, warmup_steps=0),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+_INTERRUPTED = """
+import sys
+from pathlib import Path
+from taia.demo.run import demonstrate
+from taia.training.recipe import LoraRecipe
+watch = lambda work, done=0, total=None: print(work, done, flush=True)
+try:
+    demonstrate(Path(sys.argv[2]), model=sys.argv[1], watch=watch,
+                recipe=LoraRecipe(max_steps=100000))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_training_leaves_nothing(model, tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", _INTERRUPTED, str(model), str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        for line in process.stdout:
+            if line.startswith("Fine-tuning with LoRA 3"):
+                break
+        assert [path.name.startswith(".out") for path in tmp_path.iterdir()] == [True]
+        process.send_signal(number)
+        started = time.monotonic()
+        process.stdout.close()
+        assert process.wait(60) == 128 + number
+        assert time.monotonic() - started < 30
+    finally:
+        process.kill()
+    assert list(tmp_path.iterdir()) == []
