@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -120,16 +120,15 @@ def _config(model_type: str) -> Any:  # noqa: ANN401 - every architecture has a 
 
 def _without_timm() -> Any:  # noqa: ANN401 - a context manager
     """gemma3n's image encoder comes from another library; its place is left empty."""
-    from transformers.models.gemma3n import modeling_gemma3n
-
-    real = modeling_gemma3n.AutoModel.from_config
+    real: Any = AutoModel.from_config
 
     def from_config(config: Any, **settings: Any) -> nn.Module:  # noqa: ANN401
         if type(config).__name__ == "Gemma3nVisionConfig":
             return nn.Identity()
-        return real(config, **settings)
+        model: nn.Module = real(config, **settings)
+        return model
 
-    return mock.patch.object(modeling_gemma3n.AutoModel, "from_config", from_config)
+    return mock.patch.object(AutoModel, "from_config", from_config)
 
 
 def specimens() -> Iterator[Specimen]:
