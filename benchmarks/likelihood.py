@@ -64,16 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     folder = options.model or cached_model(say=_say)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True
-    ).eval()
+    )
     requests = [encode(tokenizer, question) for question in questions(options.limit)]
-    ways = {
+    ways: dict[str, Callable[[], Scores]] = {
         "shared": lambda: score_requests(model, requests, share=True),
         "apart": lambda: score_requests(model, requests, share=False),
         "plain": lambda: plain(model, requests),
     }
-    work, scores = {}, {}
+    work: dict[str, Work] = {}
+    scores: dict[str, Scores] = {}
     for name, way in ways.items():
         with counted(model) as work[name]:
             scores[name] = way()
@@ -158,7 +159,7 @@ def _result(
     scores: Mapping[str, Scores],
 ) -> dict[str, Any]:
     shared = statistics.median(seconds["shared"])
-    ways = {
+    ways: dict[str, dict[str, Any]] = {
         name: {
             "median": statistics.median(taken),
             "min": min(taken),
