@@ -165,6 +165,31 @@ def test_every_colour_used_is_one_of_the_page():
         assert {f"--c{n}" for n in range(6)} <= set(re.findall(r"--\w+", scheme))
 
 
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2, from 1 to 21."""
+
+    def light(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(c + c for c in colour[1:])
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_and_marks_can_be_told_from_the_page_in_light_and_dark():
+    assert contrast("#fff", "#000000") == pytest.approx(21)
+    schemes = re.findall(r":root \{(.*?)\}", render(report(ODD["four"])), re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--(\w+): (#\w+)", scheme))
+        for text_colour in ("text", "dim"):
+            for ground in ("page", "soft"):
+                assert contrast(colours[text_colour], colours[ground]) >= 4.5
+        assert all(contrast(colours[f"c{n}"], colours["page"]) >= 3 for n in range(6))
+
+
 def test_writes_utf_8_and_is_small(tmp_path):
     write_report(tmp_path / "report.html", report(ODD["four"]))
     data = (tmp_path / "report.html").read_bytes()

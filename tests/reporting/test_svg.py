@@ -205,4 +205,8 @@ def test_losses_fall_when_they_fall():
 @pytest.mark.parametrize("values", [[0.0], [2.0], [1e6, 1.0], [0.003, 0.001]])
 def test_odd_losses_are_drawn(values):
     assert "nan" not in svg.losses(values)
-    assert 2 <= len(ticks(parse(svg.losses(values)), "end")) - (len(values) > 0) <= 7
+    texts = [t.text or "" for t in parse(svg.losses(values)).iter("text")]
+    levels = [float(t) for t in texts if t[0].isdigit()]
+    assert 3 <= len(levels) <= 7
+    assert levels[0] == 0
+    assert max(values) - (levels[1] - levels[0]) < levels[-1]

@@ -138,7 +138,9 @@ def test_a_bar_of_bytes_in_a_terminal():
 
 
 def tensors(layers) -> list[TensorInfo]:
-    shapes = {"self_attn.q_proj": (4, 8), "mlp.up_proj": (500, 8), "input_layernorm": (8,)}
+    shapes = {"self_attn.q_proj": (4, 8), "mlp.up_proj": (500, 8), "input_layernorm": (8,)} | {
+        "post_attention_layernorm": (8,)
+    }
     return [
         TensorInfo(f"model.layers.{layer}.{name}.weight", shape)
         for layer in layers
@@ -152,6 +154,7 @@ def test_the_anatomy_table_counts_each_kind_once():
         ("attention_norm", "0-2, 5", "4", "32"),
         ("embedding", "", "1", "2.08 K"),
         ("mlp", "0-2, 5", "4", "16 K"),
+        ("mlp_norm", "0-2, 5", "4", "32"),
         ("self_attention", "0-2, 5", "4", "128"),
     ]
 
@@ -166,5 +169,6 @@ def test_the_anatomy_table_shows_every_alpha_of_a_kind():
         "attention_norm": "0",
         "embedding": "0",
         "mlp": "0, 0.5",
+        "mlp_norm": "0",
         "self_attention": "0, 1",
     }
