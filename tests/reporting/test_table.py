@@ -97,6 +97,8 @@ def test_names_with_brackets_are_shown_as_they_are():
     name = "re:'[a-z]_proj'"
     made = comparison({mode: {"[red]law": "10"} for mode in ("base", "tuned", name)})
     text = "\n".join(shown(table.render(made)))
+    assert rows(table.accuracies(made))[2][0] == name
+    assert sum(line.split()[:2] == [name, "50.0"] for line in text.splitlines()) == 1
     assert f"{name} − tuned" in text
     assert f"“{name}”" in text
     assert "[red]law" in text
