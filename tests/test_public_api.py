@@ -16,7 +16,7 @@ from taia import errors
 
 VALUES = {"MODES", "__version__"}
 
-HEAVY = {"torch", "transformers", "safetensors", "numpy", "peft", "trl", "datasets", "matplotlib"}
+HEAVY = {"torch", "transformers", "safetensors", "numpy", "peft", "trl", "datasets"}
 
 
 def modules_after(code: str) -> set[str]:

@@ -39,6 +39,11 @@ class Comparison:
         """The kinds of knowledge asked for, in the order they first come up."""
         return tuple(dict.fromkeys(q.kind for q in self.questions if q.kind != self.skill))
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Every kind of knowledge, then ``knowledge`` and ``skill``; only those with questions."""
+        return tuple(g for g in (*self.kinds, "knowledge", "skill") if self.size(g))
+
     def chosen(self, mode: str) -> list[int]:
         """Per question, the option that scores highest; of equals, the first."""
         return [max(range(len(row)), key=row.__getitem__) for row in self.scores[mode]]
@@ -70,15 +75,14 @@ class Comparison:
 
     def to_json(self) -> list[dict[str, Any]]:
         """As JSON values, one object a mode; accuracies are fractions."""
-        groups = [g for g in (*self.kinds, "knowledge", "skill") if self.size(g)]
         return [
             {
                 "mode": mode,
                 "selection": self.selections[mode],
-                "accuracy": {group: _plain(self.accuracy(mode, group)) for group in groups},
+                "accuracy": {group: _plain(self.accuracy(mode, group)) for group in self.groups},
                 **{
                     f"minus_{other}": {
-                        group: _plain(self.difference(mode, other, group)) for group in groups
+                        group: _plain(self.difference(mode, other, group)) for group in self.groups
                     }
                     for other in ("base", "tuned")
                     if other in self.modes and other != mode

@@ -10,7 +10,7 @@ from typing import Any
 from taia.evaluation.comparison import Comparison
 from taia.reporting import svg
 from taia.reporting.table import pairs
-from taia.reporting.words import change, findings, interval, percent
+from taia.reporting.words import change, findings, heading, interval, percent
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,24 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    groups = [*comparison.kinds, "knowledge", *(["skill"] if comparison.size("skill") else [])]
     shown = pairs(comparison)
+    whole = [group for group in ("knowledge", "skill") if comparison.size(group)]
     plots = {"by_kind": Markup(svg.by_kind(comparison))}
-    if shown:
-        plots["knowledge"] = Markup(svg.against(comparison, shown, "knowledge"))
-    if comparison.size("skill"):
+    if len(whole) == 2:
         plots["trade_off"] = Markup(svg.trade_off(comparison))
-        if shown:
-            plots["skill"] = Markup(svg.against(comparison, shown, "skill"))
+    if shown:
+        plots |= {group: Markup(svg.against(comparison, shown, group)) for group in whole}
     if report.losses:
         plots["losses"] = Markup(svg.losses(report.losses))
     return environment.get_template("report.html.j2").render(
         report=report,
         comparison=comparison,
         findings=findings(comparison),
-        groups=groups,
+        whole=whole,
         pairs=shown,
         plots=plots,
         keys={mode: Markup(svg.legend(i)) for i, mode in enumerate(comparison.modes)},
+        heading=heading,
         percent=percent,
         interval=interval,
         change=change,

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from taia.checkpoint.composition import Composition, Row, Share
 from taia.checkpoint.composition import Progress as Told
@@ -18,7 +19,7 @@ from taia.reporting.sizes import in_bytes, in_millions
 def match_table(done: Composition) -> Table:
     """For each component, what comes from the base, from the tuned model, and from both."""
     table = Table(
-        title=f"keep {done.selection}", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
+        title=Text(f"keep {done.selection}", "bold"), box=box.SIMPLE_HEAD, show_edge=False
     )
     table.add_column("component", style="bold", no_wrap=True)
     table.add_column("comes from", no_wrap=True)

@@ -46,13 +46,13 @@ def watched(console: Console) -> Iterator[Watcher]:
         def line(work: str, done: int = 0, total: int | None = None) -> None:
             if work not in seen:
                 seen.add(work)
-                console.print(f"{work} …", highlight=False)
+                console.print(f"{work} …", markup=False, highlight=False, soft_wrap=True)
 
         yield line
         return
     columns = (
         SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

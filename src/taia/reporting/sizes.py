@@ -16,7 +16,8 @@ def in_bytes(count: int) -> str:
 def _scaled(count: int, step: int, units: tuple[str, ...]) -> str:
     value, last = float(count), units[-1]
     for unit in units:
-        if value < step or unit is last:
-            return f"{value:.3g}{unit}" if value < step else f"{value:.0f}{unit}"
+        rounded = float(f"{value:.3g}")
+        if rounded < step or unit is last:
+            return f"{rounded:g}{unit}" if rounded < step else f"{value:.0f}{unit}"
         value /= step
     raise AssertionError(units)

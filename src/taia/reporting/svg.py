@@ -6,16 +6,17 @@ the view box, 380 wide, so that text stays readable on a phone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Final
 
 from taia.evaluation.comparison import Comparison
 from taia.evaluation.statistics import Estimate
-from taia.reporting.words import change, interval, percent
+from taia.reporting.words import change, heading, interval, percent
 
 WIDTH: Final = 380
-#: How many modes have a shape and a colour of their own; more repeat them.
+#: How many modes have a shape and a colour of their own; more repeat them, hollow.
 SHAPES: Final = 6
 
 
@@ -35,7 +36,8 @@ def mark(mode: int, x: float, y: float, size: float = 5) -> str:
         }
         points = " ".join(f"{x + s * dx:.1f},{y + s * dy:.1f}" for dx, dy in shapes[kind])
         body = f'<polygon points="{points}"/>'
-    return f'<g class="mark m{kind}">{body}</g>'
+    style = f"mark m{kind}" if mode < SHAPES else f"mark open s{kind}"
+    return f'<g class="{style}">{body}</g>'
 
 
 def legend(mode: int) -> str:
@@ -86,15 +88,15 @@ def trade_off(comparison: Comparison) -> str:
 def by_kind(comparison: Comparison) -> str:
     """A line per kind and mode: its accuracy and 95% interval, and guessing as a dashed line."""
     left, right, row = 92, WIDTH - 14, 15
-    groups = [*comparison.kinds, *(["skill"] if comparison.size("skill") else [])]
+    groups = [group for group in comparison.groups if group != "knowledge"]
 
     def x(value: float) -> float:
         return left + value * (right - left)
 
     height = 8.0
-    parts, marks = [], []
+    parts, marks, told = [], [], []
     for group in groups:
-        start = height
+        start, numbers = height, []
         for index, mode in enumerate(comparison.modes):
             middle = height + row / 2
             estimate = comparison.accuracy(mode, group)
@@ -103,9 +105,11 @@ def by_kind(comparison: Comparison) -> str:
             )
             title = f"<title>{escape(mode)}: {percent(estimate)} ({interval(estimate)})</title>"
             marks.append(f"<g>{title}{line}{mark(index, x(estimate.value), middle, 4.5)}</g>")
+            numbers.append(f"{mode} {percent(estimate)}")
             height += row
-        name = "trained skill" if group == "skill" else group
-        parts.append(_text("label", left - 8, (start + height) / 2 + 4, name, "end"))
+        name = heading(group)
+        told.append(f"{name}: {', '.join(numbers)}")
+        parts.append(_label(left - 8, (start + height) / 2 + 4, _short(name, 13), name))
         chance = x(comparison.chance(group))
         parts.append(_line("chance", chance, start, chance, height))
         height += 12
@@ -114,15 +118,16 @@ def by_kind(comparison: Comparison) -> str:
         grid.append(_line("grid", x(tick), 4, x(tick), height - 6))
         grid.append(_text("tick", x(tick), height + 10, f"{100 * tick:.0f}", "middle"))
     axis = _text("axis", (left + right) / 2, height + 28, "% right", "middle")
-    return _svg(height + 34, "Percent right by kind of question", [*grid, *parts, *marks, axis])
+    words = f"Percent right by kind of question. {'; '.join(told)}"
+    return _svg(height + 34, words, [*grid, *parts, *marks, axis])
 
 
 def against(comparison: Comparison, pairs: Sequence[tuple[str, str]], group: str) -> str:
     """Differences with their 95% intervals around a line at zero."""
-    left, right, row = 104, WIDTH - 14, 26
+    left, right, row = 130, WIDTH - 14, 26
     differences = [comparison.difference(one, other, group) for one, other in pairs]
     reach = max([0.05, *(max(-d.low, d.high) for d in differences)])
-    step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.5) if reach / s <= 3.5)
+    step = _step(reach, 3.5)
 
     def x(value: float) -> float:
         return (left + right) / 2 + value / (reach * 1.04) * (right - left) / 2
@@ -131,7 +136,8 @@ def against(comparison: Comparison, pairs: Sequence[tuple[str, str]], group: str
     parts = []
     for (one, other), difference in zip(pairs, differences, strict=True):
         index, middle = comparison.modes.index(one), height + row / 2
-        parts.append(_text("label", left - 8, middle + 4, f"{one} − {other}", "end"))
+        short = f"{_short(one, 15 - len(other))} − {other}"
+        parts.append(_label(left - 8, middle + 4, short, f"{one} − {other}"))
         line = _line(
             f"bar s{index % SHAPES}", x(difference.low), middle, x(difference.high), middle
         )
@@ -163,7 +169,7 @@ def losses(values: Sequence[float]) -> str:
     def y(value: float) -> float:
         return bottom - value / high * (bottom - top)
 
-    step = next((s for s in (0.5, 1, 2, 5, 10) if high / s <= 6), 20.0)
+    step = _step(high, 6)
     parts = []
     for number in range(int(high / step) + 1):
         value = number * step
@@ -187,9 +193,15 @@ def _range(estimates: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.25) if (high - low) / s <= 6)
+    step = _step(high - low, 6)
     first = -int(-low / step // 1)
     return [number * step for number in range(first, int(high / step + 1e-9) + 1)]
+
+
+def _step(reach: float, most: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that fits so often at most."""
+    power = 10.0 ** math.floor(math.log10(reach / most))
+    return next(power * digit for digit in (1, 2, 5, 10, 20) if reach / (power * digit) <= most)
 
 
 def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
@@ -201,6 +213,19 @@ def _text(style: str, x: float, y: float, words: str, anchor: str) -> str:
         f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
         f"{escape(words)}</text>"
     )
+
+
+def _label(x: float, y: float, short: str, words: str) -> str:
+    """A label to the left of a row; a pointer finds what was left out."""
+    title = f"<title>{escape(words)}</title>" if short != words else ""
+    return (
+        f'<text class="label" x="{x:.1f}" y="{y:.1f}" text-anchor="end">{escape(short)}{title}'
+        "</text>"
+    )
+
+
+def _short(words: str, room: int) -> str:
+    return words if len(words) <= room else f"{words[: room - 1].rstrip()}…"
 
 
 def _svg(height: float, words: str, parts: Sequence[str]) -> str:

@@ -8,17 +8,17 @@ from rich.table import Table
 from rich.text import Text
 
 from taia.evaluation.comparison import Comparison
-from taia.reporting.words import change, findings, interval, percent
+from taia.reporting.words import change, findings, heading, interval, percent
 
 
 def render(comparison: Comparison) -> RenderableType:
     """Two tables, accuracies and differences, and what they say; fits 80 columns."""
     parts: list[RenderableType] = [accuracies(comparison), ""]
-    if any(other in comparison.modes for other in ("base", "tuned")) and len(comparison.modes) > 1:
+    if pairs(comparison):
         parts += [differences(comparison), ""]
     for sentence in findings(comparison):
         line = Table.grid(padding=(0, 1, 0, 0))
-        line.add_row("•", sentence)
+        line.add_row("•", Text(sentence))
         parts.append(line)
     return Group(*parts)
 
@@ -32,23 +32,23 @@ def accuracies(comparison: Comparison) -> Table:
         show_edge=False,
         padding=(0, 0, 0, 1),
     )
-    table.add_column("mode", style="bold", no_wrap=True)
-    groups = [*comparison.kinds, "knowledge"]
-    groups += ["skill"] if comparison.size("skill") else []
-    for group in groups:
-        whole = group in ("knowledge", "skill")
-        name = "trained skill" if group == "skill" else group
+    table.add_column("mode", style="bold", overflow="fold", min_width=8)
+    for group in comparison.groups:
         table.add_column(
-            f"{name}\n{comparison.size(group)}", justify="right", style="bold" if whole else ""
+            Text("\n".join([*heading(group).split(), str(comparison.size(group))])),
+            justify="right",
+            style="bold" if group in ("knowledge", "skill") else "",
+            overflow="fold",
+            min_width=5,
         )
     for mode in comparison.modes:
         cells = []
-        for group in groups:
+        for group in comparison.groups:
             estimate = comparison.accuracy(mode, group)
             cells.append(Text(percent(estimate)).append(f"\n{interval(estimate)}", style="dim"))
-        table.add_row(mode, *cells)
-    chance = [Text(f"{100 * comparison.chance(group):.0f}", style="dim") for group in groups]
-    table.add_row(Text("guessing", style="dim"), *chance)
+        table.add_row(Text(mode), *cells)
+    chance = [f"{100 * comparison.chance(group):.0f}" for group in comparison.groups]
+    table.add_row("guessing", *chance, style="dim")
     return table
 
 
@@ -61,18 +61,17 @@ def differences(comparison: Comparison) -> Table:
         show_edge=False,
         padding=(0, 0, 0, 1),
     )
-    table.add_column("", style="bold", no_wrap=True)
-    table.add_column("knowledge", justify="right", no_wrap=True)
-    with_skill = comparison.size("skill") > 0
-    if with_skill:
-        table.add_column("trained skill", justify="right", no_wrap=True)
+    table.add_column("", style="bold", overflow="fold")
+    groups = [group for group in ("knowledge", "skill") if comparison.size(group)]
+    for group in groups:
+        table.add_column(heading(group), justify="right", no_wrap=True)
     for mode, other in pairs(comparison):
         cells = []
-        for group in ("knowledge", "skill") if with_skill else ("knowledge",):
+        for group in groups:
             difference = comparison.difference(mode, other, group)
             mark = "*" if difference.is_clear else " "
             cells.append(Text(change(difference) + mark, "bold" if difference.is_clear else ""))
-        table.add_row(f"{mode} − {other}", *cells)
+        table.add_row(Text(f"{mode} − {other}"), *cells)
     return table
 
 

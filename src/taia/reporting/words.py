@@ -6,6 +6,11 @@ from taia.evaluation.comparison import Comparison
 from taia.evaluation.statistics import Difference, Estimate
 
 
+def heading(group: str) -> str:
+    """A group of questions as it is called in a heading."""
+    return {"knowledge": "all knowledge", "skill": "trained skill"}.get(group, group)
+
+
 def percent(estimate: Estimate) -> str:
     """``61.3``: an accuracy in percent."""
     return f"{100 * estimate.value:.1f}"
@@ -64,6 +69,8 @@ def _learnt(comparison: Comparison) -> str:
 
 
 def _cost(comparison: Comparison) -> str:
+    if not comparison.size("knowledge"):
+        return ""
     loss = comparison.difference("tuned", "base", "knowledge")
     if loss.high < 0:
         return f"It cost knowledge: tuned minus base is {change(loss)} points."
@@ -79,28 +86,37 @@ def _cost(comparison: Comparison) -> str:
 
 def _kept(comparison: Comparison, mode: str) -> str:
     name = mode.upper() if mode in ("taia", "taif") else f"“{mode}”"
+    said = []
+    if comparison.size("knowledge"):
+        said.append(f"{name} {_knows(comparison, mode)}.")
+    if comparison.size("skill"):
+        said.append(f"{'It' if said else name} {_can(comparison, mode)}.")
+    return " ".join(said)
+
+
+def _knows(comparison: Comparison, mode: str) -> str:
     knows = comparison.difference(mode, "tuned", "knowledge")
+    if knows.high < 0:
+        return f"knows less than tuned: {change(knows)} points"
+    if knows.low <= 0:
+        return f"is not clearly apart from tuned in knowledge: {change(knows)} points"
+    text = f"knows more than tuned: {change(knows)} points"
     cost = comparison.difference("tuned", "base", "knowledge")
-    if knows.low > 0:
-        text = f"{name} knows more than tuned: {change(knows)} points"
-        if cost.high < 0:
-            text += (
-                f", giving back {100 * knows.value:.1f} of the {-100 * cost.value:.1f} that tuning "
-                "cost"
-            )
-    elif knows.high < 0:
-        text = f"{name} knows less than tuned: {change(knows)} points"
-    else:
-        text = f"{name} is not clearly apart from tuned in knowledge: {change(knows)} points"
-    if not comparison.size("skill"):
-        return f"{text}."
+    if cost.high >= 0:
+        return text
+    back = "all" if knows.value >= -cost.value else f"{100 * knows.value:.1f}"
+    return f"{text}, giving back {back} of the {-100 * cost.value:.1f} that tuning cost"
+
+
+def _can(comparison: Comparison, mode: str) -> str:
     skill = comparison.difference(mode, "tuned", "skill")
-    gain = comparison.difference(mode, "base", "skill")
     if skill.low > 0:
-        text += f". It is better at the trained skill ({change(skill)})"
-    elif skill.high < 0:
-        left = "though above base" if gain.low > 0 else "and not clearly above base"
-        text += f". It is worse at the trained skill ({change(skill)}), {left} ({change(gain)})"
+        return f"is better than tuned at the trained skill ({change(skill)})"
+    if skill.high >= 0:
+        return f"is not clearly apart from tuned in the trained skill ({change(skill)})"
+    gain = comparison.difference(mode, "base", "skill")
+    if gain.low > 0:
+        left = "though above base"
     else:
-        text += f". In the trained skill the two are not clearly apart ({change(skill)})"
-    return f"{text}."
+        left = "and below base" if gain.high < 0 else "and not clearly above base"
+    return f"is worse than tuned at the trained skill ({change(skill)}), {left} ({change(gain)})"

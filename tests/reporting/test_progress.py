@@ -1,0 +1,44 @@
+"""What is said while working, and where."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from rich.console import Console
+
+from taia.reporting.progress import unwatched, watched
+
+LONG = "Asking re:'[a-z]_proj' + " + " + ".join(f"attention[{n}]" for n in range(12))
+
+
+def test_outside_a_terminal_each_work_is_one_line(capsys):
+    with watched(Console(stderr=True)) as watch:
+        watch("Loading the model")
+        for step in range(5):
+            watch("Fine-tuning", step, 4)
+        for step in range(3):
+            watch(LONG, step, 2)
+        watch("Fine-tuning", 4, 4)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == ["Loading the model …", "Fine-tuning …", f"{LONG} …"]
+
+
+def test_in_a_terminal_each_work_is_a_bar_that_ends_full():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with watched(console) as watch:
+        watch("Loading [a-z]")
+        watch("Fine-tuning", 1, 4)
+        watch("Fine-tuning", 4, 4)
+        watch("Writing")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+    last = [line for line in plain.splitlines() if "━" in line][-3:]
+    works = [line.split("━")[0].strip() for line in last]
+    assert works == ["✓ Loading [a-z]", "✓ Fine-tuning", "✓ Writing"]
+    assert [re.findall(r"\d/\d", line) for line in last] == [["1/1"], ["4/4"], ["1/1"]]
+
+
+def test_unwatched_says_nothing(capsys):
+    unwatched("Loading", 1, 2)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,212 @@
+"""Marks and intervals stand where the numbers say."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+
+import pytest
+
+from comparisons import comparison, first, realistic
+from taia.reporting import svg
+from taia.reporting.table import pairs
+from taia.reporting.words import change, percent
+
+HOSTILE = "<script>\"&'</script>"
+
+
+def parse(text: str) -> ET.Element:
+    return ET.fromstring(text)
+
+
+def lines(root: ET.Element, style: str) -> list[ET.Element]:
+    return [x for x in root.iter("line") if x.get("class", "").split()[0] == style]
+
+
+def span(line: ET.Element, axis: str = "x") -> tuple[float, float]:
+    return float(line.attrib[f"{axis}1"]), float(line.attrib[f"{axis}2"])
+
+
+def centre(mark: ET.Element) -> tuple[float, float]:
+    """The middle of a mark's box; in the shapes used, x is its centre."""
+    shape = mark[0]
+    if shape.tag == "circle":
+        return float(shape.attrib["cx"]), float(shape.attrib["cy"])
+    if shape.tag == "rect":
+        x, y, w, h = (float(shape.attrib[key]) for key in ("x", "y", "width", "height"))
+        return x + w / 2, y + h / 2
+    points = [tuple(map(float, p.split(","))) for p in shape.attrib["points"].split()]
+    xs, ys = zip(*points, strict=True)
+    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
+
+
+def marks(root: ET.Element) -> list[ET.Element]:
+    return [g for g in root.iter("g") if g.get("class", "").startswith("mark ")]
+
+
+def ticks(root: ET.Element, anchor: str) -> list[tuple[float, float]]:
+    """Value → place of an axis's numbers."""
+    found = [t for t in root.iter("text") if t.get("class") == "tick"]
+    place = "x" if anchor == "middle" else "y"
+    return [
+        (float((t.text or "").replace("−", "-")), float(t.attrib[place]))
+        for t in found
+        if t.get("text-anchor") == anchor
+    ]
+
+
+def scale(root: ET.Element, anchor: str = "middle"):
+    """The axis read off its own numbers: a line through the first and the last."""
+    (v0, p0), *_, (v1, p1) = ticks(root, anchor)
+    return lambda value: p0 + (value - v0) / (v1 - v0) * (p1 - p0)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return realistic(**{f"all - mlp[{n}:]": f"all - mlp[{n}:]" for n in (4, 8, 20)})
+
+
+def test_differences_stand_where_the_axis_says(made):
+    shown = pairs(made)
+    for group in ("knowledge", "skill"):
+        root = parse(svg.against(made, shown, group))
+        x = scale(root)
+        rows = zip(shown, lines(root, "bar"), marks(root), strict=True)
+        for (one, other), line, mark in rows:
+            difference = made.difference(one, other, group)
+            assert span(line) == pytest.approx(
+                (x(100 * difference.low), x(100 * difference.high)), abs=0.2
+            )
+            assert centre(mark)[0] == pytest.approx(x(100 * difference.value), abs=0.2)
+        assert span(lines(root, "zero")[0]) == pytest.approx((x(0), x(0)), abs=0.2)
+
+
+def test_accuracies_stand_where_the_axis_says(made):
+    root = parse(svg.by_kind(made))
+    x = scale(root)
+    groups = [*made.kinds, "skill"]
+    wanted = [made.accuracy(mode, group) for group in groups for mode in made.modes]
+    for estimate, line, mark in zip(wanted, lines(root, "bar"), marks(root), strict=True):
+        assert span(line) == pytest.approx((x(100 * estimate.low), x(100 * estimate.high)), abs=0.2)
+        assert centre(mark)[0] == pytest.approx(x(100 * estimate.value), abs=0.2)
+    assert [span(line)[0] for line in lines(root, "chance")] == pytest.approx([x(25)] * 6, abs=0.2)
+
+
+def test_the_trade_off_stands_where_the_axes_say(made):
+    root = parse(svg.trade_off(made))
+    x, up = scale(root), scale(root, "end")
+
+    def y(value):
+        return up(value) - 4  # a number's baseline is below its line
+
+    bars = lines(root, "bar")
+    for index, mode in enumerate(made.modes):
+        skill, knowledge = made.accuracy(mode, "skill"), made.accuracy(mode, "knowledge")
+        across, upright = bars[2 * index : 2 * index + 2]
+        assert span(across) == pytest.approx((x(100 * skill.low), x(100 * skill.high)), abs=0.3)
+        assert span(upright, "y") == pytest.approx(
+            (y(100 * knowledge.low), y(100 * knowledge.high)), abs=0.3
+        )
+        assert centre(marks(root)[index])[0] == pytest.approx(x(100 * skill.value), abs=0.3)
+    assert y(60) < y(50)
+
+
+def test_more_right_is_further_right():
+    modes = {f"m{n}": {"law": first(n, 20), "trained": first(20 - n, 20)} for n in range(21)}
+    root = parse(svg.by_kind(comparison(modes)))
+    places = [centre(mark)[0] for mark in marks(root)]
+    assert all(a < b for a, b in pairwise(places[:21]))
+    assert all(a > b for a, b in pairwise(places[21:]))
+
+
+@pytest.mark.parametrize("extremes", [("0" * 40, "1" * 40), ("0", "1"), ("1", "1")])
+def test_nothing_leaves_the_view_box(extremes):
+    made = comparison(
+        {m: {"law": e, "trained": e} for m, e in zip(("base", "tuned"), extremes, strict=True)}
+    )
+    drawn = [svg.trade_off(made), svg.by_kind(made), svg.against(made, pairs(made), "knowledge")]
+    for root in map(parse, drawn):
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        for element in root.iter():
+            for key, limit in {
+                "x": width,
+                "x1": width,
+                "x2": width,
+                "y": height,
+                "y1": height,
+                "y2": height,
+            }.items():
+                assert 0 <= float(element.get(key, 0)) <= limit
+
+
+def test_every_mode_has_a_mark_of_its_own(made):
+    drawn = [ET.tostring(parse(svg.legend(index))) for index in range(2 * svg.SHAPES)]
+    assert len(set(drawn)) == len(drawn)
+    for text, count in ((svg.trade_off(made), 7), (svg.by_kind(made), 42)):
+        assert len(marks(parse(text))) == count
+        assert len({mark.attrib["class"] for mark in marks(parse(text))}) == 7
+
+
+def test_a_line_has_its_marks_colour(made):
+    root = parse(svg.by_kind(made))
+    for line, mark in zip(lines(root, "bar"), marks(root), strict=True):
+        assert line.attrib["class"].split()[1][1:] == mark.attrib["class"].split()[-1][1:]
+
+
+def test_labels_give_the_numbers_to_who_cannot_see(made):
+    shown = pairs(made)
+    for text, numbers in (
+        (svg.against(made, shown, "skill"), [change(made.difference(*p, "skill")) for p in shown]),
+        (svg.by_kind(made), [percent(made.accuracy(m, k)) for m in made.modes for k in made.kinds]),
+        (
+            svg.trade_off(made),
+            [percent(made.accuracy(m, g)) for m in made.modes for g in ("skill", "knowledge")],
+        ),
+        (svg.losses([4.21, 1.5, 0.48]), ["4.21", "0.48", "3 steps"]),
+    ):
+        root = parse(text)
+        assert root.attrib["role"] == "img"
+        assert all(number in root.attrib["aria-label"] for number in numbers)
+
+
+def test_hostile_names_stay_text():
+    made = comparison({m: {HOSTILE: "10", "trained": "01"} for m in ("base", "tuned", HOSTILE)})
+    for text in (
+        svg.trade_off(made),
+        svg.by_kind(made),
+        svg.against(made, pairs(made), "knowledge"),
+    ):
+        root = parse(text)
+        assert not list(root.iter("script"))
+        assert HOSTILE in root.attrib["aria-label"]
+
+
+def test_long_names_are_cut_and_told_in_full():
+    long = "attention[0:16] + 0.5*mlp"
+    made = comparison({m: {long: "10", "trained": "01"} for m in ("base", "tuned", long)})
+    for text in (svg.by_kind(made), svg.against(made, pairs(made), "knowledge")):
+        labels = [t for t in parse(text).iter("text") if t.get("class") == "label"]
+        assert max(len(label.text or "") for label in labels) <= 18
+        cut = [label for label in labels if "…" in (label.text or "")]
+        assert cut
+        assert all(long in (label.findtext("title") or "") for label in cut)
+    assert (cut[0].text or "").endswith(" − base")
+
+
+def test_losses_fall_when_they_fall():
+    values = [4.0, 2.0, 1.0, 0.5]
+    curve = next(parse(svg.losses(values)).iter("polyline"))
+    points = [tuple(map(float, p.split(","))) for p in curve.attrib["points"].split()]
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(points))
+    gaps = [b[1] - a[1] for a, b in pairwise(points)]
+    assert gaps == pytest.approx([2 * gaps[1], gaps[1], gaps[1] / 2], abs=0.3)  # printed to 0.1
+
+
+@pytest.mark.parametrize("values", [[0.0], [2.0], [1e6, 1.0], [0.003, 0.001]])
+def test_odd_losses_are_drawn(values):
+    assert "nan" not in svg.losses(values)
+    texts = [t.text or "" for t in parse(svg.losses(values)).iter("text")]
+    levels = [float(t) for t in texts if t[0].isdigit()]
+    assert 3 <= len(levels) <= 7
+    assert levels[0] == 0
+    assert max(values) - (levels[1] - levels[0]) < levels[-1]
