@@ -13,7 +13,8 @@
     │   └── DestinationError    an output where something is already, or that is an input
     └── RunError                the work itself failed         (exit code 1)
         ├── OutputError         the output could not be written (full disk, permissions)
-        └── DownloadError       something could not be fetched, or is not what it should be
+        ├── DownloadError       something could not be fetched, or is not what it should be
+        └── Interrupted         stopped on request; what there was is saved   (exit code 130)
 
 Every error says in its first line what was wrong and where, and in its second what to do.
 """
@@ -84,3 +85,9 @@ class OutputError(RunError):
 
 class DownloadError(RunError):
     """Something could not be fetched, or is not what it should be."""
+
+
+class Interrupted(RunError):
+    """Stopped on request; what there was is saved, and can be gone on with."""
+
+    exit_code = 130

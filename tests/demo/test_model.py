@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,9 +125,9 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
 @pytest.mark.real
 def test_the_real_model_knows_something(tmp_path):
     from taia.demo.run import demonstrate
-    from taia.training.recipe import LoraRecipe
+    from taia.demo.setting import RECIPE
 
     done = demonstrate(
-        tmp_path / "out", modes=["base", "tuned"], limit=12, recipe=LoraRecipe(max_steps=1)
+        tmp_path / "out", modes=["base", "tuned"], limit=12, recipe=replace(RECIPE, max_steps=1)
     )
     assert done.comparison.accuracy("base", "knowledge").low > 0.25

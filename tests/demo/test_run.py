@@ -6,17 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import tiny_models
+from taia.demo import setting
 from taia.demo.run import demonstrate
 from taia.errors import CheckpointError, DestinationError, RunError, SelectionError
-from taia.training.recipe import LoraRecipe
 
-RECIPE = LoraRecipe(lora_r=2, learning_rate=1e-2, max_steps=2, warmup_steps=0)
+RECIPE = replace(setting.RECIPE, lora_r=2, learning_rate=1e-2, max_steps=2, warmup_steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_modes_may_be_selections(model, tmp_path):
 def test_tells_how_far_it_is(model, tmp_path):
     told = []
     run(tmp_path / "out", model, modes=["taia"], watch=lambda *step: told.append(step))
-    assert ("Fine-tuning with LoRA", 2, 2) in told
+    assert ("Training (lora)", 2, 2) in told
     assert ("Asking taia", 18, 18) in told
 
 
@@ -167,7 +168,7 @@ def test_divergence_is_an_error_and_leaves_nothing(model, tmp_path):
         run(
             tmp_path / "out",
             model,
-            recipe=LoraRecipe(learning_rate=1e38, max_steps=3, warmup_steps=0),
+            recipe=replace(RECIPE, learning_rate=1e30, max_steps=3),
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -176,11 +177,12 @@ _INTERRUPTED = """
 import sys
 from pathlib import Path
 from taia.demo.run import demonstrate
-from taia.training.recipe import LoraRecipe
+from dataclasses import replace
+from taia.demo.setting import RECIPE
 watch = lambda work, done=0, total=None: print(work, done, flush=True)
 try:
     demonstrate(Path(sys.argv[2]), model=sys.argv[1], watch=watch,
-                recipe=LoraRecipe(max_steps=100000))
+                recipe=replace(RECIPE, max_steps=100000))
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -197,7 +199,7 @@ def test_stopped_in_training_leaves_nothing(model, tmp_path, number):
     )
     try:
         for line in process.stdout:
-            if line.startswith("Fine-tuning with LoRA 3"):
+            if line.startswith("Training (lora) 3"):
                 break
         assert [path.name.startswith(".out") for path in tmp_path.iterdir()] == [True]
         process.send_signal(number)

@@ -302,3 +302,16 @@ def _failed(output: Path, error: OSError) -> TaiaError:
         f"{output} could not be written: {error.strerror or error}{at}.",
         "Check the disk and your permissions, or choose another --output.",
     )
+
+
+@contextlib.contextmanager
+def translated(output: Path) -> Iterator[None]:
+    """Say of the system's errors in the block that ``output`` could not be written.
+
+    Raises:
+        OutputError: If the disk is full or fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _failed(output, error) from error

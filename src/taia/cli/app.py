@@ -13,6 +13,7 @@ import typer
 from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.inspect import inspect
+from taia.cli.train import train
 from taia.errors import TaiaError
 
 P = ParamSpec("P")
@@ -44,9 +45,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # TRL and transformers write --lora_r, everybody else --lora-r.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
 )
-for command in (demo, compose, inspect):
+for command in (demo, train, compose, inspect):
     app.command()(_guarded(command))
 
 

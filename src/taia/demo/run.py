@@ -7,11 +7,11 @@ import math
 import os
 import platform
 import shlex
+import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,20 +21,21 @@ from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.staging import check_output, staged
 from taia.demo.model import SMOLLM2, cached_model, sha256
 from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
-from taia.errors import CheckpointError, RunError, SelectionError
+from taia.errors import RunError, SelectionError
 from taia.evaluation.comparison import Comparison
 from taia.reporting.html import Report, write_report
 from taia.reporting.progress import Watcher, unwatched
 from taia.reporting.words import findings
+from taia.loading import load_tokenizer
 from taia.selection import Selection
-from taia.training.rows import read_pairs
+from taia.training.reading import changed
+from taia.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from taia.evaluation.questions import Question
-    from taia.training.recipe import LoraRecipe
 
 #: Their versions change the numbers in the last places.
 _LIBRARIES: Final = ("taia", "torch", "transformers", "peft", "trl")
@@ -65,7 +66,7 @@ def demonstrate(
     seed: int = SEED,
     limit: int | None = None,
     overwrite: bool = False,
-    recipe: LoraRecipe = RECIPE,
+    recipe: Recipe = RECIPE,
     watch: Watcher = unwatched,
 ) -> Demonstration:
     """Tune a model on mismatched data, then ask it questions in several modes.
@@ -99,35 +100,22 @@ def demonstrate(
     asked = questions(limit)
     place = locate(model) if model else None
     output = check_output(output, [place.path] if place else [], overwrite, _MARKS)
+    recipe = replace(recipe, seed=seed)
     clock = _Clock()
 
-    with clock("loading libraries"), _quiet():
+    with clock("loading libraries"):
         watch("Loading libraries")
-        from taia.training.lora import train_lora
-    with clock("getting the model"), _quiet():
+        from taia.training.quiet import quiet
+    with clock("getting the model"), quiet():
         place = place or Located(SMOLLM2.name, cached_model(say=watch))
-        watch("Loading the model")
-        loaded, tokenizer = _load(place)
+        tokenizer = load_tokenizer(place)
 
     with staged(output, overwrite, _MARKS) as staging:
         adapter, taia = staging / "adapter", staging / "taia"
-        work = "Fine-tuning with LoRA"
-        watch(work, 0, recipe.max_steps)
-        with clock("training"), _quiet():
-            training = train_lora(
-                loaded,
-                tokenizer,
-                read_pairs(TRAIN),
-                recipe,
-                seed=seed,
-                progress=lambda step, steps, _: watch(work, step, steps),
-            )
+        with clock("training"), quiet():
+            tuned, losses = _train(place, tokenizer, recipe, watch)
             # "auto" would ask the hub whether the vocabulary was resized.
-            training.model.save_pretrained(str(adapter), save_embedding_layers=False)
-        if not all(map(math.isfinite, training.losses)):
-            raise RunError(
-                "Training diverged: the loss is not a number.", "Use another model or --seed."
-            )
+            tuned.save_pretrained(str(adapter), save_embedding_layers=False)
         with clock("composing TAIA"):
             watch("Composing TAIA")
             compose_adapter(place, Located("adapter", adapter), taia, Selection.parse("taia"))
@@ -135,8 +123,8 @@ def demonstrate(
                 _relocate(taia / name, staging, output)
         scores = {}
         for mode, selection in selections.items():
-            with clock(f"asking {mode}"), _quiet():
-                scores[mode] = _ask(training.model, tokenizer, asked, mode, selection, watch)
+            with clock(f"asking {mode}"), quiet():
+                scores[mode] = _ask(tuned, tokenizer, asked, mode, selection, watch)
 
         texts = {mode: str(selection) for mode, selection in selections.items()}
         comparison = Comparison(tuple(asked), texts, scores)
@@ -152,14 +140,13 @@ def demonstrate(
                 m: [c == q.answer for c, q in zip(comparison.chosen(m), asked, strict=True)]
                 for m in selections
             },
-            "losses": list(training.losses),
+            "losses": losses,
             "setting": {
                 "model": place.repo or place.given,
                 "seed": seed,
                 "limit": limit,
-                "recipe": asdict(recipe),
+                "recipe": changed(recipe) | {"data": [Path(name).name for name in recipe.data]},
                 "score": "sum of the log-probabilities of the option's tokens",
-                "dtype": "float32",
             },
             "sha256": _hashes(place.path, staging),
             "versions": {name: version(name) for name in _LIBRARIES}
@@ -196,36 +183,20 @@ def _report(comparison: Comparison, results: dict[str, Any]) -> Report:
     )
 
 
-def _load(place: Located) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _train(
+    place: Located, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, watch: Watcher
+) -> tuple[PeftModel, list[float]]:
+    from taia.training.arguments import arguments
+    from taia.training.data import Source
+    from taia.training.run import make_trainer, read_data, ready_model
 
-    # Only what lies there: no network, no pickle, no code of the model's own.
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place.path, **options)
-        model, report = cast("Any", AutoModelForCausalLM).from_pretrained(
-            place.path,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise CheckpointError(
-            f"{place.given} is not a model that transformers loads: {reason}.",
-            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
-        ) from error
-    if missing := sorted(report["missing_keys"]):
-        raise CheckpointError(
-            f"{place.given} lacks {len(missing)} of the model's tensors, {missing[0]} first.",
-            "Give the complete model of a causal language model.",
-        )
-    # PEFT writes it into the adapter as the base to load.
-    model.name_or_path = place.repo or str(place.path.resolve())
-    return model, tokenizer
+    data = read_data(recipe, [Source(name) for name in recipe.data], tokenizer, watch)
+    ready = ready_model(place, recipe, watch)
+    with tempfile.TemporaryDirectory(prefix="taia-") as scratch:
+        args = arguments(recipe, Path(scratch), cpu=True)
+        trainer = make_trainer(ready, tokenizer, data, recipe, args, watch=watch)
+        trainer.train()
+    return cast("PeftModel", trainer.finished_model()), trainer.losses
 
 
 def _ask(
@@ -295,27 +266,3 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 2)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' own bars and notes off the terminal, for a while."""
-    import datasets
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    data_bars = datasets.are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-        if not data_bars:
-            datasets.enable_progress_bars()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from taia.evaluation.questions import Normalise, Question, read_questions
-from taia.training.recipe import LoraRecipe
+from taia.training.recipe import Recipe
 
 DATA: Final = Path(__file__).parent / "data"
 #: What the model is fine-tuned on: stock codes, which have nothing to do with the questions.
@@ -16,16 +16,21 @@ QUESTIONS: Final = (DATA / "questions.jsonl", DATA / "indomain.jsonl")
 #: The modes shown unless others are asked for.
 MODES: Final = ("base", "tuned", "taia", "taif")
 SEED: Final = 0
-RECIPE: Final = LoraRecipe(
+RECIPE: Final = Recipe(
+    data=[str(TRAIN)],
+    technique="lora",
     lora_r=16,
     lora_alpha=32,
     lora_dropout=0.05,
+    dtype="float32",
+    bf16=False,
     learning_rate=5e-3,
     max_steps=24,
     per_device_train_batch_size=8,
     lr_scheduler_type="cosine",
     warmup_steps=1,
     weight_decay=0.0,
+    save_steps=0,
 )
 NORMALISE: Final[Normalise] = "none"
 

@@ -1,0 +1,160 @@
+"""``taia train``: fine-tune a model, by a recipe whose every key is a flag."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from taia.cli.flags import given, with_recipe_flags
+from taia.cli.options import AsJson
+from taia.errors import InputError
+from taia.training.recipe import Recipe
+
+
+@with_recipe_flags
+def train(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="The model to tune: a folder or a hub name.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A recipe: a YAML file of keys.", show_default=False)
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe that ships with taia: taia-lora, taia-molora, taia-full, taia-safety, "
+            "medcare-molora.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show parameters, memory and steps; train nothing.")
+    ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Show one example; what the loss does not count is dim."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the unfinished run in --output.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what is at --output, at the start.")
+    ] = False,
+    accelerate: Annotated[
+        Literal["ddp", "fsdp", "zero3"] | None,
+        typer.Option(help="Train in several processes.", show_default=False),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many; one a GPU if not given.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    **keys: Any,  # noqa: ANN401 - one for each key of a recipe
+) -> None:
+    """Fine-tune a model; what comes out goes straight into compose.
+
+    Every key of a recipe is a flag. Flags win over --config, --config over --preset.
+    """
+    # Read when they are imported: nothing may be sent, and libraries draw bars of their own.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    recipe = _recipe(model, config, preset, resume, keys)
+    if preview:
+        _preview(recipe)
+    elif dry_run:
+        _dry_run(recipe, accelerate or "none", processes or 1, as_json)
+    elif accelerate is not None:
+        _relaunch(accelerate, processes)
+    else:
+        _train(recipe, resume, overwrite, as_json)
+
+
+def _preview(recipe: Recipe) -> None:
+    from rich.console import Console
+
+    from taia.training.forecast import preview
+
+    console = Console()
+    console.print(preview(recipe, marks=not console.is_terminal), soft_wrap=True)
+
+
+def _dry_run(recipe: Recipe, sharding: str, processes: int, as_json: bool) -> None:
+    from rich.console import Console
+
+    from taia.reporting.progress import watched
+    from taia.reporting.training import forecast_table
+    from taia.training.forecast import forecast
+
+    with watched(Console(stderr=True)) as watch:
+        told = forecast(recipe, sharding, processes, watch)
+    if as_json:
+        typer.echo(json.dumps(told.to_json(), indent=1))
+    else:
+        Console().print(forecast_table(told))
+
+
+def _train(recipe: Recipe, resume: bool, overwrite: bool, as_json: bool) -> None:
+    from rich.console import Console
+
+    from taia.reporting.progress import unwatched, watched
+    from taia.reporting.training import write_loss_curve
+    from taia.training.run import train as run
+
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
+        run(recipe, resume=resume, overwrite=overwrite, watch=unwatched)
+        return
+    with watched(Console(stderr=True)) as watch:
+        done = run(recipe, resume=resume, overwrite=overwrite, watch=watch)
+    write_loss_curve(done.output / "losses.svg", done.record)
+    if as_json:
+        typer.echo(json.dumps({"output": str(done.output)} | done.record.to_json(), indent=1))
+        return
+    console, losses = Console(highlight=False), done.record.losses
+    console.print(
+        f"{done.record.trained:,} of {done.record.total:,} parameters trained; the loss went from "
+        f"{losses[0]:.3f} to {losses[-1]:.3f} in {done.record.seconds:.0f} s"
+    )
+    for note in done.record.notes:
+        console.print(f"• {note}")
+    kind = "adapter" if recipe.is_adapter else "checkpoint"
+    console.print(f"The {kind} is {done.output}", soft_wrap=True)
+    console.print(
+        f"Keep its attention: taia compose {recipe.model_name_or_path} {done.output} --output OUT",
+        soft_wrap=True,
+    )
+
+
+def _relaunch(name: str, processes: int | None) -> None:
+    """Replaces this process by accelerate's launcher, which starts the same command many times."""
+    from taia.training.launching import relaunch_command
+
+    command = relaunch_command(name, sys.argv[1:], processes)
+    os.execvp(command[0], command)
+
+
+def _recipe(
+    model: str | None, config: Path | None, preset: str | None, resume: bool, keys: dict[str, Any]
+) -> Recipe:
+    from taia.training.reading import read_recipe
+
+    flags = given(keys)
+    if model is not None:
+        flags["model_name_or_path"] = model
+    if resume and config is None and preset is None:
+        from taia.training.folder import unfinished
+
+        if "output_dir" not in flags:
+            raise InputError("--resume does not say which run.", "Give its folder with --output.")
+        flags = asdict(unfinished(Path(flags["output_dir"]))[0]) | flags
+    recipe = read_recipe(flags, config=config, preset=preset)
+    for key, name in (("model_name_or_path", "MODEL"), ("data", "--data"), ("output_dir", "--output")):
+        if not getattr(recipe, key):
+            raise InputError(f"{name} is missing.", f"Give it, or {key} in the --config file.")
+    return recipe

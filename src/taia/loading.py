@@ -1,0 +1,76 @@
+"""A live model from a folder or a hub name, by transformers: no network for paths, no pickle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from taia.checkpoint.locate import Located
+from taia.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
+    """A model's tokenizer.
+
+    Raises:
+        CheckpointError: If there is none that transformers loads.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            place.path, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{place.given} has no tokenizer that transformers loads: {_first_line(error)}.",
+            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
+        ) from error
+    return tokenizer
+
+
+def load_model(place: Located, dtype: torch.dtype, **options: object) -> PreTrainedModel:
+    """A causal language model with all its weights.
+
+    Args:
+        place: Where it lies.
+        dtype: Of its weights in memory.
+        **options: Further ones of ``from_pretrained``.
+
+    Raises:
+        CheckpointError: If transformers does not load it, or weights are missing.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = cast("Any", AutoModelForCausalLM).from_pretrained(
+            place.path,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            **{key: value for key, value in options.items() if value is not None},
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{place.given} is not a model that transformers loads: {_first_line(error)}.",
+            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(
+            f"{place.given} lacks {len(missing)} of the model's tensors, {missing[0]} first.",
+            "Give the complete model of a causal language model.",
+        )
+    # PEFT writes it into the adapter as the base to load.
+    model.name_or_path = place.repo or str(place.path.resolve())
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,63 @@
+"""A recipe in the terms of TRL and transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from trl import SFTConfig
+
+from taia.training.recipe import Recipe
+from taia.training.techniques import mixed_precision
+
+
+def arguments(recipe: Recipe, output: Path, *, cpu: bool = False) -> SFTConfig:
+    """The trainer's arguments.
+
+    Args:
+        recipe: How to train.
+        output: Where checkpoints to resume from go.
+        cpu: Stay on the CPU, whatever there is.
+    """
+    cpu = cpu or not torch.accelerator.is_available()
+    evaluates = recipe.validation is not None
+    early = recipe.early_stopping_patience > 0
+    eval_steps = recipe.eval_steps or None
+    # The best of the evaluated steps is loaded in the end, so each of them is saved.
+    save_steps = eval_steps if early and eval_steps else recipe.save_steps
+    return SFTConfig(
+        output_dir=str(output),
+        seed=recipe.seed,
+        num_train_epochs=recipe.num_train_epochs,
+        max_steps=recipe.max_steps,
+        per_device_train_batch_size=recipe.per_device_train_batch_size,
+        per_device_eval_batch_size=recipe.per_device_train_batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        learning_rate=recipe.rate,
+        lr_scheduler_type=recipe.lr_scheduler_type,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim=recipe.optim,
+        bf16=mixed_precision(recipe),
+        fp16=recipe.fp16,
+        activation_checkpointing=recipe.activation_checkpointing,
+        use_cpu=cpu,
+        # The rows are tokens already, cut to their length and packed.
+        completion_only_loss=True,
+        max_length=None,
+        padding_free=recipe.packing,
+        dataloader_pin_memory=not cpu,
+        eval_strategy=("steps" if eval_steps else "epoch") if evaluates else "no",
+        eval_steps=eval_steps,
+        save_strategy=("epoch" if early and not eval_steps else "steps") if save_steps or early else "no",
+        save_steps=save_steps or 500,
+        save_total_limit=recipe.save_total_limit,
+        load_best_model_at_end=early,
+        metric_for_best_model="loss" if early else None,
+        logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,
+        report_to=list(recipe.report_to) or "none",
+        run_name=recipe.run_name,
+        disable_tqdm=True,
+    )

@@ -1,0 +1,204 @@
+"""A training run, from a recipe to a folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from transformers import set_seed
+
+from taia.checkpoint.locate import Located, locate
+from taia.errors import Interrupted
+from taia.loading import load_tokenizer
+from taia.training import folder
+from taia.training.arguments import arguments
+from taia.training.baselines import regulariser, self_distilled
+from taia.training.callbacks import StopOnRequest, Tell
+from taia.training.data import DataOptions, Prepared, Source, prepare
+from taia.training.quiet import quiet
+from taia.training.recipe import Recipe
+from taia.training.record import Record, write_record
+from taia.training.techniques import Ready, load, make_ready
+from taia.training.trainable import rates
+from taia.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from trl import SFTConfig
+
+    from taia.training.regularisers import Regulariser
+
+#: Told of a piece of work: its name, how much is done, how much there is.
+Watch: TypeAlias = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run gave.
+
+    Attributes:
+        output: The folder written.
+        record: What is in its ``taia_config.json``.
+    """
+
+    output: Path
+    record: Record
+
+
+def train(
+    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, watch: Watch | None = None
+) -> Trained:
+    """Fine-tune a model, and write an adapter or a checkpoint.
+
+    In several processes (``accelerate launch``, ``torchrun``) each calls this alike.
+
+    Args:
+        recipe: How.
+        resume: Go on with the run in ``recipe.output_dir`` from its newest checkpoint; the losses
+            are those of a run that was not interrupted.
+        overwrite: Remove what is at ``recipe.output_dir``, at the start.
+        watch: Told how far the work is.
+
+    Returns:
+        What was trained, and where it lies.
+
+    Raises:
+        InputError: If something given cannot be used (see :mod:`taia.errors` for its kinds).
+        Interrupted: If SIGINT or SIGTERM came; a checkpoint is saved.
+        RunError: If the loss is not a number, or the output cannot be written.
+    """
+    watch = watch or (lambda *_: None)
+    begun = time.time()
+    output, place = Path(recipe.output_dir), locate(recipe.model_name_or_path)
+    tokenizer = load_tokenizer(place)
+    checkpoint = None
+    with quiet():
+        args = arguments(recipe, output)  # before the model: DeepSpeed shards it as it is loaded
+        sources = [Source.parse(text) for text in recipe.data]
+        if recipe.sdft:
+            sources = self_distilled(recipe, sources, place, tokenizer, watch)
+        data = read_data(recipe, sources, tokenizer, watch)
+        hashes = {source.name: source.sha256 for source in data.facts.sources}
+        if resume:
+            before, recorded, checkpoint = folder.unfinished(output)
+            folder.check_same(before, recipe, recorded, hashes)
+        elif args.process_index == 0:
+            output = folder.claim(output, recipe, hashes, [place.path], overwrite=overwrite)
+        ready = ready_model(place, recipe, watch)
+        stop = StopOnRequest()
+        trainer = make_trainer(
+            ready,
+            tokenizer,
+            data,
+            recipe,
+            args,
+            callbacks=[stop],
+            penalty=regulariser(recipe, ready.model, tokenizer, watch),
+            watch=watch,
+        )
+        with stop.listening():
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        step = trainer.state.global_step
+        if stop.asked and step < trainer.state.max_steps:
+            raise Interrupted(
+                f"Stopped on request after step {step} of {trainer.state.max_steps}; it is saved.",
+                f"Go on with: taia train --output {output} --resume",
+            )
+        record = Record.of(
+            recipe, place, data, ready, trainer.state.log_history, time.time() - begun
+        )
+        watch("Writing the model", 0, None)
+        with folder.filling(output, step, args.process_index == 0) as finished:
+            trainer.save_finished(finished)
+            if args.process_index == 0:
+                load_tokenizer(place).save_pretrained(finished)  # the trainer changed its own
+                write_record(finished, record)
+    return Trained(output, record)
+
+
+def read_data(
+    recipe: Recipe, sources: list[Source], tokenizer: PreTrainedTokenizerBase, watch: Watch
+) -> Prepared:
+    """A recipe's rows, as tokens.
+
+    Raises:
+        DataError: If they cannot be used.
+    """
+    options = DataOptions(
+        max_length=recipe.max_length,
+        packing=recipe.packing,
+        train_on_prompt=recipe.train_on_prompt,
+        validation=recipe.held_out,
+        max_samples=recipe.max_samples,
+        mixing=recipe.mixing,
+        format=recipe.format,
+        on_bad_row=recipe.on_bad_row,
+        seed=recipe.seed,
+    )
+    watch("Reading the data", 0, None)
+    return prepare(
+        sources, tokenizer, options, lambda done, total: watch("Reading the data", done, total)
+    )
+
+
+def ready_model(place: Located, recipe: Recipe, watch: Watch) -> Ready:
+    """The base model, loaded and made ready; an adapter's first values are the seed's.
+
+    Raises:
+        InputError: If it cannot be loaded, or the recipe cannot be applied to it.
+    """
+    watch("Loading the model", 0, None)
+    set_seed(recipe.seed)
+    return make_ready(load(recipe, place), recipe)
+
+
+def make_trainer(
+    ready: Ready,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Prepared,
+    recipe: Recipe,
+    args: SFTConfig,
+    *,
+    callbacks: list[TrainerCallback] | None = None,
+    penalty: Regulariser | None = None,
+    watch: Watch,
+) -> Trainer:
+    """A trainer for a model that is ready, its data, and a recipe."""
+    work = f"Training ({recipe.technique})"
+    watch(work, 0, None)
+    return Trainer(
+        model=ready.model,
+        args=args,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        processing_class=tokenizer,
+        callbacks=[*(callbacks or ()), Tell(lambda step, steps, _: watch(work, step, steps))],
+        epoch_order=_epoch_order(recipe, data),
+        learning_rates=rates(ready.model, ready.anatomy, recipe.learning_rates),
+        regulariser=penalty,
+        patience=recipe.early_stopping_patience,
+    )
+
+
+def _epoch_order(recipe: Recipe, data: Prepared) -> Callable[[int], list[int]]:
+    """Epoch → the order of the rows in it; a mixing schedule extends over all epochs."""
+    epochs = None
+    if recipe.mixing != "uniform":
+        epochs = math.ceil(recipe.num_train_epochs)
+        if recipe.max_steps > 0:
+            # The processes are not known here; more of them make a schedule end early, not late.
+            seen = recipe.max_steps * recipe.per_device_train_batch_size
+            seen *= recipe.gradient_accumulation_steps
+            epochs = math.ceil(seen / len(data.train))
+    orders: dict[int, list[int]] = {}
+
+    def order(epoch: int) -> list[int]:
+        if epoch not in orders:
+            orders[epoch] = data.epoch_order(epoch, epochs)
+        return orders[epoch]
+
+    return order

@@ -1,0 +1,239 @@
+"""Whole training runs on a tiny model: what comes out, and what interruptions change (nothing)."""
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny_models
+from taia.checkpoint.compose import compose
+from taia.errors import DestinationError, InputError, Interrupted, RunError
+from taia.training.reading import read_recipe
+from taia.training.run import train
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_models.save_llama(tmp_path_factory.mktemp("model") / "base")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    rows = [
+        {"instruction": "a" * (i % 5 + 1), "input": "", "output": f"no {i}"} for i in range(24)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("training reached for the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def recipe(base, data, tmp_path):
+    def make(output="out", **keys):
+        keys = {
+            "model_name_or_path": str(base),
+            "data": [str(data)],
+            "output_dir": str(tmp_path / output),
+            "learning_rate": 1e-2,
+            "per_device_train_batch_size": 4,
+            "lora_r": 4,
+            "lora_dropout": 0.1,
+        } | keys
+        return read_recipe(keys)
+
+    return make
+
+
+def weights(folder):
+    (file,) = folder.glob("*model.safetensors")
+    return load_file(file)
+
+
+def assert_same(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("technique", ["lora", "molora", "full"])
+def test_what_comes_out_goes_into_compose(recipe, base, technique, tmp_path):
+    done = train(recipe(technique=technique))
+    assert done.record.losses[-1] < done.record.losses[0] - 1
+    names = {path.name for path in done.output.iterdir()}
+    adapter = {"adapter_config.json", "adapter_model.safetensors"}
+    model = {"config.json", "generation_config.json", "model.safetensors"}
+    assert names == (model if technique == "full" else adapter) | {
+        *("README.md", "taia_config.json"),
+        *("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
+    }
+    record = json.loads((done.output / "taia_config.json").read_text())
+    assert [step["step"] for step in record["steps"]] == [1, 2, 3, 4, 5, 6]
+    assert record["recipe"]["technique"] == technique
+    assert record["data"]["rows"] == 24
+    kept = compose(base, done.output, tmp_path / "taia", keep="taia")
+    assert {r.component for r in kept.rows if r.tuned.tensors} & {"mlp", "experts", "router"} == set()
+    assert {r.component for r in kept.rows if r.tuned.tensors} >= {"attention"}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"num_train_epochs": 2, "save_steps": 5},
+        {"technique": "molora", "save_steps": 2, "gradient_accumulation_steps": 2},
+        {"technique": "full", "save_steps": 2, "learning_rates": {"mlp": 1e-3}},
+    ],
+    ids=["lora, in the second epoch", "molora, accumulating", "full, two rates"],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, keys, number):
+    whole = train(recipe("whole", **keys))
+    steps = len(whole.record.losses)
+
+    # The step after the one whose loss was told is the last one made.
+    def stop(work, step, _):
+        if work.startswith("Training") and step == steps - 2:
+            os.kill(os.getpid(), number)
+
+    parted = recipe("parted", **keys)
+    with pytest.raises(Interrupted, match=f"step {steps - 1} of {steps}") as caught:
+        train(parted, watch=stop)
+    assert caught.value.exit_code == 130
+    assert not (whole.output.parent / "parted" / "adapter_config.json").exists()
+    resumed = train(parted, resume=True)
+    assert resumed.record.losses == whole.record.losses
+    assert_same(resumed.output, whole.output)
+
+
+def test_killed_hard_it_goes_on_from_the_last_checkpoint(recipe):
+    whole = train(recipe("whole", save_steps=2))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(work, step, _):
+        if work.startswith("Training") and step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(recipe("killed", save_steps=2), watch=kill)
+    resumed = train(recipe("killed", save_steps=2), resume=True)
+    assert resumed.record.losses == whole.record.losses
+    assert_same(resumed.output, whole.output)
+
+
+def test_another_seed_is_another_run_and_the_same_seed_is_not(recipe):
+    one, two = train(recipe("one")), train(recipe("two"))
+    assert one.record.losses == two.record.losses
+    assert_same(one.output, two.output)
+    assert train(recipe("three", seed=1)).record.losses != one.record.losses
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_step_and_the_rows(recipe, tmp_path):
+    with pytest.raises(RunError, match=r"step [2-9]\d* is (nan|inf) \(rows \d+, ") as caught:
+        train(recipe(technique="full", learning_rate=1e30, max_grad_norm=0.0, warmup_steps=0))
+    assert "--learning-rate" in caught.value.mend
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_accumulating_is_the_larger_batch(recipe):
+    keys = {"lora_dropout": 0.0, "max_steps": 3}
+    large = train(recipe("large", per_device_train_batch_size=8, **keys))
+    small = train(
+        recipe("small", per_device_train_batch_size=2, gradient_accumulation_steps=4, **keys)
+    )
+    assert small.record.losses == pytest.approx(large.record.losses, rel=1e-4)
+
+
+def test_toa_trains_attention_alone(recipe):
+    done = train(recipe(train="attention"))
+    assert {name.split(".")[-4] for name in weights(done.output)} == {"self_attn"}
+
+
+def test_the_regulariser_pulls_towards_the_base(recipe):
+    free = train(recipe("free", lora_dropout=0.0))
+    held = train(recipe("held", lora_dropout=0.0, regulariser="l2", regulariser_strength=10.0))
+
+    def size(folder):
+        found = weights(folder)
+        return sum(
+            float((found[name.replace("lora_A", "lora_B")] @ found[name]).square().sum())
+            for name in found
+            if "lora_A" in name
+        )
+
+    assert size(held.output) < size(free.output) / 2
+
+
+def test_ewc_measures_its_data_and_holds_what_matters(recipe, data):
+    done = train(
+        recipe(
+            regulariser="ewc",
+            regulariser_strength=1e4,
+            fisher_data=[str(data)],
+            fisher_samples=4,
+            lora_dropout=0.0,
+        )
+    )
+    free = train(recipe("free", lora_dropout=0.0))
+    assert done.record.losses[-1] > free.record.losses[-1]
+
+
+def test_validation_is_measured_and_patience_ends_training(recipe):
+    done = train(
+        recipe(
+            validation="4",
+            eval_steps=1,
+            early_stopping_patience=2,
+            num_train_epochs=20,
+            learning_rate=5.0,
+            technique="full",
+        )
+    )
+    assert 3 <= len(done.record.validation) < 20
+    best = min(row["eval_loss"] for row in done.record.validation)
+    assert done.record.validation[-1]["eval_loss"] > best
+
+
+def test_an_unfinished_run_is_not_thrown_away_by_accident(recipe):
+    def stop(work, step, _):
+        if work.startswith("Training") and step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(recipe(), watch=stop)
+    with pytest.raises(DestinationError, match="not finished"):
+        train(recipe())
+    with pytest.raises(InputError, match="lora_r"):
+        train(recipe(lora_r=8), resume=True)
+    train(recipe(), overwrite=True)
+    with pytest.raises(InputError, match="finished model"):
+        train(recipe(), resume=True)
+    with pytest.raises(DestinationError, match="exists already"):
+        train(recipe())
+
+
+def test_other_data_than_the_run_began_with_are_refused(recipe, data, tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes(data.read_bytes())
+
+    def stop(work, step, _):
+        if work.startswith("Training") and step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(recipe(data=[str(mine)]), watch=stop)
+    mine.write_text(mine.read_text().replace("no 3", "no 4"))
+    with pytest.raises(InputError, match=r"mine\.jsonl is not what it was"):
+        train(recipe(data=[str(mine)]), resume=True)
