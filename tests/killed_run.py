@@ -3,13 +3,14 @@
 A moment is a system call that concerns the output: before it, for a write also half way through
 it, and each report of progress. What has been loaded stays loaded: every run is a fork.
 
-Called with JSON: ``{"root", "moments", "old", "swap", "arguments"}``; prints
+Called with a JSON list of jobs ``{"root", "moments", "old", "swap", "arguments"}``; prints for each
 ``{"events", "ended": {moment: signal}}``. The run killed at a moment writes ``root/MOMENT/out``,
 where a copy of ``old`` lies before; the undisturbed one is ``root/whole/out``.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -87,20 +88,22 @@ def run(job: dict[str, Any], folder: Path, moment: int) -> tuple[int, int]:
         return status, int(stream.read() or 0)
 
 
-def main() -> None:
-    job = json.loads(sys.argv[1])
-    if not job["swap"]:
-        staging._exchange = lambda one, other: False
-    root = Path(job["root"])
+def work(job: dict[str, Any]) -> dict[str, Any]:
+    """One job."""
+    root, exchange = Path(job["root"]), staging._exchange
     # Loads what is loaded late, so that only the work itself is counted.
     compose(**job["arguments"], output=root / "first")
     shutil.rmtree(root / "first")
+    gc.freeze()  # or every fork would copy all objects as soon as it collects garbage
+    if not job["swap"]:
+        staging._exchange = lambda one, other: False
     _, events = run(job, root / "whole", 0)
     count = min(events, job["moments"])
-    moments = sorted({1 + index * (events - 1) // max(1, count - 1) for index in range(count)})
+    moments = sorted({1 + index * (events - 1) // (count - 1) for index in range(count)})
     ended = {moment: run(job, root / str(moment), moment)[0] for moment in moments}
-    print(json.dumps({"events": events, "ended": ended}))
+    staging._exchange = exchange
+    return {"events": events, "ended": ended}
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps([work(job) for job in json.loads(sys.argv[1])]))

@@ -38,45 +38,55 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return made
 
 
-@pytest.mark.parametrize(
-    ("tuned", "options", "moments"),
-    [
-        ("tuned", {"keep": "taia"}, 60),
-        ("tuned", {"keep": "taia", "overwrite": True}, 60),
-        ("tuned", {"keep": "taia", "overwrite": True, "swap": False}, 60),
-        ("adapter", {"keep": "taia"}, 30),
-        ("adapter", {"keep": "taia", "overwrite": True}, 30),
-        ("adapter", {"keep": "taia", "merge": True}, 30),
-        ("adapter", {"keep": "taia", "merge": True, "overwrite": True}, 30),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, dict) else str(value),
-)
-def test_killed_at_any_moment_there_is_the_old_or_the_new_or_nothing(
-    inputs: Mapping[str, Path], tmp_path: Path, tuned: str, options: dict[str, Any], moments: int
-) -> None:
-    options = dict(options)
-    swap = options.pop("swap", True)
-    there = options.get("overwrite", False)
-    arguments = {"base": str(inputs["base"]), "tuned": str(inputs[tuned]), **options}
-    job = {
-        "root": str(tmp_path),
-        "moments": moments,
-        "old": str(inputs["old"]) if there else None,
-        "swap": swap,
-        "arguments": arguments,
+#: What is composed, and at how many moments it is killed. What needs torch comes last: until then
+#: the forks are small.
+JOBS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "checkpoint": ("tuned", {}, 40),
+    "checkpoint over another": ("tuned", {"overwrite": True}, 40),
+    "checkpoint over another, without swapping": ("tuned", {"overwrite": True}, 40),
+    "adapter": ("adapter", {}, 20),
+    "adapter over another": ("adapter", {"overwrite": True}, 20),
+    "merge": ("adapter", {"merge": True}, 20),
+    "merge over another": ("adapter", {"merge": True, "overwrite": True}, 20),
+}
+
+
+@pytest.fixture(scope="module")
+def jobs(
+    inputs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """Every job, with what became of it."""
+    made = {
+        name: {
+            "root": str(tmp_path_factory.mktemp("job")),
+            "moments": moments,
+            "old": str(inputs["old"]) if "overwrite" in options else None,
+            "swap": "without" not in name,
+            "arguments": {"base": str(inputs["base"]), "tuned": str(inputs[tuned]), **options},
+        }
+        for name, (tuned, options, moments) in JOBS.items()
     }
-    script = [sys.executable, killed_run.__file__, json.dumps(job)]
+    script = [sys.executable, killed_run.__file__, json.dumps(list(made.values()))]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["events"] >= len(told["ended"]) >= min(moments, 20)
-    assert set(told["ended"].values()) == {signal.SIGKILL}
+    told = zip(made.items(), json.loads(done.stdout), strict=True)
+    return {name: {**job, **result} for (name, job), result in told}
 
-    old, new = tree(inputs["old"]), _without_place(tree(tmp_path / "whole" / "out"))
+
+@pytest.mark.parametrize("name", JOBS)
+def test_killed_at_any_moment_there_is_the_old_or_the_new_or_nothing(
+    inputs: Mapping[str, Path], jobs: dict[str, dict[str, Any]], name: str
+) -> None:
+    job = jobs[name]
+    root, there, swap = Path(job["root"]), job["old"] is not None, job["swap"]
+    assert job["events"] >= len(job["ended"]) >= 20
+    assert set(job["ended"].values()) == {signal.SIGKILL}
+
+    old, new = tree(inputs["old"]), _without_place(tree(root / "whole" / "out"))
     assert new != old
     seen = set()
-    for moment in told["ended"]:
-        folder = tmp_path / moment
+    for moment in job["ended"]:
+        folder = root / moment
         output = folder / "out"
         for path in folder.iterdir():
             assert path == output or path.name.startswith(".out.taia-tmp-"), moment
@@ -91,9 +101,9 @@ def test_killed_at_any_moment_there_is_the_old_or_the_new_or_nothing(
     before = {"nothing"} if not there else {"old"} if swap else {"old", "nothing"}
     assert seen == before | {"new"}
 
-    for moment in told["ended"]:
-        folder = tmp_path / moment
-        compose(**{**arguments, "overwrite": True}, output=folder / "out")
+    for moment in list(job["ended"])[::4]:
+        folder = root / moment
+        compose(**{**job["arguments"], "overwrite": True}, output=folder / "out")
         assert _without_place(tree(folder / "out")) == new
         assert [path.name for path in folder.iterdir()] == ["out"]
 
