@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.inspection import anatomy_of
 from taia.errors import CheckpointError, InputError
 from tiny_files import adapter, llama, llama_config, tree, write
 
@@ -35,7 +36,7 @@ CONFIG = {
 }
 
 few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -332,3 +333,42 @@ def test_an_input_that_shrinks_while_it_is_read_is_told(
             assert error is not None, (tuned, options)
             assert "shorter" in error.problem
     assert (inputs / "tuned" / SHARD).read_bytes() == whole
+
+
+def test_names_that_are_not_utf8_are_carried(inputs: Path, tmp_path: Path) -> None:
+    config = json.loads((inputs / "adapter" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "half \ud800 pair"
+    place = tmp_path / os.fsdecode(b"latin-\xe9")
+    shutil.copytree(inputs, place)
+    (place / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    compose(place / "base", place / "tuned", place / "out")
+    record = json.loads((place / "out" / "taia_config.json").read_text())
+    assert record["base"]["given"] == str(place / "base")
+    compose(place / "base", place / "adapter", place / "filtered")
+    kept = json.loads((place / "filtered" / "adapter_config.json").read_text())
+    assert kept["base_model_name_or_path"] == config["base_model_name_or_path"]
+
+
+@pytest.mark.parametrize("count", ["x", [1], {}, -1, 10**400])
+def test_impossible_numbers_of_heads_are_no_numbers(inputs: Path, count: object) -> None:
+    config = {"model_type": "mpt", "attn_config": {"kv_n_heads": count}}
+    with spoilt(inputs, "base", "config.json", json.dumps(config).encode()) as folder:
+        composed(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "t5"},  # no causal language model
+        {"model_type": "llama", "hidden_size": "wide"},
+        {"model_type": "llama", "num_attention_heads": 0},
+        {"model_type": ["llama"]},
+        {},
+    ],
+)
+def test_a_config_of_no_model_cannot_be_inspected(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        anatomy_of(tmp_path)
