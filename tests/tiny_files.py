@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -110,3 +111,35 @@ def content(folder: Path) -> dict[str, bytes]:
     for name, entry in Checkpoint.open(folder).tensors.items():
         found[name] = entry.file.read_bytes()[entry.start : entry.stop]
     return found
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path in it."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def adapter(folder: Path, layers: int = 2, *, hidden: int = 16, rank: int = 2) -> Path:
+    """Write a LoRA adapter of all linear modules of :func:`llama`, as PEFT names them."""
+    tensors = {}
+    for name, (_, shape) in llama(layers, hidden=hidden).items():
+        if "_proj" in name:
+            at = f"base_model.model.{name.removesuffix('.weight')}"
+            tensors[f"{at}.lora_A.weight"] = ("F32", (rank, shape[1]))
+            tensors[f"{at}.lora_B.weight"] = ("F32", (shape[0], rank))
+    content = {
+        name: struct.pack(
+            f"<{shape[0] * shape[1]}f",
+            *(random.Random(f"{name} {i}").gauss(0, 0.1) for i in range(shape[0] * shape[1])),
+        )
+        for name, (_, shape) in tensors.items()
+    }
+    write(folder, tensors, content=content)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    modules = sorted({name.split(".")[-3] for name in tensors})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": modules}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder

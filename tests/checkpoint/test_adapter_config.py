@@ -15,7 +15,7 @@ from peft.utils.other import get_pattern_key
 
 from taia.checkpoint.adapter_config import NO_MODULES, Kept, narrow, read_config
 from taia.checkpoint.adapter_match import scaling, targets
-from taia.errors import AdapterError
+from taia.errors import AdapterError, InputError
 
 LEAVES = ["self_attn.q_proj", "self_attn.o_proj", "attn.c_proj", "mlp.c_proj", "mlp.up_proj"]
 UNIVERSE = [f"model.layers.{i}.{leaf}" for i in (0, 1, 10) for leaf in LEAVES]
@@ -206,10 +206,23 @@ def test_starts_that_leave_the_base_alone_are_fine(tmp_path, init):
     assert read_config(tmp_path)["init_lora_weights"] == init
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"peft_type": "LORA", "r": "4"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "null",
+        "[" * 100_000,
+        '{"peft_type": "LORA", "r": "4"}',
+        '{"peft_type": "LORA", "r": 1' + "0" * 400 + "}",
+        '{"peft_type": "LORA", "r": 4, "lora_alpha": 1' + "0" * 400 + "}",
+        '{"peft_type": "LORA", "r": 4, "target_modules": "a{99999999999999999999}"}',
+    ],
+)
 def test_damaged_configs_are_refused(tmp_path, text):
     (tmp_path / "adapter_config.json").write_text(text)
-    with pytest.raises(AdapterError):
+    with pytest.raises(InputError, match="adapter_config"):
         read_config(tmp_path)
 
 

@@ -69,7 +69,8 @@ class _Heads:
             key = query
         attention = config.get("attn_config")
         if not key and isinstance(attention, Mapping):
-            key = int(attention.get("kv_n_heads") or 0)
+            count = attention.get("kv_n_heads")
+            key = count if isinstance(count, int) and count > 0 else 0
         latent = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
         return cls(
             str(config.get("model_type", "")),

@@ -12,17 +12,16 @@ from typing import Any, Final
 from taia.anatomy.components import COMPONENTS
 from taia.checkpoint import companions
 from taia.checkpoint.adapter_card import adapter_identity, write_adapter_card
-from taia.checkpoint.adapter_config import FILE as CONFIG
 from taia.checkpoint.adapter_config import Kept, narrow
 from taia.checkpoint.adapter_place import Placed, place
 from taia.checkpoint.adapter_plan import Step, is_nothing, kept, plan
 from taia.checkpoint.adapter_read import FILE, Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress, Row, Share
 from taia.checkpoint.header import make_header
-from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.manifest import identity, write_json, write_manifest
-from taia.checkpoint.staging import check_output, staged, sync
+from taia.checkpoint.staging import check_output, staged
 from taia.errors import AdapterError
 from taia.selection import Selection
 
@@ -115,7 +114,8 @@ def compose_adapter(
     if dry_run or output is None:
         return composition
     origin = None if base is None or checkpoint is None else identity(base, checkpoint, hash_inputs)
-    with staged(output, overwrite) as folder:
+    needed = sum(step.entry.nbytes for step in remaining)
+    with staged(output, overwrite, needed=needed) as folder:
         _write_tensors(folder / FILE, remaining, progress)
         companions.copy(companions.companions(read.folder, read.folder, True)[0], folder)
         write_adapter_card(folder, composition, read, adapter, base, selection.text)
@@ -127,7 +127,7 @@ def compose_adapter(
             tuned=adapter_identity(adapter, read, hash_inputs),
             declare=declare,
         )
-        write_json(folder / CONFIG, config)
+        write_json(folder / ADAPTER_CONFIG, config)
     return composition
 
 
@@ -184,8 +184,6 @@ def _write_tensors(path: Path, steps: Iterable[Step], progress: Progress | None)
             done += step.entry.nbytes
             if progress is not None:
                 progress(done, total)
-        out.flush()
-        sync(out.fileno())
 
 
 def _copy(step: Step, write: Callable[[bytes], object]) -> None:

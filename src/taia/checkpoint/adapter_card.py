@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.adapter_config import FILE as CONFIG
 from taia.checkpoint.adapter_read import Adapter
 from taia.checkpoint.composition import Composition
 from taia.checkpoint.copying import Sources
+from taia.checkpoint.index import ADAPTER_CONFIG
 from taia.checkpoint.locate import Located
 from taia.checkpoint.manifest import MANIFEST, blob_hash, command, origin, sampled_hash
 
@@ -26,7 +26,7 @@ def adapter_identity(located: Located, adapter: Adapter, full: bool = False) -> 
         adapter: What it is.
         full: Whether to read and hash every byte.
     """
-    config = (adapter.folder / CONFIG).read_bytes()
+    config = (adapter.folder / ADAPTER_CONFIG).read_bytes()
     shard = adapter.shard
     with Sources() as sources:
         record: dict[str, Any] = {
@@ -39,7 +39,11 @@ def adapter_identity(located: Located, adapter: Adapter, full: bool = False) -> 
         record["sha256"] = whole
     files = [
         record,
-        {"name": CONFIG, "bytes": len(config), "sha256": hashlib.sha256(config).hexdigest()},
+        {
+            "name": ADAPTER_CONFIG,
+            "bytes": len(config),
+            "sha256": hashlib.sha256(config).hexdigest(),
+        },
     ]
     return {**origin(located), "files": files}
 
@@ -110,7 +114,7 @@ def write_adapter_card(
         f"`{MANIFEST}` records the inputs and versions.",
         "",
     ]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "README.md").write_text("\n".join(lines), "utf-8", "backslashreplace")
 
 
 def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:

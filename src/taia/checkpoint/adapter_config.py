@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -10,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.adapter_match import excluded, pattern_matches, targets
+from taia.checkpoint.adapter_match import BAD_PATTERN, excluded, pattern_matches, targets
+from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.errors import AdapterError
-
-FILE: Final = "adapter_config.json"
 
 #: PEFT's own word for "no module": it loads an adapter that consists of whole modules only.
 NO_MODULES: Final = "dummy-target-modules"
@@ -35,11 +33,15 @@ _VARIANTS: Final = {
 
 
 def _whole(value: object) -> bool:
-    return type(value) is int and value >= 0  # bool is an int to isinstance
+    # bool is an int to isinstance; the limit keeps what is made of it within floats
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _list(value: object, each: Callable[[object], bool]) -> bool:
@@ -63,7 +65,7 @@ def _pattern_or_names(value: object) -> bool:
         return _names(value)
     try:
         re.compile(value)
-    except re.error:
+    except BAD_PATTERN:
         return False
     return True
 
@@ -120,20 +122,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Reads an adapter's config.
 
     Raises:
-        AdapterError: If it is missing, is not a JSON object, or is of a kind that taia cannot
-            filter faithfully; the message says why.
+        AdapterError: If it is missing, or of a kind that taia cannot filter faithfully; the message
+            says why.
+        CheckpointError: If it is not a JSON object.
     """
-    path = folder / FILE
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = folder / ADAPTER_CONFIG
+    if not path.exists():
         raise AdapterError(
-            f"{folder} has no {FILE}", "give the folder that PEFT's save_pretrained wrote"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{path} cannot be read: {error}", "save the adapter again") from None
-    if not isinstance(config, dict):
-        raise AdapterError(f"{path} does not hold a JSON object", "save the adapter again")
+            f"{folder} has no {ADAPTER_CONFIG}", "give the folder that PEFT's save_pretrained wrote"
+        )
+    config = read_json(path)
     _check(config, path)
     return config
 

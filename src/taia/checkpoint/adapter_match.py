@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
+
+#: What a regular expression may fail with while it is compiled.
+BAD_PATTERN: Final = (re.error, OverflowError, RecursionError)
 
 
 def scaling(config: Mapping[str, Any], module: str) -> float:
@@ -39,7 +42,7 @@ def _match(pattern: str, text: str) -> re.Match[str] | None:
     """A match at the beginning; a pattern that is none matches nothing."""
     try:
         return re.match(pattern, text)
-    except re.error:
+    except BAD_PATTERN:
         return None
 
 

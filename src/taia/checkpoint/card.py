@@ -63,7 +63,7 @@ def write_card(
         f"`{MANIFEST}` records the inputs and versions. The licences of both models apply.",
         "",
     ]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "README.md").write_text("\n".join(lines), "utf-8", "backslashreplace")
 
 
 def _line(row: Row) -> str:

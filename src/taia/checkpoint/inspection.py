@@ -9,7 +9,7 @@ from pathlib import Path
 from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import locate
-from taia.errors import CheckpointError
+from taia.errors import CheckpointError, TaiaError
 
 
 def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> Anatomy:
@@ -69,10 +69,12 @@ def _of_config(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
         ) from error
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (ValueError, OSError, KeyError) as error:
+        return Anatomy.of_config(config, declare)
+    except TaiaError:
+        raise
+    except Exception as error:  # a config may be wrong in as many ways as there are architectures
         raise CheckpointError(
-            f"{folder / 'config.json'} is no config that transformers can read: "
-            f"{str(error).splitlines()[0]}",
+            f"{folder / 'config.json'} is no config of a model that transformers can make: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}",
             "check its model_type, or update transformers",
         ) from error
-    return Anatomy.of_config(config, declare)

@@ -147,7 +147,9 @@ def write_manifest(
 def write_json(file: Path, value: object) -> None:
     """Write JSON as transformers does: two spaces, a line's end, UTF-8."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    file.write_bytes((text + "\n").encode("utf-8", "surrogateescape"))
+    # Half a surrogate pair is no UTF-8, but may be in a path or in the JSON that was read; written
+    # with a backslash it is JSON and means the same.
+    file.write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def _version(name: str) -> str:

@@ -20,7 +20,7 @@ from taia.checkpoint.manifest import identity, write_json, write_manifest
 from taia.checkpoint.merge_change import Change, changes_of, merged
 from taia.checkpoint.merge_tied import Untied, untie, untied_config
 from taia.checkpoint.merge_write import rows, write_tensors
-from taia.checkpoint.staging import check_space, staged
+from taia.checkpoint.staging import staged
 from taia.errors import AdapterError
 from taia.selection import Alpha, Selection
 
@@ -91,13 +91,13 @@ def merge_adapter(
     )
     if dry_run or output is None:
         return composition
-    check_space(output, sum(shard.size for shard in base.shards))
     make = {name: partial(merged, adapter, some) for name, some in changes.items()}
     added = None
     if untied is not None and untied.head not in base.tensors:
         added = replace(untied.source, name=untied.head)
     keep = selection.text
-    with staged(output, overwrite) as folder:
+    needed = sum(shard.size for shard in base.shards)
+    with staged(output, overwrite, needed=needed) as folder:
         write_tensors(base, folder, make, added, progress)
         _write_companions(inputs, folder, untied)
         write_card(folder, composition, inputs.base_at, inputs.adapter_at, keep, ("--merge",))

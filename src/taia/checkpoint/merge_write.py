@@ -16,7 +16,6 @@ from taia.checkpoint.index import INDEX, SINGLE, Checkpoint, read_json
 from taia.checkpoint.manifest import write_json
 from taia.checkpoint.merge_change import Change
 from taia.checkpoint.merge_tied import Untied
-from taia.checkpoint.staging import sync
 from taia.errors import CheckpointError
 
 _CHUNK: Final = 1 << 20
@@ -85,8 +84,6 @@ def write_tensors(
                 done += len(chunk)
                 if progress is not None:
                     progress(done, total)
-            stream.flush()
-            sync(stream.fileno())
     if (base.folder / INDEX).is_file() and base.shards[0].file.name != SINGLE:
         index = read_json(base.folder / INDEX)
         if added is not None:

@@ -1,8 +1,8 @@
 """A folder that appears whole or not at all.
 
 It is written as a hidden sibling of the output and renamed at the end. A process that is killed
-leaves only the hidden folder; the next run removes it. Why this way: docs/decisions/0002-output-
-appears-whole.md.
+leaves only the hidden folder; the next run removes it. Why this way, and what a power cut may do:
+docs/decisions/0002-output-appears-whole.md.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def check_output(
     Raises:
         DestinationError: If not.
     """
-    if output.is_symlink() and not output.exists():
-        raise DestinationError(f"{output} is a broken symlink.", "Remove it, or choose another.")
-    output = output.expanduser().resolve()
+    output = _resolved(output)
     for given in inputs:
         source = given.resolve()
         if output == source or source in output.parents or output in source.parents:
@@ -67,7 +65,14 @@ def check_output(
         return output
     if not output.is_dir():
         raise DestinationError(f"The output {output} is a file.", "Choose a folder for --output.")
-    if not any(output.iterdir()):
+    try:
+        empty = not any(output.iterdir())
+    except OSError as error:
+        raise DestinationError(
+            f"The output {output} exists and cannot be listed: {error.strerror or error}.",
+            "Check your permissions, or choose another --output.",
+        ) from error
+    if empty:
         return output
     if not overwrite:
         raise DestinationError(
@@ -81,36 +86,14 @@ def check_output(
     return output
 
 
-def check_space(output: Path, needed: int) -> None:
-    """Say beforehand whether the disk holds an output.
-
-    Args:
-        output: Where it should appear.
-        needed: Its size in bytes.
-
-    Raises:
-        OutputError: If there is less space than that.
-    """
-    folder = _nearest(output.absolute().parent)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OutputError(
-            f"{output} needs {gigabytes(needed)}; the disk has {gigabytes(free)} free.",
-            "Free some space, or choose an --output on another disk.",
-        )
-
-
-def gigabytes(count: int) -> str:
-    """A number of bytes for people."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
 @contextlib.contextmanager
 def staged(
-    output: str | Path, overwrite: bool = False, marks: Sequence[str] = _MODEL_FILES
+    output: str | Path,
+    overwrite: bool = False,
+    marks: Sequence[str] = _MODEL_FILES,
+    *,
+    needed: int = 0,
+    durable: bool = True,
 ) -> Iterator[Path]:
     """A folder to write in, which becomes ``output`` when the block ends without an error.
 
@@ -121,6 +104,10 @@ def staged(
         output: Where the folder shall appear. Its parent folders are made.
         overwrite: Whether a model that is already there is replaced (in one step on Linux).
         marks: See :func:`check_output`.
+        needed: Bytes that will be written, where that is known: whether the disk holds them is
+            said before the block begins.
+        durable: Whether all files are on the disk before the folder appears, so that a power cut
+            cannot take from it either; without, that holds for a killed process only.
 
     Yields:
         An empty, hidden folder on the same disk.
@@ -129,8 +116,10 @@ def staged(
         DestinationError: If the output may not be written.
         OutputError: If it cannot be.
     """
-    _sweep(Path(output).expanduser().absolute())
-    output = check_output(Path(output), [], overwrite, marks)
+    output = _resolved(Path(output))
+    _sweep(output)
+    output = check_output(output, [], overwrite, marks)
+    _check_space(output, needed)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder, lock = _make(output)
@@ -140,8 +129,12 @@ def staged(
         with _terminable():
             try:
                 yield folder
-                _sync_folder(folder)
+                if durable:
+                    for path in (*folder.rglob("*"), folder):
+                        _sync(path)
                 _into_place(folder, output, overwrite)
+                if durable:
+                    _sync(output.parent)
             except OSError as error:
                 raise _failed(output, error) from error
     finally:
@@ -151,59 +144,85 @@ def staged(
             os.close(lock)
 
 
-def sync(file: int) -> None:
-    """Put an open file on the disk, where the file system knows how.
-
-    Raises:
-        OSError: If the disk is full or fails.
-    """
+def _resolved(output: Path) -> Path:
+    """The output's path, absolute and free of symlinks."""
     try:
-        os.fsync(file)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
+        output = output.expanduser()
+        if not (output.is_symlink() and not output.exists()):
+            return output.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DestinationError(
+            f"{str(output)!r} cannot be an output: {reason}.", "Choose another --output."
+        ) from error
+    raise DestinationError(f"{output} is a broken symlink.", "Remove it, or choose another.")
+
+
+def _check_space(output: Path, needed: int) -> None:
+    free = shutil.disk_usage(_nearest(output.parent)).free
+    if free < needed:
+        raise OutputError(
+            f"{output} needs {_for_people(needed)}; the disk has {_for_people(free)} free.",
+            "Free some space, or choose an --output on another disk.",
+        )
+
+
+def _for_people(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
 
 
 def _make(output: Path) -> tuple[Path, int | None]:
-    """A new staging folder, locked for as long as this process lives."""
+    """A new staging folder, locked for as long as this process lives (where there are locks)."""
     for attempt in range(100):
         folder = output.parent / f".{output.name}{_MARK}{os.getpid()}-{attempt}"
         try:
             folder.mkdir()
         except FileExistsError:
             continue
-        lock = _lock(folder)
-        if lock is not None or fcntl is None:
-            return folder, lock
+        try:
+            return folder, _lock(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # another process sweeps it away
+        except OSError:
+            return folder, None
     raise OSError(errno.EEXIST, "no name left for a temporary folder", str(output.parent))
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder; ``None`` when another process has it, or it is gone."""
+def _lock(folder: Path) -> int:
+    """Lock a folder.
+
+    Raises:
+        BlockingIOError: If another process has it.
+        FileNotFoundError: If it is gone.
+        OSError: If the system or the file system has no such locks.
+    """
     if fcntl is None:
-        return None
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
+        raise OSError(errno.ENOSYS, "no file locks", str(folder))
+    handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_ino == folder.stat().st_ino:
-            return handle
+        if os.fstat(handle).st_ino != folder.stat().st_ino:
+            raise FileNotFoundError(errno.ENOENT, "another took its place", str(folder))
     except OSError:
-        pass
-    os.close(handle)
-    return None
+        os.close(handle)
+        raise
+    return handle
 
 
 def _sweep(output: Path) -> None:
     """Remove what killed processes left for this output: folders that nobody holds locked."""
     for folder in output.parent.glob(f".{_escape(output.name)}{_MARK}*"):
-        lock = _lock(folder)
-        if lock is None:
+        try:
+            lock = _lock(folder)
+        except OSError:
             continue
         if folder.name.endswith(_OLD) and not output.exists():
-            folder.rename(output)  # killed between the two renames: the output is still the old one
+            # Killed between the two renames: the output is still the old one.
+            with contextlib.suppress(OSError):
+                folder.rename(output)
         else:
             _remove(folder)
         os.close(lock)
@@ -221,10 +240,14 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Put a file or folder on the disk, where the file system knows how."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        sync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
     finally:
         os.close(handle)
 
@@ -247,7 +270,6 @@ def _into_place(folder: Path, output: Path, overwrite: bool) -> None:
             old.rename(output)
             raise
         _remove(old)
-    _sync_folder(output.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -15,7 +15,7 @@ from taia.checkpoint.index import INDEX, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.plan import Plan, table
-from taia.checkpoint.staging import check_space, staged
+from taia.checkpoint.staging import staged
 from taia.checkpoint.weights import write_weights
 from taia.selection import Selection
 
@@ -76,12 +76,12 @@ def write(work: Work, output: Path, overwrite: bool, progress: Progress | None) 
         CheckpointError: If an input changes while it is read.
         OutputError: If the output cannot be written.
     """
-    check_space(output, work.plan.size + _SLACK)
-    origins = [
-        manifest.identity(where, checkpoint, work.options.hash_inputs)
-        for where, checkpoint in ((work.here, work.base), (work.there, work.tuned))
-    ]
-    with staged(output, overwrite) as folder:
+    # Not durable: it would take longer than copying the files, which does not wait either.
+    with staged(output, overwrite, needed=work.plan.size + _SLACK, durable=False) as folder:
+        origins = [
+            manifest.identity(where, checkpoint, work.options.hash_inputs)
+            for where, checkpoint in ((work.here, work.base), (work.there, work.tuned))
+        ]
         write_weights(work.plan, folder, progress)
         if work.plan.index is not None:
             _write_json(work.plan.index, work.base.index, work.base.folder, folder / INDEX)
