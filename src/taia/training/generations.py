@@ -1,0 +1,151 @@
+"""What a model wrote, kept in a file so that it is never written twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import torch
+
+from taia.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: Values of each tensor that tell one model from another.
+_SAMPLES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote.
+
+    Attributes:
+        text: Its words, without special tokens and the space around.
+        ended: Whether it came to an end by itself.
+    """
+
+    text: str
+    ended: bool
+
+
+class Generations:
+    """A JSONL file of what was written to which prompt, by a model with its settings.
+
+    Each line is ``{"key", "text", "ended"}``. The key is a hash of the prompt's tokens and of all
+    that the answer depends on, so one file may serve several models. A last line without its end,
+    as an interruption leaves it, is taken away.
+
+    Args:
+        path: The file.
+        settings: What answers depend on besides the prompt; JSON.
+
+    Raises:
+        DataError: If a line that has its end is none of ours.
+        OutputError: If the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self._path = path
+        self._salt = json.dumps(settings, sort_keys=True).encode()
+        self._found: dict[str, Generation] = {}
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Generations:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+b")
+            self._file.seek(0)
+            whole, newline, torn = self._file.read().rpartition(b"\n")
+            if torn:
+                self._file.truncate(len(whole) + len(newline))
+        except OSError as error:
+            self.__exit__(None, None, None)
+            raise self._unusable(error) from error
+        try:
+            for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
+                self._read(number, line)
+        except DataError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __contains__(self, tokens: tuple[int, ...]) -> bool:
+        return self._key(tokens) in self._found
+
+    def __getitem__(self, tokens: tuple[int, ...]) -> Generation:
+        return self._found[self._key(tokens)]
+
+    def add(self, tokens: tuple[int, ...], answer: Generation) -> None:
+        """Keep an answer, in the file before in memory; one that is there stays as it is."""
+        key = self._key(tokens)
+        if key in self._found:
+            return
+        assert self._file is not None
+        line = json.dumps(
+            {"key": key, "text": answer.text, "ended": answer.ended}, ensure_ascii=False
+        )
+        try:
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._unusable(error) from error
+        self._found[key] = answer
+
+    def _key(self, tokens: tuple[int, ...]) -> str:
+        prompt = ",".join(map(str, tokens)).encode()
+        return hashlib.sha256(self._salt + b"\n" + prompt).hexdigest()
+
+    def _read(self, number: int, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            key, text, ended = row["key"], row["text"], row["ended"]
+            if not (isinstance(key, str) and isinstance(text, str) and isinstance(ended, bool)):
+                raise TypeError
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{self._path}, line {number} is not an answer that was kept.",
+                "Remove the line, or name another file.",
+            ) from error
+        self._found[key] = Generation(text, ended)
+
+    def _unusable(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{self._path} cannot be written: {error.strerror or error}.", "Name another file."
+        )
+
+
+def fingerprint(thing: torch.nn.Module | PreTrainedTokenizerBase) -> str:
+    """A hash that tells models, or tokenizers, apart.
+
+    Of a model it covers each tensor's name, dtype, shape and some hundred values spread over it: a
+    fine-tuned model has another one, and no large model is read as a whole. Of a tokenizer it
+    covers the vocabulary, special tokens and chat template.
+    """
+    digest = hashlib.sha256()
+    if isinstance(thing, torch.nn.Module):
+        for name, tensor in [*thing.named_parameters(), *thing.named_buffers()]:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            flat = tensor.detach().reshape(-1)
+            some = flat[:: max(1, flat.numel() // _SAMPLES)].cpu().contiguous()
+            digest.update(some.view(torch.uint8).numpy().tobytes())
+    else:
+        digest.update(json.dumps(sorted(thing.get_vocab().items())).encode())
+        digest.update(json.dumps(sorted(thing.all_special_tokens)).encode())
+        digest.update(str(thing.chat_template).encode())
+    return digest.hexdigest()
