@@ -31,23 +31,29 @@ class Experts(nn.Module):
         self.A = nn.Parameter(torch.empty(experts, r, inputs))
         self.B = nn.Parameter(torch.empty(experts, r, outputs))
 
-    def forward(self, x: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
-        """``Σ_i g_i B_i A_i x``.
+    def forward(self, result: torch.Tensor, x: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+        """``result + Σ_i g_i B_i A_i x``.
 
         All experts' A are one matrix product, and so are all B. The gates, 0 for experts that were
         not chosen, are multiplied in between, where a token has only experts · r numbers. The sum
         is exact, and no token is moved.
 
         Args:
+            result: ``[..., d_out]``.
             x: ``[..., d_in]``.
             gates: ``[..., experts]``.
 
         Returns:
-            ``[..., d_out]``.
+            ``[..., d_out]``, in the wider dtype of the two.
         """
         inner = F.linear(x, self.A.flatten(0, 1))
-        each = inner.view(*gates.shape, -1) * gates.to(inner.dtype).unsqueeze(-1)
-        return each.flatten(-2) @ self.B.flatten(0, 1)
+        each = inner.view(*gates.shape, self.A.shape[1]) * gates.to(inner.dtype).unsqueeze(-1)
+        each, up = each.flatten(-2), self.B.flatten(0, 1)
+        if result.dtype != each.dtype:
+            return result + each @ up
+        # One pass over the output instead of two.
+        rows = torch.addmm(result.reshape(-1, up.shape[1]), each.reshape(-1, up.shape[0]), up)
+        return rows.view(result.shape)
 
 
 class MoloraLinear(nn.Module, LoraLayer):
@@ -192,7 +198,7 @@ class MoloraLinear(nn.Module, LoraLayer):
             to = route(self.lora_router[adapter](x), self.top_k[adapter], self.routing[adapter])
             self._balance.add(to)
             gates = to.gates * self.expert_scaling[adapter]
-            result = result + self.lora_experts[adapter](kept, gates)
+            result = self.lora_experts[adapter](result, kept, gates)
         return result
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> NoReturn:
