@@ -21,6 +21,7 @@ LAYERS = (
     {"demo"},
     {"reporting"},
     {"training", "evaluation", "runtime", "analysis"},
+    {"molora"},
     {"checkpoint"},
     {"selection"},
     {"anatomy"},
