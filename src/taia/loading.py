@@ -1,7 +1,12 @@
-"""A live model from a folder or a hub name, by transformers: no network for paths, no pickle."""
+"""A live model from a folder or a hub name, by transformers: no network for paths, no pickle.
+
+And where taia keeps what it fetched or made, and could make again.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from taia.checkpoint.locate import Located
@@ -10,6 +15,14 @@ from taia.errors import CheckpointError
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def cache_folder() -> Path:
+    """Where taia keeps what it fetched."""
+    if own := os.environ.get("TAIA_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "taia"
 
 
 def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:

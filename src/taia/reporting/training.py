@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from taia.reporting import svg
+from taia.reporting.sizes import in_bytes, in_millions, in_time
 
 if TYPE_CHECKING:
+    from taia.training.forecast import Forecast
     from taia.training.record import Record
 
 _ALONE = """<svg xmlns="http://www.w3.org/2000/svg" """
@@ -32,3 +39,35 @@ def write_loss_curve(path: Path, record: Record) -> None:
     plot = svg.losses(record.losses)
     head, _, rest = plot.partition(">")
     path.write_text(f"{_ALONE}{head.removeprefix('<svg ')}>{_STYLE}{rest}\n", encoding="utf-8")
+
+
+def forecast_table(told: Forecast) -> RenderableType:
+    """What a run would take: parameters per component, then memory and time."""
+    parts = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    parts.add_column("component", style="bold", no_wrap=True)
+    for heading in ("parameters", "trained"):
+        parts.add_column(heading, justify="right", no_wrap=True)
+    for name, count in told.parameters.items():
+        trains = told.trained.get(name, 0)
+        parts.add_row(name, in_millions(count), in_millions(trains) if trains else "–")
+    parts.add_section()
+    total = sum(told.parameters.values()), sum(told.trained.values())
+    parts.add_row("total", *map(in_millions, total))
+    memory = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    memory.add_column("memory of each process", style="bold", no_wrap=True)
+    memory.add_column("about", justify="right", no_wrap=True)
+    need = told.estimate
+    for name in ("weights", "gradients", "optimiser", "activations", "logits", "exchange"):
+        if size := getattr(need, name):
+            memory.add_row(name, in_bytes(size))
+    memory.add_section()
+    memory.add_row("at most", in_bytes(need.total))
+    learnt = told.tokens[1] / told.tokens[0]
+    lines = [
+        f"{told.rows:,} rows an epoch, the longest of {told.longest:,} tokens; {told.tokens[0]:,} "
+        f"tokens, {learnt:.0%} of them learnt",
+        f"{need.steps:,} steps, {need.tokens:,} tokens in all"
+        + ("" if need.seconds is None else f", roughly {in_time(need.seconds)} on this machine"),
+        *(f"• {note}" for note in told.notes),
+    ]
+    return Group(parts, "", memory, "", *(Text(line) for line in lines))

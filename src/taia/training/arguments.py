@@ -50,7 +50,9 @@ def arguments(recipe: Recipe, output: Path, *, cpu: bool = False) -> SFTConfig:
         dataloader_pin_memory=not cpu,
         eval_strategy=("steps" if eval_steps else "epoch") if evaluates else "no",
         eval_steps=eval_steps,
-        save_strategy=("epoch" if early and not eval_steps else "steps") if save_steps or early else "no",
+        save_strategy=("epoch" if early and not eval_steps else "steps")
+        if save_steps or early
+        else "no",
         save_steps=save_steps or 500,
         save_total_limit=recipe.save_total_limit,
         load_best_model_at_end=early,

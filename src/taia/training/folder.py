@@ -7,13 +7,12 @@ folder inside and moved up, its config last, and ``taia_run.json`` goes.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.checkpoint.manifest import MANIFEST, write_json
@@ -82,7 +81,9 @@ def unfinished(output: Path) -> tuple[Recipe, dict[str, str], Path | None]:
     if not (output / RUN).is_file():
         finished = any((output / name).is_file() for name in _LAST)
         what = "a finished model" if finished else "no run to resume"
-        raise InputError(f"{output} holds {what}.", "Leave --resume away, or give another --output.")
+        raise InputError(
+            f"{output} holds {what}.", "Leave --resume away, or give another --output."
+        )
     record = read_json(output / RUN)
     recipe = read_recipe(record.get("recipe") or {})
     found = [p for p in output.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
@@ -106,7 +107,8 @@ def check_same(before: Recipe, now: Recipe, old: Mapping[str, str], new: Mapping
     for source, found in new.items():
         if old.get(source) != found:
             raise InputError(
-                f"{source} is not what it was when the run began.", "Restore it, or start another run."
+                f"{source} is not what it was when the run began.",
+                "Restore it, or start another run.",
             )
 
 
@@ -138,5 +140,3 @@ def filling(output: Path, step: int, moves: bool) -> Iterator[Path]:
             shutil.rmtree(output / f"checkpoint-{step}", ignore_errors=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-

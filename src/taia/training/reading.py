@@ -108,7 +108,9 @@ def check(recipe: Recipe) -> None:
     if recipe.regulariser == "ewc" and not recipe.fisher_data:
         raise _wrong("fisher_data", [], "EWC measures the Fisher information on general data")
     if recipe.early_stopping_patience and not recipe.validation:
-        raise _wrong("early_stopping_patience", recipe.early_stopping_patience, "it needs validation")
+        raise _wrong(
+            "early_stopping_patience", recipe.early_stopping_patience, "it needs validation"
+        )
     if recipe.packing and recipe.mixing != "uniform":
         raise _wrong("mixing", recipe.mixing, "packing changes the order of documents")
     for selection in (recipe.train, *recipe.lora_ranks, *recipe.learning_rates):
@@ -162,7 +164,9 @@ def _check_key(key: str, where: str) -> None:
         return
     near = difflib.get_close_matches(key, _KEYS, 1)
     hint = f"Did you mean {near[0]}? " if near else ""
-    raise InputError(f"{where}: there is no key {key!r}.", f"{hint}`taia train --help` has them all.")
+    raise InputError(
+        f"{where}: there is no key {key!r}.", f"{hint}`taia train --help` has them all."
+    )
 
 
 def _typed(values: Mapping[str, Any]) -> Recipe:
@@ -180,5 +184,6 @@ def _typed(values: Mapping[str, Any]) -> Recipe:
 
 def _wrong(key: str, value: object, why: str) -> InputError:
     return InputError(
-        f"{key} cannot be {value!r}: {why}.", f"Change {key}; `taia train --help` tells what it does."
+        f"{key} cannot be {value!r}: {why}.",
+        f"Change {key}; `taia train --help` tells what it does.",
     )

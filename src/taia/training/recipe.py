@@ -90,8 +90,12 @@ class Recipe:
     max_samples: int | None = _key(None, _DATA, "At most so many rows, of all sources together.")
     mixing: Mixing = _key("uniform", _DATA, "How the sources' shares change over the run.")
     max_length: int = _key(3072, _DATA, "Longer rows are cut to so many tokens.")
-    packing: bool = _key(False, _DATA, "Fill each row with several documents, apart from each other.")
-    on_bad_row: Literal["stop", "skip"] = _key("stop", _DATA, "What to do with rows that are wrong.")
+    packing: bool = _key(
+        False, _DATA, "Fill each row with several documents, apart from each other."
+    )
+    on_bad_row: Literal["stop", "skip"] = _key(
+        "stop", _DATA, "What to do with rows that are wrong."
+    )
     train_on_prompt: bool = _key(False, _DATA, "Let the loss count prompts as well as answers.")
 
     learning_rate: float | None = _key(
@@ -102,7 +106,9 @@ class Recipe:
     per_device_train_batch_size: int = _key(8, _OPTIMISER, "Rows per step and process.")
     gradient_accumulation_steps: int = _key(1, _OPTIMISER, "Batches added up to one step.")
     lr_scheduler_type: str = _key("cosine", _OPTIMISER, "How the learning rate falls.")
-    warmup_steps: float = _key(0.03, _OPTIMISER, "Steps in which it rises; below 1, a share of all.")
+    warmup_steps: float = _key(
+        0.03, _OPTIMISER, "Steps in which it rises; below 1, a share of all."
+    )
     weight_decay: float = _key(0.0, _OPTIMISER, "AdamW's.")
     max_grad_norm: float = _key(1.0, _OPTIMISER, "Longer gradients are shortened to this.")
     optim: str = _key("adamw_torch", _OPTIMISER, "Optimiser, as transformers names them.")
@@ -128,9 +134,13 @@ class Recipe:
 
     seed: int = _key(0, _RUN, "Of initial values, the order of rows, and dropout.")
     logging_steps: int = _key(1, _RUN, "Write down the loss every so many steps.")
-    save_steps: int = _key(500, _RUN, "Keep a checkpoint to resume from every so many steps; 0: none.")
+    save_steps: int = _key(
+        500, _RUN, "Keep a checkpoint to resume from every so many steps; 0: none."
+    )
     save_total_limit: int = _key(2, _RUN, "Keep at most so many of them.")
-    eval_steps: int = _key(0, _RUN, "Measure the validation loss every so many steps; 0: at the end.")
+    eval_steps: int = _key(
+        0, _RUN, "Measure the validation loss every so many steps; 0: at the end."
+    )
     early_stopping_patience: int = _key(
         0, _RUN, "Stop when it has not fallen so many times in a row; 0: never."
     )

@@ -53,6 +53,7 @@ class Record:
         data: Prepared,
         ready: Ready,
         history: Sequence[Mapping[str, float]],
+        notes: Sequence[str],
         seconds: float,
     ) -> Record:
         """The record of a run, from what the trainer wrote down."""
@@ -69,7 +70,7 @@ class Record:
                 for row in history
                 if "eval_loss" in row
             ),
-            ready.notes,
+            tuple(notes),
             round(seconds, 1),
         )
 
@@ -116,7 +117,9 @@ def _card(record: Record) -> str:
         "",
         f"{kind} fine-tuned from `{base}` with `{recipe.technique}`, {record.trained:,} of "
         f"{record.total:,} parameters, {len(losses)} steps written down; the loss went from "
-        f"{losses[0]:.3f} to {losses[-1]:.3f}." if losses else f"{kind} fine-tuned from `{base}`.",
+        f"{losses[0]:.3f} to {losses[-1]:.3f}."
+        if losses
+        else f"{kind} fine-tuned from `{base}`.",
         "",
         f"What to keep of the update can be chosen now ([TAIA]({_PAPER})):",
         "",

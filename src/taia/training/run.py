@@ -78,9 +78,11 @@ def train(
     checkpoint = None
     with quiet():
         args = arguments(recipe, output)  # before the model: DeepSpeed shards it as it is loaded
-        sources = [Source.parse(text) for text in recipe.data]
+        sources, notes = [Source.parse(text) for text in recipe.data], []
         if recipe.sdft:
-            sources = self_distilled(recipe, sources, place, tokenizer, watch)
+            with args.main_process_first(desc="self-distillation"):
+                sources, note = self_distilled(recipe, place, tokenizer, watch)
+            notes.append(note)
         data = read_data(recipe, sources, tokenizer, watch)
         hashes = {source.name: source.sha256 for source in data.facts.sources}
         if resume:
@@ -109,7 +111,13 @@ def train(
                 f"Go on with: taia train --output {output} --resume",
             )
         record = Record.of(
-            recipe, place, data, ready, trainer.state.log_history, time.time() - begun
+            recipe,
+            place,
+            data,
+            ready,
+            trainer.state.log_history,
+            [*notes, *ready.notes],
+            time.time() - begun,
         )
         watch("Writing the model", 0, None)
         with folder.filling(output, step, args.process_index == 0) as finished:

@@ -181,3 +181,28 @@ def _inside(name: str, modules: Collection[str]) -> bool:
     """Whether a parameter of an adapter lies in one of the modules it adapts."""
     parts = name.split(".")
     return any(".".join(parts[:stop]) in modules for stop in range(len(parts) - 1, 0, -1))
+
+
+def component(name: str, anatomy: Anatomy) -> tuple[str, bool]:
+    """What a parameter belongs to.
+
+    Args:
+        name: Its name in a model that may have an adapter around it.
+        anatomy: Of the model before.
+
+    Returns:
+        The component, and whether the parameter is the model's own rather than an adapter's.
+    """
+    plain = _original(name)
+    if plain in anatomy:
+        return anatomy[plain].component, True
+    parts = plain.split(".")
+    for stop in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:stop])
+        for key in (f"{module}.weight", module):
+            if key in anatomy:
+                return anatomy[key].component, False
+        inside = next((n for n in anatomy if n.startswith(f"{module}.")), None)
+        if inside is not None:
+            return anatomy[inside].component, False
+    raise AssertionError(name)

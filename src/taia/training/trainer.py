@@ -97,7 +97,9 @@ class Trainer(SFTTrainer):
         if not adds:
             return found
         # The trainer adds the batches of a step up; what does not depend on tokens is their mean.
-        share = 1 / self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+        share = (
+            1 / self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+        )
         for extra in (penalty, self._balance(model)):
             if extra is not None:
                 found = found + extra.to(found.device) * share

@@ -1,10 +1,10 @@
 import json
 
-import chat_templates as ct
 import pytest
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+import chat_templates as ct
 from taia.errors import DataError
 from taia.training.data import DataOptions, Source, prepare, preview
 from tiny_models import llama
