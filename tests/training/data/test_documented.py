@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-import chat_templates as ct
 import pytest
 
+import chat_templates as ct
 import tiny_models
 from taia.errors import DataError
 from taia.training.data import Source, prepare, preview, read_source
