@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from taia.training.estimate import Estimate, Run, Technique, estimate
+from taia.training.estimate import Estimate, Run, estimate
+from taia.training.recipe import Technique
 from taia.training.shape import Shape
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "distributed.md"

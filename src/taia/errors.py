@@ -14,7 +14,7 @@
     └── RunError                the work itself failed         (exit code 1)
         ├── OutputError         the output could not be written (full disk, permissions)
         ├── DownloadError       something could not be fetched, or is not what it should be
-        └── Interrupted         stopped on request; what there was is saved   (exit code 130)
+        └── StoppedError        stopped on request, and saved  (exit code 130)
 
 Every error says in its first line what was wrong and where, and in its second what to do.
 """
@@ -87,7 +87,7 @@ class DownloadError(RunError):
     """Something could not be fetched, or is not what it should be."""
 
 
-class Interrupted(RunError):
+class StoppedError(RunError):
     """Stopped on request; what there was is saved, and can be gone on with."""
 
     exit_code = 130

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import tiny_models
 from taia.checkpoint.compose import compose
-from taia.errors import DestinationError, InputError, Interrupted, RunError
+from taia.errors import DestinationError, InputError, RunError, StoppedError
 from taia.training.reading import read_recipe
 from taia.training.run import train
 
@@ -109,7 +109,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(recipe, keys, number)
             os.kill(os.getpid(), number)
 
     parted = recipe("parted", **keys)
-    with pytest.raises(Interrupted, match=f"step {steps - 1} of {steps}") as caught:
+    with pytest.raises(StoppedError, match=f"step {steps - 1} of {steps}") as caught:
         train(parted, watch=stop)
     assert caught.value.exit_code == 130
     assert not (whole.output.parent / "parted" / "adapter_config.json").exists()
@@ -213,7 +213,7 @@ def test_an_unfinished_run_is_not_thrown_away_by_accident(recipe):
         if work.startswith("Training") and step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         train(recipe(), watch=stop)
     with pytest.raises(DestinationError, match="not finished"):
         train(recipe())
@@ -234,7 +234,7 @@ def test_other_data_than_the_run_began_with_are_refused(recipe, data, tmp_path):
         if work.startswith("Training") and step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         train(recipe(data=[str(mine)]), watch=stop)
     mine.write_text(mine.read_text().replace("no 3", "no 4"))
     with pytest.raises(InputError, match=r"mine\.jsonl is not what it was"):

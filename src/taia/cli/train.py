@@ -14,7 +14,7 @@ import typer
 from taia.cli.flags import given, with_recipe_flags
 from taia.cli.options import AsJson
 from taia.errors import InputError
-from taia.training.recipe import Recipe
+from taia.training.recipe import Recipe, Sharding
 
 
 @with_recipe_flags
@@ -53,7 +53,7 @@ def train(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="How many; one a GPU if not given.", show_default=False),
+        typer.Option(min=1, help="How many; by default one a GPU.", show_default=False),
     ] = None,
     as_json: AsJson = False,
     **keys: Any,  # noqa: ANN401 - one for each key of a recipe
@@ -86,7 +86,7 @@ def _preview(recipe: Recipe) -> None:
     console.print(preview(recipe, marks=not console.is_terminal), soft_wrap=True)
 
 
-def _dry_run(recipe: Recipe, sharding: str, processes: int, as_json: bool) -> None:
+def _dry_run(recipe: Recipe, sharding: Sharding, processes: int, as_json: bool) -> None:
     from rich.console import Console
 
     from taia.reporting.progress import watched

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from trl import SFTConfig
+from trl.trainer.sft_config import SFTConfig
 
 from taia.training.recipe import Recipe
 from taia.training.techniques import mixed_precision
@@ -25,6 +25,7 @@ def arguments(recipe: Recipe, output: Path, *, cpu: bool = False) -> SFTConfig:
     eval_steps = recipe.eval_steps or None
     # The best of the evaluated steps is loaded in the end, so each of them is saved.
     save_steps = eval_steps if early and eval_steps else recipe.save_steps
+    saves = "epoch" if early and not eval_steps else "steps"
     return SFTConfig(
         output_dir=str(output),
         seed=recipe.seed,
@@ -50,9 +51,7 @@ def arguments(recipe: Recipe, output: Path, *, cpu: bool = False) -> SFTConfig:
         dataloader_pin_memory=not cpu,
         eval_strategy=("steps" if eval_steps else "epoch") if evaluates else "no",
         eval_steps=eval_steps,
-        save_strategy=("epoch" if early and not eval_steps else "steps")
-        if save_steps or early
-        else "no",
+        save_strategy=saves if save_steps or early else "no",
         save_steps=save_steps or 500,
         save_total_limit=recipe.save_total_limit,
         load_best_model_at_end=early,

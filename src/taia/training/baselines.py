@@ -108,8 +108,8 @@ def self_distilled(
         kept += sum(why is not None for row in rewritten for why in row.kept)
         total += sum(len(row.kept) for row in rewritten)
     return sources, (
-        f"The base model rewrote {total - kept} of {total} answers (SDFT); the others stayed as they "
-        "were."
+        f"The base model rewrote {total - kept} of {total} answers (SDFT); the others stayed as "
+        "they were."
     )
 
 

@@ -12,13 +12,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from taia.errors import InputError
+from taia.training.recipe import Sharding, Technique
 from taia.training.shape import Shape
-
-Technique: TypeAlias = Literal["full", "lora", "qlora", "molora"]
-Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero3"]
 
 #: Bytes of state for each trained parameter: AdamW's two moments, in float32; with a float32 copy
 #: of 16-bit weights (ZeRO's K = 12, Rajbhandari et al. 2020, arXiv 1910.02054, §3.1); following

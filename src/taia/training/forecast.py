@@ -16,9 +16,9 @@ from taia.errors import CheckpointError
 from taia.loading import load_tokenizer
 from taia.training.data import Prepared, Source
 from taia.training.data import preview as one_example
-from taia.training.estimate import Estimate, Run, Sharding, estimate
+from taia.training.estimate import Estimate, Run, estimate
 from taia.training.quiet import quiet
-from taia.training.recipe import Recipe
+from taia.training.recipe import Recipe, Sharding
 from taia.training.run import read_data
 from taia.training.shape import shape_of
 from taia.training.techniques import Ready, make_ready, mixed_precision, weights_dtype
@@ -192,7 +192,7 @@ def _on_cpu() -> bool:
 
 
 def _flops(hidden: int, mixed: bool) -> float:
-    """Operations a second that training will achieve here, from a matrix product as its layers do."""
+    """Operations a second that training will achieve here, judged by one matrix product."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     dtype = torch.bfloat16 if mixed else torch.float32
     left = torch.randn(512, hidden, device=device, dtype=dtype)

@@ -1,7 +1,7 @@
 """A recipe: everything that decides what a training run does, one key a setting.
 
-Keys are named as TRL, PEFT and transformers name them. A recipe comes from a preset, a YAML file and
-the flags of ``taia train``; flags win over the file, the file over the preset
+Keys are named as TRL, PEFT and transformers name them. A recipe comes from a preset, a YAML file
+and the flags of ``taia train``; flags win over the file, the file over the preset
 (:mod:`taia.training.reading`). Imports no torch, so that ``taia train --help`` is quick.
 """
 
@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 Technique: TypeAlias = Literal["lora", "full", "qlora", "molora"]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+#: How several processes share the work.
+Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero3"]
 Mixing: TypeAlias = Literal["uniform", "annealed", "in-domain-first", "in-domain-last"]
 
 #: Learning rate where a recipe gives none: the paper's (appendix, experiment details).
@@ -90,12 +92,8 @@ class Recipe:
     max_samples: int | None = _key(None, _DATA, "At most so many rows, of all sources together.")
     mixing: Mixing = _key("uniform", _DATA, "How the sources' shares change over the run.")
     max_length: int = _key(3072, _DATA, "Longer rows are cut to so many tokens.")
-    packing: bool = _key(
-        False, _DATA, "Fill each row with several documents, apart from each other."
-    )
-    on_bad_row: Literal["stop", "skip"] = _key(
-        "stop", _DATA, "What to do with rows that are wrong."
-    )
+    packing: bool = _key(False, _DATA, "Fill rows with several documents, apart from each other.")
+    on_bad_row: Literal["stop", "skip"] = _key("stop", _DATA, "What to do with wrong rows.")
     train_on_prompt: bool = _key(False, _DATA, "Let the loss count prompts as well as answers.")
 
     learning_rate: float | None = _key(
@@ -106,9 +104,7 @@ class Recipe:
     per_device_train_batch_size: int = _key(8, _OPTIMISER, "Rows per step and process.")
     gradient_accumulation_steps: int = _key(1, _OPTIMISER, "Batches added up to one step.")
     lr_scheduler_type: str = _key("cosine", _OPTIMISER, "How the learning rate falls.")
-    warmup_steps: float = _key(
-        0.03, _OPTIMISER, "Steps in which it rises; below 1, a share of all."
-    )
+    warmup_steps: float = _key(0.03, _OPTIMISER, "Steps of its rise; below 1, a share of all.")
     weight_decay: float = _key(0.0, _OPTIMISER, "AdamW's.")
     max_grad_norm: float = _key(1.0, _OPTIMISER, "Longer gradients are shortened to this.")
     optim: str = _key("adamw_torch", _OPTIMISER, "Optimiser, as transformers names them.")
@@ -134,13 +130,9 @@ class Recipe:
 
     seed: int = _key(0, _RUN, "Of initial values, the order of rows, and dropout.")
     logging_steps: int = _key(1, _RUN, "Write down the loss every so many steps.")
-    save_steps: int = _key(
-        500, _RUN, "Keep a checkpoint to resume from every so many steps; 0: none."
-    )
+    save_steps: int = _key(500, _RUN, "Save to resume from every so many steps; 0: never.")
     save_total_limit: int = _key(2, _RUN, "Keep at most so many of them.")
-    eval_steps: int = _key(
-        0, _RUN, "Measure the validation loss every so many steps; 0: at the end."
-    )
+    eval_steps: int = _key(0, _RUN, "Validate every so many steps; 0: after each epoch.")
     early_stopping_patience: int = _key(
         0, _RUN, "Stop when it has not fallen so many times in a row; 0: never."
     )

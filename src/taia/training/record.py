@@ -135,8 +135,8 @@ def _card(record: Record) -> str:
         "",
         *(f"- {note}" for note in record.notes),
         *([""] if record.notes else []),
-        f"`{MANIFEST}` has the data's hashes, the versions and the loss of every step. The licences "
-        "of the base model and of the data apply.",
+        f"`{MANIFEST}` has the data's hashes, the versions and the loss of every step. The "
+        "licences of the base model and of the data apply.",
         "",
     ]
     return "\n".join([*front, *lines])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from transformers import set_seed
 
 from taia.checkpoint.locate import Located, locate
-from taia.errors import Interrupted
+from taia.errors import StoppedError
 from taia.loading import load_tokenizer
 from taia.training import folder
 from taia.training.arguments import arguments
@@ -28,7 +28,7 @@ from taia.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     from taia.training.regularisers import Regulariser
 
@@ -68,7 +68,7 @@ def train(
 
     Raises:
         InputError: If something given cannot be used (see :mod:`taia.errors` for its kinds).
-        Interrupted: If SIGINT or SIGTERM came; a checkpoint is saved.
+        StoppedError: If SIGINT or SIGTERM came; a checkpoint is saved.
         RunError: If the loss is not a number, or the output cannot be written.
     """
     watch = watch or (lambda *_: None)
@@ -106,7 +106,7 @@ def train(
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         step = trainer.state.global_step
         if stop.asked and step < trainer.state.max_steps:
-            raise Interrupted(
+            raise StoppedError(
                 f"Stopped on request after step {step} of {trainer.state.max_steps}; it is saved.",
                 f"Go on with: taia train --output {output} --resume",
             )

@@ -27,10 +27,12 @@ import torch
 
 from taia.errors import InputError
 from taia.training.generations import Generation, Generations, fingerprint
-from taia.training.rows import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: ``[{"role": "user", "content": "…"}, …]``
+Messages: TypeAlias = list[dict[str, str]]
 
 #: Told after each batch how many answers of how many are there.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -123,7 +125,7 @@ def rewrite(
 ) -> list[Rewritten]:
     """Let the base model rewrite every answer.
 
-    What the model wrote is kept in ``cache``, a line at a time. Interrupted work goes on from
+    What the model wrote is kept in ``cache``, a line at a time. StoppedError work goes on from
     there, and gives what it would have given: the same rows, model, options and library versions
     give the same answers. Other models' and other prompts' lines may be in the file; they are
     never used. Changing only what is refused generates nothing anew.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,15 +96,15 @@ def make_ready(model: PreTrainedModel, recipe: Recipe) -> Ready:
     if wanted.parameters and (recipe.lora_dropout or recipe.technique == "molora"):
         why = "MoLoRA" if recipe.technique == "molora" else "LoRA with dropout"
         notes.append(
-            f"The routed experts are fused into {len(wanted.parameters)} tensors, which {why} cannot "
-            "adapt; they stay as they are. `--technique lora --lora-dropout 0` trains them."
+            f"The routed experts are fused into {len(wanted.parameters)} tensors, which {why} "
+            "cannot adapt; they stay as they are. `--technique lora --lora-dropout 0` trains them."
         )
         wanted = Targets(wanted.modules, (), wanted.experts, wanted.ranks)
     config = _molora(recipe, wanted) if recipe.technique == "molora" else _lora(recipe, wanted)
     if recipe.technique == "qlora":
         from peft import prepare_model_for_kbit_training
 
-        model = prepare_model_for_kbit_training(
+        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
             model, use_gradient_checkpointing=recipe.activation_checkpointing
         )
     from peft import get_peft_model
@@ -151,7 +150,7 @@ def _molora(recipe: Recipe, wanted: Targets) -> PeftConfig:
     )
 
 
-def _patterns(recipe: Recipe, wanted: Targets) -> dict[str, Mapping[str, float]]:
+def _patterns(recipe: Recipe, wanted: Targets) -> dict[str, Any]:
     """PEFT's patterns for other ranks; each update counts as much as with the recipe's rank."""
     if not wanted.ranks:
         return {}
@@ -191,7 +190,7 @@ def _four_bit(recipe: Recipe) -> object:
         )
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=recipe.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=recipe.use_bnb_nested_quant,

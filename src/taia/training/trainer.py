@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from taia.errors import RunError
 
@@ -68,7 +68,8 @@ class Trainer(SFTTrainer):
         """AdamW with a group for each learning rate."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if self._learning_rates:
-            names = {id(p): name for name, p in (model or self.model).named_parameters()}
+            trained: Any = model or self.model
+            names = {id(p): name for name, p in trained.named_parameters()}
             groups = optimizer.param_groups[:]
             optimizer.param_groups.clear()
             for group in groups:
@@ -91,18 +92,19 @@ class Trainer(SFTTrainer):
         adds = model.training and not return_outputs
         penalty = self._penalty(model) if adds else None  # FSDP wants it before the forward pass
         if return_outputs or not self._saves_head or self.aux_loss_enabled:
-            found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            found = super().compute_loss(  # type: ignore[no-untyped-call]
+                model, inputs, return_outputs, num_items_in_batch
+            )
         else:
             found = self._loss(model, inputs, num_items_in_batch)
         if not adds:
             return found
         # The trainer adds the batches of a step up; what does not depend on tokens is their mean.
-        share = (
-            1 / self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
-        )
+        summed = num_items_in_batch is not None
+        batches = self.current_gradient_accumulation_steps if summed else 1
         for extra in (penalty, self._balance(model)):
             if extra is not None:
-                found = found + extra.to(found.device) * share
+                found = found + extra.to(found.device) / batches
         return found
 
     def _penalty(self, model: torch.nn.Module) -> torch.Tensor | None:
@@ -167,20 +169,20 @@ class Trainer(SFTTrainer):
         Raises:
             RunError: If its loss is not a number; the message names the step and the batch.
         """
-        loss: torch.Tensor = super().training_step(*args, **settings)
+        loss: torch.Tensor = super().training_step(*args, **settings)  # type: ignore[no-untyped-call]
         if not math.isfinite(loss.item()):
             raise RunError(
-                f"Training diverged: the loss of step {self.state.global_step + 1} is {loss.item()} "
-                f"({self._where()}).",
-                "Lower --learning-rate or --max-grad-norm, train in another --dtype, or look at these "
-                "rows.",
+                f"Training diverged: the loss of step {self.state.global_step + 1} is "
+                f"{loss.item()} ({self._where()}).",
+                "Lower --learning-rate or --max-grad-norm, train in another --dtype, or look at "
+                "these rows.",
             )
         return loss
 
     def _where(self) -> str:
         """Which rows the current step is made of."""
         size = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        per_epoch = math.ceil(len(self.train_dataset) / size)
+        per_epoch = math.ceil(len(self._epoch_order(0)) / size)
         epoch, step = divmod(self.state.global_step, per_epoch)
         rows = self._epoch_order(epoch)[step * size : (step + 1) * size]
         return f"rows {', '.join(str(row + 1) for row in rows)} of the training data"
@@ -204,9 +206,8 @@ class _Ordered(Sampler[int]):
         return len(self._epoch_order(self._epoch))
 
 
-def _keeps_logits(model: torch.nn.Module) -> bool:
+def _keeps_logits(inner: Any) -> bool:  # noqa: ANN401 - with an adapter around it or without
     """Whether a model can apply its head to some positions alone."""
-    inner: Any = model
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
     return "logits_to_keep" in inspect.signature(type(inner).forward).parameters

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 import chat_templates as ct
@@ -220,3 +221,37 @@ def test_a_preview_shows_what_counts_bright_or_between_marks(make, tokenizer):
     assert marked.endswith("assistant\n⟦So é.<|im_end|>⟧\n")
     packed = prepare([make("p", rows("p", 3))], tokenizer, DataOptions(packing=True, max_length=99))
     assert preview(packed, tokenizer).plain.count("<|im_end|>") == 1
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_trainer_takes_masks_and_packs_as_they_are(make, tokenizer, tmp_path, packing):
+    options = DataOptions(packing=packing, max_length=48)
+    ready = prepare([make("a", rows("a", 12))], tokenizer, options)
+    args = SFTConfig(
+        output_dir=str(tmp_path),
+        # Without it TRL counts every token of rows that are tokenised already.
+        completion_only_loss=True,
+        padding_free=packing,
+        max_length=None,
+        bf16=False,
+        use_cpu=True,
+        report_to="none",
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=1,
+    )
+    model = llama(vocab_size=len(tokenizer))
+    trainer = SFTTrainer(
+        model=model, args=args, train_dataset=ready.train, processing_class=tokenizer
+    )
+    batches = list(trainer.get_train_dataloader())
+    assert len(batches) == len(ready.train)
+    for batch, row in zip(batches, ready.train, strict=True):
+        assert batch["input_ids"][0].tolist() == row["input_ids"]
+        assert batch["labels"][0].tolist() == [
+            token if counts else -100
+            for token, counts in zip(row["input_ids"], row["completion_mask"], strict=True)
+        ]
+        assert ("attention_mask" in batch) != packing
+        if packing:
+            expected = [place for length in row["seq_lengths"] for place in range(length)]
+            assert batch["position_ids"][0].tolist() == expected
