@@ -28,9 +28,7 @@ LAYERS = (
 )
 
 #: Siblings that may be imported all the same, and why. Remove a line once it is not needed.
-JUSTIFIED = {
-    ("training", "evaluation"): "rows of questions and of training data are read by one reader",
-}
+JUSTIFIED: dict[tuple[str, str], str] = {}
 
 HEAVY = {"torch", "transformers", "safetensors", "numpy", "peft", "trl", "accelerate", "datasets"}
 

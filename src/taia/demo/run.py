@@ -27,13 +27,16 @@ from taia.reporting.html import Report, write_report
 from taia.reporting.progress import Watcher, unwatched
 from taia.reporting.words import findings
 from taia.selection import Selection
-from taia.training.rows import read_pairs
+from taia.training.data.reading import read_source
+from taia.training.data.row import Row
+from taia.training.data.source import Source
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from taia.evaluation.questions import Question
+    from taia.training.lora import Messages
     from taia.training.recipe import LoraRecipe
 
 #: Their versions change the numbers in the last places.
@@ -117,7 +120,7 @@ def demonstrate(
             training = train_lora(
                 loaded,
                 tokenizer,
-                read_pairs(TRAIN),
+                [_pair(row) for row in read_source(Source(str(TRAIN))).rows],
                 recipe,
                 seed=seed,
                 progress=lambda step, steps, _: watch(work, step, steps),
@@ -173,6 +176,15 @@ def demonstrate(
         )
         write_report(staging / "report.html", _report(comparison, results))
     return Demonstration(output, comparison, results)
+
+
+def _pair(row: Row) -> dict[str, Messages]:
+    """A row in TRL's words: what is asked, and what is learnt."""
+    pair: dict[str, Messages] = {"prompt": [], "completion": []}
+    for turn in row.turns:
+        message = {"role": turn.role, "content": turn.content}
+        pair["completion" if turn.learnt else "prompt"].append(message)
+    return pair
 
 
 def _report(comparison: Comparison, results: dict[str, Any]) -> Report:

@@ -22,11 +22,12 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
 from taia.training.recipe import LoraRecipe
-from taia.training.rows import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+#: ``[{"role": "user", "content": "…"}, …]``
+Messages: TypeAlias = list[dict[str, str]]
 #: Called after each step with its number, how many there will be, and its loss.
 Progress: TypeAlias = Callable[[int, int, float], None]
 
