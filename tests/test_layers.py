@@ -21,7 +21,6 @@ LAYERS = (
     {"demo"},
     {"reporting"},
     {"training", "evaluation", "runtime", "analysis"},
-    {"molora"},
     {"checkpoint"},
     {"selection"},
     {"anatomy"},
