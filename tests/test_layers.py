@@ -21,6 +21,7 @@ LAYERS = (
     {"demo"},
     {"reporting"},
     {"training", "evaluation", "runtime", "analysis"},
+    {"molora", "loading"},
     {"checkpoint"},
     {"selection"},
     {"anatomy"},

@@ -15,6 +15,7 @@ from taia.checkpoint.locate import Located, locate
 from taia.errors import StoppedError
 from taia.loading import load_tokenizer
 from taia.training import folder
+from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.arguments import arguments
 from taia.training.baselines import regulariser, self_distilled
 from taia.training.callbacks import StopOnRequest, Tell
@@ -178,18 +179,19 @@ def make_trainer(
     """A trainer for a model that is ready, its data, and a recipe."""
     work = f"Training ({recipe.technique})"
     watch(work, 0, None)
-    return Trainer(
-        model=ready.model,
-        args=args,
-        train_dataset=data.train,
-        eval_dataset=data.validation,
-        processing_class=tokenizer,
-        callbacks=[*(callbacks or ()), Tell(lambda step, steps, _: watch(work, step, steps))],
-        epoch_order=_epoch_order(recipe, data),
-        learning_rates=rates(ready.model, ready.anatomy, recipe.learning_rates),
-        regulariser=penalty,
-        patience=recipe.early_stopping_patience,
-    )
+    with fsdp_on_cpu():
+        return Trainer(
+            model=ready.model,
+            args=args,
+            train_dataset=data.train,
+            eval_dataset=data.validation,
+            processing_class=tokenizer,
+            callbacks=[*(callbacks or ()), Tell(lambda step, steps, _: watch(work, step, steps))],
+            epoch_order=_epoch_order(recipe, data),
+            learning_rates=rates(ready.model, ready.anatomy, recipe.learning_rates),
+            regulariser=penalty,
+            patience=recipe.early_stopping_patience,
+        )
 
 
 def _epoch_order(recipe: Recipe, data: Prepared) -> Callable[[int], list[int]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -159,6 +160,7 @@ class Trainer(SFTTrainer):
         plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
         if plugin is not None:
             plugin.set_state_dict_type("FULL_STATE_DICT")
+            _unwrap_checkpointing(self.model)
         self.save_model(str(folder))
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle; the record says more
         self.accelerator.wait_for_everyone()
@@ -211,3 +213,15 @@ def _keeps_logits(inner: Any) -> bool:  # noqa: ANN401 - with an adapter around 
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
     return "logits_to_keep" in inspect.signature(type(inner).forward).parameters
+
+
+def _unwrap_checkpointing(model: Any) -> None:  # noqa: ANN401 - with an adapter around it or without
+    """Takes FSDP's wrappers for activation checkpointing off.
+
+    PEFT 0.21 looks for an adapter's tensors under its modules' names, of which these are a part and
+    of the tensors' not: it would save an adapter without a tensor, and say nothing.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, CheckpointWrapper):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, module._checkpoint_wrapped_module)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import chat_templates as ct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import chat_templates as ct
 from taia.errors import DataError
 from taia.training.data.row import Row, Turn
 from taia.training.data.template import RefusedError
