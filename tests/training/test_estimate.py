@@ -74,6 +74,26 @@ def test_parameters_are_counted_as_the_model_has_them(kind, options):
     assert shape_of(config).parameters() == real
 
 
+def test_sizes_that_differ_between_layers_count_at_their_largest():
+    config = AutoConfig.for_model("gemma3n_text", num_hidden_layers=3)
+    config.intermediate_size = [64, 256, 128]
+    assert shape_of(config).intermediate == 256
+    hybrid = shape_of(AutoConfig.for_model("gemma4_text"))
+    assert hybrid.head_width == max(
+        layer.head_dim for layer in AutoConfig.for_model("gemma4_text").per_layer_config
+    )
+
+
+def test_a_mixture_counts_the_experts_a_token_goes_through():
+    config = AutoConfig.for_model("qwen3_moe", num_experts_per_tok=4, moe_intermediate_size=96)
+    assert shape_of(config).intermediate == 4 * 96
+
+
+def test_a_model_without_attention_is_refused():
+    with pytest.raises(InputError, match=r"mamba.*num_attention_heads"):
+        shape_of(AutoConfig.for_model("mamba"))
+
+
 @pytest.mark.parametrize("rank", [1, 8])
 def test_adapters_are_counted_as_peft_makes_them(rank):
     from peft import LoraConfig, get_peft_model

@@ -83,7 +83,7 @@ def test_zero_at_the_start_and_the_dense_formula_after(kind):
     two = l2(model, 0.7), ewc(model, 0.7, importance)
     assert all(each.penalty(model).item() == pytest.approx(0, abs=1e-20) for each in two)
     moved(model)
-    first, second = (float(each.penalty(model)) for each in two)
+    first, second = (each.penalty(model).item() for each in two)
     assert first == pytest.approx(0.7 * float(dense(model, start)), rel=1e-10)
     assert second == pytest.approx(0.7 * float(dense(model, start, importance)), rel=1e-10)
     assert first > second > 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from taia.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -77,24 +79,54 @@ class Shape:
 
 
 def shape_of(config: Any) -> Shape:  # noqa: ANN401 - every architecture has a class of its own
-    """The sizes a transformers configuration states.
+    """The sizes a transformers configuration states; where layers differ, those of the largest.
 
     Args:
         config: A ``PreTrainedConfig``; of a model with vision or audio, its text part is taken.
+
+    Raises:
+        InputError: If it does not state one: the model is not made of attention and feed-forward
+            blocks.
     """
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    hidden, heads = config.hidden_size, config.num_attention_heads
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
-    chosen = getattr(config, "num_experts_per_tok", None)
-    if chosen:
-        inner = chosen * (getattr(config, "moe_intermediate_size", None) or inner or 4 * hidden)
+    config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    hidden = _stated(config, "hidden_size")
+    heads = _stated(config, "num_attention_heads")
+    inner = _largest(config, "intermediate_size", "n_inner") or 4 * hidden
+    if chosen := _largest(config, "num_experts_per_tok"):
+        inner = chosen * (_largest(config, "moe_intermediate_size") or inner)
     return Shape(
-        layers=config.num_hidden_layers,
+        layers=_stated(config, "num_hidden_layers"),
         hidden=hidden,
-        intermediate=inner or 4 * hidden,
+        intermediate=inner,
         heads=heads,
-        key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_width=getattr(config, "head_dim", None) or hidden // heads,
-        vocabulary=config.vocab_size,
-        tied=bool(config.tie_word_embeddings),
+        key_value_heads=_largest(config, "num_key_value_heads") or heads,
+        head_width=_largest(config, "head_dim") or hidden // heads,
+        vocabulary=_stated(config, "vocab_size"),
+        tied=bool(getattr(config, "tie_word_embeddings", False)),
     )
+
+
+def _stated(config: Any, name: str) -> int:  # noqa: ANN401
+    value = _largest(config, name)
+    if value is None:
+        raise InputError(
+            f"The configuration of {config.model_type} does not state {name}.",
+            "Train without an estimate of memory and time.",
+        )
+    return value
+
+
+def _largest(config: Any, *names: str) -> int | None:  # noqa: ANN401
+    """The first of some sizes that there is, at its largest over the layers."""
+    layers = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
+    for name in names:
+        values = [getattr(layer, name, None) for layer in layers]
+        numbers = [
+            number
+            for value in values
+            for number in (value if isinstance(value, list | tuple) else [value])
+            if number
+        ]
+        if numbers:
+            return int(max(numbers))
+    return None
