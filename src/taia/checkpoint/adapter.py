@@ -13,6 +13,7 @@ from taia.anatomy.components import COMPONENTS
 from taia.checkpoint import companions
 from taia.checkpoint.adapter_card import adapter_identity, write_adapter_card
 from taia.checkpoint.adapter_config import Kept, narrow
+from taia.checkpoint.adapter_experts import PEFT_TYPE
 from taia.checkpoint.adapter_place import Placed, place
 from taia.checkpoint.adapter_plan import Step, is_nothing, kept, plan
 from taia.checkpoint.adapter_read import FILE, Adapter, read_adapter
@@ -41,10 +42,11 @@ def compose_adapter(
     declare: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Composition:
-    """Keeps what a selection says of a LoRA, rsLoRA or DoRA adapter.
+    """Keeps what a selection says of a LoRA, rsLoRA, DoRA or MoLoRA adapter.
 
     The output is an adapter that PEFT, transformers, vLLM and llama.cpp load unchanged: tensors and
-    ``adapter_config.json`` are narrowed together. Where α is 0 or 1 bytes are copied and torch is
+    ``adapter_config.json`` are narrowed together. MoLoRA without its experts is such an adapter,
+    with them it needs taia beside PEFT. Where α is 0 or 1 bytes are copied and torch is
     not imported; a fraction is folded into B in float32.
 
     Args:
@@ -118,7 +120,8 @@ def compose_adapter(
     with staged(output, overwrite, needed=needed) as folder:
         _write_tensors(folder / FILE, remaining, progress)
         companions.copy(companions.companions(read.folder, read.folder, True)[0], folder)
-        write_adapter_card(folder, composition, read, adapter, base, selection.text)
+        plain = config["peft_type"] != PEFT_TYPE
+        write_adapter_card(folder, composition, read, adapter, base, selection.text, plain)
         write_manifest(
             folder,
             composition,
@@ -260,6 +263,8 @@ def _scattered(placed: Iterable[Placed]) -> bool:
 
 def _servers(config: Mapping[str, Any]) -> Iterable[str]:
     """What vLLM 0.33 and llama.cpp cannot load, or load wrongly."""
+    if config["peft_type"] == PEFT_TYPE:
+        yield "MoLoRA is loaded by PEFT only, once taia.molora is imported."
     if config.get("use_dora"):
         yield "DoRA is loaded by PEFT only; for vLLM and llama.cpp use --merge."
     if config.get("modules_to_save"):

@@ -55,6 +55,7 @@ def write_adapter_card(
     located: Located,
     base: Located | None,
     keep: str,
+    plain: bool,
 ) -> None:
     """Writes ``README.md`` for a filtered adapter.
 
@@ -67,6 +68,7 @@ def write_adapter_card(
         located: Where that was found.
         base: Its base model, where it was given.
         keep: The selection as it was typed.
+        plain: Whether PEFT alone loads it, without taia.
     """
     name = located.repo or located.path.resolve().name
     model = adapter.config.get("base_model_name_or_path") or (base and (base.repo or base.given))
@@ -100,6 +102,7 @@ def write_adapter_card(
         "It loads as any PEFT adapter does:",
         "",
         "```python",
+        *([] if plain else ["import taia.molora  # makes MoLoRA known to PEFT"]),
         "from peft import AutoPeftModelForCausalLM",
         "",
         f'model = AutoPeftModelForCausalLM.from_pretrained("{output}")',

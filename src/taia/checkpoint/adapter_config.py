@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from taia.checkpoint.adapter_experts import PEFT_TYPE, narrowed
 from taia.checkpoint.adapter_match import BAD_PATTERN, excluded, pattern_matches, targets
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.errors import AdapterError
@@ -93,6 +94,9 @@ _SHAPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
         "a list of tokens, or one for each embedding",
     ),
     "bias": (lambda v: v in ("none", "all", "lora_only"), "'none', 'all' or 'lora_only'"),
+    "num_experts": (lambda v: _whole(v) and v != 0, "a positive whole number"),
+    "shared_expert": (_whole, "a whole number"),
+    "expert_modules": (_pattern_or_names, "a regular expression or a list of names"),
 }
 _CHECKPOINTS_INSTEAD: Final = (
     "merge it into its base with PEFT's merge_and_unload, save, and compose the two checkpoints"
@@ -104,11 +108,13 @@ class Kept:
     """What remains of an adapter.
 
     Attributes:
-        modules: Paths of the modules that keep a low-rank update of their weight.
+        modules: Paths of the modules that keep a low-rank update of their weight, or experts.
         parameters: Names of the parameters that keep one through ``target_parameters``.
         wholes: Paths of the modules kept whole (``modules_to_save``).
         tokens: Paths of the embeddings that keep trained tokens.
         biases: Whether any trained bias remains.
+        low_rank: Paths of the modules that keep a low-rank update.
+        experts: Paths of the modules that keep MoLoRA's experts.
     """
 
     modules: frozenset[str]
@@ -116,6 +122,8 @@ class Kept:
     wholes: frozenset[str]
     tokens: frozenset[str]
     biases: bool
+    low_rank: frozenset[str] = frozenset()
+    experts: frozenset[str] = frozenset()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -138,9 +146,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _check(config: Mapping[str, Any], path: Path) -> None:
     kind = config.get("peft_type")
-    if kind != "LORA":
+    if kind not in ("LORA", PEFT_TYPE):
         raise AdapterError(
-            f"{path} describes a {kind} adapter; taia filters LoRA, rsLoRA and DoRA",
+            f"{path} describes a {kind} adapter; taia filters LoRA, rsLoRA, DoRA and MoLoRA",
             _CHECKPOINTS_INSTEAD,
         )
     init = str(config.get("init_lora_weights", True)).lower()
@@ -220,7 +228,7 @@ def narrow(
         new["trainable_token_indices"] = _tokens(config, after.tokens)
     if config.get("bias", "none") != "none" and not after.biases:
         new["bias"] = "none"
-    return new
+    return narrowed(new, before, after) if before.experts else new
 
 
 def _would_target(config: Mapping[str, Any], module: str) -> bool:

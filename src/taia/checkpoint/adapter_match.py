@@ -21,16 +21,21 @@ def scaling(config: Mapping[str, Any], module: str) -> float:
         config: The adapter's config.
         module: The module's path; for ``target_parameters``, the parameter's name.
     """
-    rank = _pattern(config.get("rank_pattern"), module, config["r"])
-    alpha = _pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
+    rank, alpha = rank_and_alpha(config, module)
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
+
+
+def rank_and_alpha(config: Mapping[str, Any], module: str) -> tuple[int, float]:
+    """The rank and the alpha of one module, named as for :func:`scaling`."""
+    rank = _pattern(config.get("rank_pattern"), module, config["r"])
+    return int(rank), _pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
 
 
 def _pattern(pattern: Mapping[str, Any] | None, module: str, default: float) -> float:
     for key, value in (pattern or {}).items():
         if pattern_matches(key, module):
-            return float(value)
-    return float(default)
+            return value  # type: ignore[no-any-return]
+    return default
 
 
 def pattern_matches(key: str, module: str) -> bool:

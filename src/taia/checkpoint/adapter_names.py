@@ -11,6 +11,12 @@ PEFT names a tensor after the module it wraps (peft 0.21, ``save_and_load.py``):
     base_model.model.<module>.token_adapter.trainable_tokens_delta    whole rows of an embedding
     base_model.model.<module>.base_layer.bias          a trained bias (``bias="lora_only"``)
     base_model.model.<module>.weight                   a whole copy (``modules_to_save``)
+
+and taia's MoLoRA, on a module with experts::
+
+    base_model.model.<module>.lora_router.weight       [experts, inputs]
+    base_model.model.<module>.lora_experts.A           [experts, r, inputs]
+    base_model.model.<module>.lora_experts.B           [experts, r, outputs]
 """
 
 from __future__ import annotations
@@ -33,6 +39,8 @@ _LORA = re.compile(rf"(?P<path>.+)\.lora_(?P<side>[AB]){_ADAPTER}\.(?P<leaf>weig
 _EMBEDDING = re.compile(rf"(?P<path>.+)\.lora_embedding_(?P<side>[AB]){_ADAPTER}")
 _MAGNITUDE = re.compile(rf"(?P<path>.+)\.lora_magnitude_vector{_ADAPTER}(?:\.weight)?")
 _TOKENS = re.compile(rf"(?P<path>.+)\.token_adapter\.trainable_tokens_delta{_ADAPTER}")
+_ROUTER = re.compile(rf"(?P<path>.+)\.lora_router{_ADAPTER}\.weight")
+_EXPERTS = re.compile(rf"(?P<path>.+)\.lora_experts{_ADAPTER}\.(?P<side>[AB])")
 _WHOLE = re.compile(r"(?P<path>.+?)(?P<saved>\.modules_to_save(?:\.default)?)?\.(?P<leaf>\w+)")
 
 
@@ -44,7 +52,8 @@ class Part:
         tensor: Its name in the file.
         module: Dotted path, in the base model, of the module it belongs to.
         kind: ``"lora_A"``, ``"lora_B"``, ``"lora_B_bias"``, ``"embedding_A"``, ``"embedding_B"``,
-            ``"magnitude"``, ``"tokens"``, or ``"whole"`` for a tensor that replaces the base's.
+            ``"magnitude"``, ``"router"``, ``"experts_A"``, ``"experts_B"``, ``"tokens"``, or
+            ``"whole"`` for a tensor that replaces the base's.
         leaf: Parameter of the module that it changes: ``"weight"``, ``"bias"``, …
         depth: How many further wrappers of the same module lie outside this one.
         name: The name PEFT would give it today, which is what gets written.
@@ -86,6 +95,11 @@ def part_of(tensor: str) -> Part:
         return _low_rank(tensor, match["path"], f"embedding_{side}", f"lora_embedding_{side}")
     if match := _MAGNITUDE.fullmatch(path):
         return _low_rank(tensor, match["path"], "magnitude", "lora_magnitude_vector")
+    if match := _ROUTER.fullmatch(path):
+        return _low_rank(tensor, match["path"], "router", "lora_router.weight")
+    if match := _EXPERTS.fullmatch(path):
+        side = match["side"]
+        return _low_rank(tensor, match["path"], f"experts_{side}", f"lora_experts.{side}")
     if match := _TOKENS.fullmatch(path):
         module, name = match["path"], "token_adapter.trainable_tokens_delta"
         return Part(tensor, module, "tokens", "weight", 0, f"{PREFIX}{module}.{name}")
@@ -109,6 +123,6 @@ def _low_rank(tensor: str, path: str, kind: str, tail: str) -> Part:
 def _unknown(tensor: str) -> AdapterError:
     return AdapterError(
         f"adapter tensor {tensor!r} is not one that taia can read",
-        "taia reads LoRA, rsLoRA and DoRA adapters; merge others with their own library "
+        "taia reads LoRA, rsLoRA, DoRA and MoLoRA adapters; merge others with their own library "
         "and compose the checkpoints",
     )

@@ -9,7 +9,8 @@ from typing import Any, Final
 from taia.anatomy import Anatomy
 from taia.anatomy.components import COMPONENTS
 from taia.anatomy.labels import Label, TensorInfo
-from taia.checkpoint.adapter_read import Adapter, Update
+from taia.checkpoint.adapter_experts import check_together, name_of, with_experts
+from taia.checkpoint.adapter_read import SIDES, Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.merge_place import unstacked
@@ -73,6 +74,7 @@ def place(
         declare: Labels for tensors that no rule knows.
 
     Raises:
+        AdapterError: If the selection parts experts from their router.
         AnatomyError: If a tensor cannot be labelled.
         MismatchError: If the adapter does not fit the base.
         SelectionError: If a part of the selection matches nothing.
@@ -93,7 +95,9 @@ def place(
             "give the base model that the adapter was trained on",
         )
     transposed = {
-        u.parameter: _transposed(adapter, u, entries[u.parameter], config) for u in adapter.updates
+        u.parameter: _transposed(adapter, u, entries[u.parameter], config)
+        for u in adapter.updates
+        if u.kind != "router"  # its shape says nothing of the parameter's
     }
     labels: dict[str, Label] = {}
     if base is not None:
@@ -101,17 +105,24 @@ def place(
     unplaced = [
         TensorInfo(u.parameter, _stored(adapter, u, transposed[u.parameter], base))
         for u in adapter.updates
-        if entries[u.parameter] is None
+        if entries[u.parameter] is None and u.kind != "router"
     ]
     labels.update(Anatomy.of_tensors(unplaced, config, declare))
+
+    def changed(update: Update) -> str:
+        entry = entries[update.parameter]
+        return update.parameter if entry is None else entry.name
+
+    labels.update(with_experts(adapter, labels, changed))
     alphas = selection.alphas(labels if base is not None else labels | _stand_ins())
     items = []
     for update in adapter.updates:
+        name = name_of(update.kind, changed(update))
         entry = entries[update.parameter]
-        name = update.parameter if entry is None else entry.name
         items.append(
             Placed(update, entry, labels[name], alphas[name], transposed[update.parameter])
         )
+    check_together(items)
     return Placement(tuple(items), labels, alphas)
 
 
@@ -129,16 +140,15 @@ class Finder:
 
 def low_rank_sizes(adapter: Adapter, update: Update) -> tuple[int, int]:
     """``(outputs, inputs)`` of a low-rank update; for an embedding, ``(width, vocabulary)``."""
-    prefix = "embedding" if update.kind == "embedding" else "lora"
-    outputs = adapter.shape(update.parts[f"{prefix}_B"])[0]
-    inputs = adapter.shape(update.parts[f"{prefix}_A"])[1]
-    return outputs, inputs
+    a, b = (adapter.shape(update.parts[side]) for side in SIDES[update.kind])
+    return b[-1 if update.kind == "experts" else 0], a[-1]
 
 
 def experts(adapter: Adapter, update: Update) -> int:
-    """How many experts a low-rank update is stacked of; 1 for a plain matrix."""
-    prefix = "embedding" if update.kind == "embedding" else "lora"
-    return adapter.shape(update.parts[f"{prefix}_A"])[0] // adapter.rank(update)
+    """How many experts of the base a low-rank update is stacked of; 1 for a plain matrix."""
+    if update.kind == "experts":  # MoLoRA's own, on a plain matrix
+        return 1
+    return adapter.shape(update.parts[SIDES[update.kind][0]])[0] // adapter.rank(update)
 
 
 def _stored(

@@ -10,7 +10,7 @@ from functools import partial
 from taia.checkpoint.adapter_config import Kept
 from taia.checkpoint.adapter_names import PREFIX, Part
 from taia.checkpoint.adapter_place import Placed, experts
-from taia.checkpoint.adapter_read import Adapter, Update
+from taia.checkpoint.adapter_read import SIDES, Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.errors import AdapterError
 from taia.selection import Alpha, Pieces
@@ -77,7 +77,10 @@ def kept(placed: Iterable[Placed], select: Callable[[Placed], bool]) -> Kept:
         if not select(item):
             continue
         update = item.update
-        if update.kind in ("low rank", "embedding"):
+        if update.kind == "router":
+            continue  # goes where its experts go
+        if update.kind in SIDES:
+            groups[update.kind].add(update.module)
             if update.through_parameter:
                 groups["parameters"].add(update.parameter)
             else:
@@ -92,6 +95,8 @@ def kept(placed: Iterable[Placed], select: Callable[[Placed], bool]) -> Kept:
         wholes=frozenset(groups["wholes"]),
         tokens=frozenset(groups["tokens"]),
         biases=bool(groups["bias"]),
+        low_rank=frozenset(groups["low rank"]),
+        experts=frozenset(groups["experts"]),
     )
 
 
@@ -135,7 +140,9 @@ def _partial_wrappers(placed: Iterable[Placed]) -> set[str]:
 
 def _makers(adapter: Adapter, item: Placed) -> dict[str, Callable[[], bytes]]:
     update = item.update
-    if update.kind in ("low rank", "embedding"):
+    if update.kind == "router":
+        return {}  # chooses as before; its experts have the fraction
+    if update.kind in SIDES:
         return _low_rank_makers(adapter, item)
     (part,) = update.parts.values()
     if item.base is None:
@@ -162,9 +169,9 @@ def _low_rank_makers(adapter: Adapter, item: Placed) -> dict[str, Callable[[], b
             f"α of {update.parameter!r} is {_show(alpha)}, and its update has a bias (lora_bias)",
             "give the whole tensor one α",
         )
-    sides = {"a": "lora_A", "b": "lora_B", "bias": "lora_B_bias"}
-    if update.kind == "embedding":
-        sides = {"a": "embedding_A", "b": "embedding_B"}
+    sides = dict(zip(("a", "b"), SIDES[update.kind], strict=True))
+    if update.kind == "low rank":
+        sides["bias"] = "lora_B_bias"
     count = experts(adapter, update)
     if isinstance(alpha, Pieces):
         # PEFT's factors are always [rank, inputs] and [outputs, rank].
@@ -185,8 +192,12 @@ def _fold(adapter: Adapter, item: Placed, sides: Mapping[str, str], key: str, co
     tensors = {
         k: load(adapter.entries[item.update.parts[kind].tensor]) for k, kind in sides.items()
     }
+    stacked = item.update.kind == "experts"
+    if stacked:  # one LoRA of rank experts · r
+        flat = {k: tensor.flatten(0, 1) for k, tensor in tensors.items()}
+        tensors = {k: tensor.T if k == "b" else tensor for k, tensor in flat.items()}
     folded = fold_low_rank(tensors, item.alpha, stored_inputs_first=item.transposed, experts=count)
-    return dump(folded[key])
+    return dump(folded[key].T if stacked and key == "b" else folded[key])
 
 
 def _whole(adapter: Adapter, base: Entry, part: Part, alpha: Alpha) -> bytes:

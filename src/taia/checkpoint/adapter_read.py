@@ -9,12 +9,28 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.adapter_config import read_config
-from taia.checkpoint.adapter_match import scaling, targets
+from taia.checkpoint.adapter_experts import PEFT_TYPE, check_shapes, with_shared
+from taia.checkpoint.adapter_match import rank_and_alpha, scaling, targets
 from taia.checkpoint.adapter_names import LOW_RANK, Part, part_of
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.errors import AdapterError
 
 FILE: Final = "adapter_model.safetensors"
+
+#: Kind of an update that is a product → its two sides.
+SIDES: Final[Mapping[str, tuple[str, str]]] = {
+    "low rank": ("lora_A", "lora_B"),
+    "embedding": ("embedding_A", "embedding_B"),
+    "experts": ("experts_A", "experts_B"),
+}
+
+#: Kind of a part → the kind of the update that it belongs to, where several share one.
+_OF: Final = {
+    **dict.fromkeys(LOW_RANK, "low rank"),
+    "experts_A": "experts",
+    "experts_B": "experts",
+    "router": "router",
+}
 
 #: Several parameters of one module in the order in which transformers registers them, which is
 #: the order in which PEFT wraps them: the first lies innermost.
@@ -38,8 +54,9 @@ class Update:
     Attributes:
         parameter: The parameter's name in the live base model.
         module: Path of the module that holds it.
-        kind: ``"low rank"``, ``"embedding"`` (low rank, of an embedding), ``"tokens"`` (some rows
-            replaced), ``"whole"`` (replaced), or ``"bias"`` (replaced, by PEFT's ``bias`` option).
+        kind: ``"low rank"``, ``"embedding"`` (low rank, of an embedding), ``"experts"`` and
+            ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced), or
+            ``"bias"`` (replaced, by PEFT's ``bias`` option).
         parts: Its tensors by :attr:`Part.kind`.
         through_parameter: Whether ``target_parameters`` put it there.
         wrapper: For ``"whole"``: the module listed in ``modules_to_save``, ``None`` when it is
@@ -64,6 +81,7 @@ class Adapter:
         shard: ``adapter_model.safetensors``.
         entries: Tensor name → where its bytes are, in the file's order.
         updates: What it does, parameter by parameter.
+        routed: Paths of the modules with a router and experts; none but for MoLoRA.
     """
 
     folder: Path
@@ -71,6 +89,7 @@ class Adapter:
     shard: Shard
     entries: Mapping[str, Entry]
     updates: tuple[Update, ...]
+    routed: frozenset[str]
 
     def shape(self, part: Part) -> tuple[int, ...]:
         """Sizes of one of its tensors."""
@@ -78,13 +97,21 @@ class Adapter:
 
     def scaling(self, update: Update) -> float:
         """What PEFT multiplies B·A with."""
-        return scaling(self.config, update.parameter if update.through_parameter else update.module)
+        return scaling(self._sizes(update), _sized(update))
 
     def rank(self, update: Update) -> int:
         """The rank of a low-rank update, per expert where it has experts."""
-        config = {**self.config, "lora_alpha": 1, "alpha_pattern": None, "use_rslora": False}
-        name = update.parameter if update.through_parameter else update.module
-        return round(1 / scaling(config, name))
+        return rank_and_alpha(self._sizes(update), _sized(update))[0]
+
+    def _sizes(self, update: Update) -> Mapping[str, Any]:
+        """The config, with the rank of a shared expert written out."""
+        shared = update.kind == "low rank" and update.module in self.routed
+        return with_shared(self.config, [update.module]) if shared else self.config
+
+
+def _sized(update: Update) -> str:
+    """What the config's patterns are matched against."""
+    return update.parameter if update.through_parameter else update.module
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -108,15 +135,23 @@ def read_adapter(folder: Path) -> Adapter:
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
     updates = _updates(config, [part_of(name) for name in entries])
-    adapter = Adapter(folder, config, shard, entries, updates)
+    routed = frozenset(update.module for update in updates if update.kind == "experts")
+    adapter = Adapter(folder, config, shard, entries, updates, routed)
     _check_shapes(adapter)
+    check_shapes(adapter)
     return adapter
 
 
 def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, ...]:
     groups: dict[tuple[str, str, int], dict[str, Part]] = defaultdict(dict)
     for part in parts:
-        kind = "low rank" if part.kind in LOW_RANK else f"{part.kind} {part.leaf}"
+        kind = _OF.get(part.kind, f"{part.kind} {part.leaf}")
+        if kind in ("experts", "router") and config["peft_type"] != PEFT_TYPE:
+            raise AdapterError(
+                f"adapter tensor {part.tensor!r} is MoLoRA's, and adapter_config.json says "
+                f"{config['peft_type']}",
+                "the config and the tensors are not of the same adapter; save it again",
+            )
         group = groups[part.module, kind, part.depth]
         if part.kind in group:
             raise AdapterError(
@@ -131,6 +166,8 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
     return tuple(
         _low_rank(config, module, group, depth, depths[module])
         if kind == "low rank"
+        else Update(f"{module}.weight", module, kind, group)
+        if kind in ("experts", "router")
         else _replacement(config, module, group)
         for (module, kind, depth), group in groups.items()
     )
@@ -161,8 +198,7 @@ def _low_rank(
     config: Mapping[str, Any], module: str, group: dict[str, Part], depth: int, wrappers: int
 ) -> Update:
     kind = "embedding" if "embedding_A" in group else "low rank"
-    sides = ("embedding_A", "embedding_B") if kind == "embedding" else ("lora_A", "lora_B")
-    for side in sides:
+    for side in SIDES[kind]:
         if side not in group:
             some = next(iter(group.values())).tensor
             raise AdapterError(
@@ -204,8 +240,7 @@ def _check_shapes(adapter: Adapter) -> None:
     for update in adapter.updates:
         if update.kind not in ("low rank", "embedding"):
             continue
-        prefix = "embedding" if update.kind == "embedding" else "lora"
-        a, b = update.parts[f"{prefix}_A"], update.parts[f"{prefix}_B"]
+        a, b = (update.parts[side] for side in SIDES[update.kind])
         shape_a, shape_b = adapter.shape(a), adapter.shape(b)
         if len(shape_a) != 2 or len(shape_b) != 2:
             raise AdapterError(

@@ -36,19 +36,21 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
 
 
 def _of_adapter(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
-    from taia.checkpoint.adapter_names import part_of
+    from taia.checkpoint.adapter_experts import name_of, with_experts
     from taia.checkpoint.adapter_read import read_adapter
 
-    entries = read_adapter(folder).entries
-    modules = Anatomy.of_tensors(
-        {TensorInfo(part_of(name).parameter): None for name in entries}, None, declare
-    )
+    adapter = read_adapter(folder)
+    parameters = dict.fromkeys(update.parameter for update in adapter.updates)
+    plain = Anatomy.of_tensors(map(TensorInfo, parameters), None, declare)
+    labels = with_experts(adapter, plain, lambda update: update.parameter)
+    of = {
+        part.tensor: labels[name_of(update.kind, update.parameter)]
+        for update in adapter.updates
+        for part in update.parts.values()
+    }
     return Anatomy(
-        replace(
-            modules[part_of(name).parameter],
-            tensor=TensorInfo(name, tuple(entry.shape), entry.dtype),
-        )
-        for name, entry in entries.items()
+        replace(of[name], tensor=TensorInfo(name, tuple(entry.shape), entry.dtype))
+        for name, entry in adapter.entries.items()
     )
 
 

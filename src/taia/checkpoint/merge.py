@@ -10,6 +10,7 @@ from typing import Final
 
 from taia.checkpoint import companions
 from taia.checkpoint.adapter_card import adapter_identity
+from taia.checkpoint.adapter_experts import check_merge
 from taia.checkpoint.adapter_place import Placement, place
 from taia.checkpoint.adapter_read import Adapter
 from taia.checkpoint.card import write_card
@@ -78,6 +79,7 @@ def merge_adapter(
     base, adapter = inputs.base, inputs.adapter
     _check(base, adapter)
     placement = place(adapter, base, selection, declare)
+    check_merge(placement.items)
     untied = untie(base, adapter, placement)
     changes = changes_of(base, adapter, placement, untied)
     composition = Composition(

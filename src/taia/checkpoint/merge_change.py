@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.adapter_place import Finder, Placed, Placement, experts
 from taia.checkpoint.adapter_plan import is_nothing, token_rows
-from taia.checkpoint.adapter_read import Adapter
+from taia.checkpoint.adapter_read import SIDES, Adapter
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.merge_place import Target, unstacked
@@ -57,7 +57,8 @@ def changes_of(
             changes[untied.head].append(Change(item, Target(untied.source), item.alpha))
             continue
         for target in _targets(base, item):
-            alpha = placement.alphas[target.entry.name]
+            # A base stored expert by expert has an α for each; else it is the update's own.
+            alpha = placement.alphas[target.entry.name] if item.base is None else item.alpha
             if not is_nothing(alpha):
                 changes[target.entry.name].append(Change(item, target, alpha))
         if "lora_B_bias" in item.update.parts and not is_nothing(item.alpha):
@@ -138,9 +139,7 @@ def _low_rank(adapter: Adapter, change: Change, weight: torch.Tensor) -> torch.T
     from taia.checkpoint.merge_math import LowRank, expert
 
     update, target = change.placed.update, change.target
-    prefix = "embedding" if update.kind == "embedding" else "lora"
-    a = load(adapter.entries[update.parts[f"{prefix}_A"].tensor])
-    b = load(adapter.entries[update.parts[f"{prefix}_B"].tensor])
+    a, b = (load(adapter.entries[update.parts[side].tensor]) for side in SIDES[update.kind])
     magnitude = update.parts.get("magnitude")
     count = experts(adapter, update)
     whole = LowRank(

@@ -1,12 +1,13 @@
-"""Change which part of a LoRA update is active, in place and for a while."""
+"""Change which part of a LoRA or MoLoRA update is active, in place and for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from taia.anatomy import Anatomy, TensorInfo
+from taia.checkpoint.adapter_experts import check_pair, name_of, relabelled
 from taia.errors import AdapterError, SelectionError
 from taia.selection import Alpha, Pieces, Selection
 
@@ -17,42 +18,88 @@ if TYPE_CHECKING:
 
 @contextmanager
 def lora_mode(model: PeftModel, selection: Selection) -> Iterator[None]:
-    """Run a block with the part of a LoRA adapter that a selection keeps.
+    """Run a block with the part of a LoRA or MoLoRA adapter that a selection keeps.
 
     Nothing is copied and no weight changes. Where α is 0 the layer skips its adapter, so ``none``
     is the base model bit for bit; where it is 1 the layer is untouched; a fraction scales. Before
     the block ends, also by an exception, every layer is as it was.
 
     Args:
-        model: A PEFT model with one active, unmerged LoRA adapter.
-        selection: What to keep, in terms of the base model's tensors.
+        model: A PEFT model with one active, unmerged LoRA or MoLoRA adapter.
+        selection: What to keep, in terms of the base model's tensors; of MoLoRA also ``experts``,
+            ``router`` and ``shared_experts``.
 
     Yields:
         Nothing; the model is in the mode.
 
     Raises:
         AdapterError: If the adapter is more than low-rank updates (biases, whole modules, trained
-            tokens), is merged, or is DoRA and should be scaled, which is not linear in α.
+            tokens), is merged, is DoRA and should be scaled, which is not linear in α, or is
+            MoLoRA and experts should be parted from their router.
         SelectionError: If the selection matches nothing, or cuts through a layer's rows.
     """
     layers = _layers(model)
-    alphas = selection.alphas(_anatomy(model))
+    anatomy = dict(_anatomy(model))
+    for name, layer in layers.items():
+        parts = _parts(layer) if _expert_scaling(layer) else ()
+        labels = [relabelled(anatomy[name], kind) for kind in parts]
+        anatomy |= {label.tensor.name: label for label in labels}
+    alphas = selection.alphas(anatomy)
     # Everything that can be refused is refused before anything is changed.
-    plan = [(layer, _weight(name, layer, alphas[name])) for name, layer in layers.items()]
-    before = [(layer, layer._disable_adapters, dict(layer.scaling)) for layer, _ in plan]
+    plan = [
+        (layer, scales)
+        for name, layer in layers.items()
+        for scales in [_scales(name, layer, alphas)]
+    ]
+    before = [
+        (layer, layer._disable_adapters, [(table, dict(table)) for table, _ in scales])
+        for layer, scales in plan
+    ]
     try:
-        for layer, alpha in plan:
-            if alpha == 0:
+        for layer, scales in plan:
+            if not any(alpha for _, alpha in scales):
                 # Not enable_adapters(False): that also stops the gradients, for good.
                 layer._disable_adapters = True
-            elif alpha != 1:
+                continue
+            for table, alpha in scales:
                 for name in layer.active_adapters:
-                    layer.scaling[name] *= alpha
+                    if alpha != 1 and name in table:
+                        table[name] *= alpha
         yield
     finally:
-        for layer, disabled, scaling in before:
+        for layer, disabled, tables in before:
             layer._disable_adapters = disabled
-            layer.scaling.update(scaling)
+            for table, values in tables:
+                table.update(values)
+
+
+def _expert_scaling(layer: LoraLayer) -> dict[str, float]:
+    """Scale of the experts by adapter; empty where no active adapter has any."""
+    from taia.molora import MoloraLinear
+
+    table = layer.expert_scaling if isinstance(layer, MoloraLinear) else {}
+    return table if any(name in table for name in layer.active_adapters) else {}
+
+
+def _parts(layer: LoraLayer) -> dict[str, dict[str, float]]:
+    """Kind of each part of a layer's update → its scale by adapter; the router has none."""
+    parts: dict[str, dict[str, float]] = {}
+    if any(name in layer.lora_A for name in layer.active_adapters):
+        parts["low rank"] = layer.scaling
+    if experts := _expert_scaling(layer):
+        parts |= {"experts": experts, "router": {}}
+    return parts
+
+
+def _scales(
+    name: str, layer: LoraLayer, alphas: Mapping[str, Alpha]
+) -> list[tuple[dict[str, float], float]]:
+    """Each scale of a layer, and the α for it."""
+    parts = _parts(layer)
+    found = {kind: _weight(name, layer, alphas[name_of(kind, name)]) for kind in parts}
+    if "router" in found:
+        check_pair(name.removesuffix(".weight"), found["experts"], found["router"])
+    return [(parts[kind], alpha) for kind, alpha in found.items() if kind != "router"]
 
 
 def _layers(model: PeftModel) -> dict[str, LoraLayer]:
