@@ -67,6 +67,12 @@ def train(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
     recipe = _recipe(model, config, preset, resume, keys)
+    needed = {"model_name_or_path": "MODEL", "data": "--data", "output_dir": "--output"}
+    if preview or dry_run:
+        del needed["output_dir"]
+    for key, name in needed.items():
+        if not getattr(recipe, key):
+            raise InputError(f"{name} is missing.", f"Give it, or {key} in the --config file.")
     if preview:
         _preview(recipe)
     elif dry_run:
@@ -167,12 +173,4 @@ def _recipe(
         if "output_dir" not in flags:
             raise InputError("--resume does not say which run.", "Give its folder with --output.")
         flags = asdict(unfinished(Path(flags["output_dir"]))[0]) | flags
-    recipe = read_recipe(flags, config=config, preset=preset)
-    for key, name in (
-        ("model_name_or_path", "MODEL"),
-        ("data", "--data"),
-        ("output_dir", "--output"),
-    ):
-        if not getattr(recipe, key):
-            raise InputError(f"{name} is missing.", f"Give it, or {key} in the --config file.")
-    return recipe
+    return read_recipe(flags, config=config, preset=preset)

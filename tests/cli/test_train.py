@@ -1,0 +1,142 @@
+"""`taia train`: what it prints, what it leaves, how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from safetensors.torch import load_file
+
+import tiny_models
+from cli_runner import taia
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_models.save_llama(tmp_path_factory.mktemp("model") / "base")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    rows = [{"instruction": f"say {i}", "output": f"no {i}"} for i in range(8)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_flags_config_and_underscores_make_one_recipe(base, data, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"data: {data}\nlora_r: 4\nper_device_train_batch_size: 4\n")
+    output = tmp_path / "out"
+    done = taia(
+        *("train", str(base), "--config", str(recipe), "--output", str(output)),
+        *("--lora_alpha", "6", "--no-packing", "--lora-ranks", "mlp=2", "--json"),
+    )
+    told = json.loads(done.stdout)
+    assert told["output"] == str(output)
+    assert told["recipe"] | {"lora_r": 4, "lora_alpha": 6.0} == told["recipe"]
+    assert told["recipe"]["lora_ranks"] == {"mlp": 2}
+    config = json.loads((output / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (4, 6)
+    weights = load_file(output / "adapter_model.safetensors")
+    assert {t.shape[0] for n, t in weights.items() if "lora_A" in n and ".mlp." in n} == {2}
+    assert (output / "losses.svg").read_text().startswith("<svg xmlns=")
+    assert "Training (lora) …" in done.stderr
+
+
+def test_a_preview_marks_what_is_learnt_and_needs_no_output(base, data):
+    shown = taia("train", str(base), "--data", str(data), "--preview").stdout
+    assert "<|im_start|>assistant\n⟦no " in shown
+    assert "<|im_end|>⟧" in shown
+    assert shown.count("⟦") == 1
+
+
+def test_a_dry_run_counts_and_writes_nothing(base, data, tmp_path):
+    arguments = ["train", str(base), "--data", str(data), "--dry-run", "--lora-r", "4"]
+    told = json.loads(taia(*arguments, "--json").stdout)
+    model = tiny_models.llama()
+    assert sum(told["parameters"].values()) == sum(p.numel() for p in model.parameters())
+    sides = [(32, 32), (32, 16), (32, 16), (32, 32)]
+    assert told["trained"] == {
+        "attention": 2 * sum(4 * (a + b) for a, b in sides),
+        "mlp": 2 * 3 * 4 * (32 + 48),
+    }
+    assert told["rows"] == 8
+    assert told["estimate"]["steps"] == 1
+    table = taia(*arguments, "--technique", "full").stdout
+    assert "at most" in table
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["{base}", "--output", "{out}"], "--data is missing"),
+        (["--data", "{data}", "--output", "{out}"], "MODEL is missing"),
+        (["{base}", "--data", "{data}"], "--output is missing"),
+        (["/nowhere/model", "--data", "{data}", "--output", "{out}"], "/nowhere/model"),
+        (["{base}", "--data", "/nowhere.json", "--output", "{out}"], "/nowhere.json"),
+        (["{base}", "--data", "{empty}", "--output", "{out}"], "empty.json"),
+        (["{base}", "--data", "{data}", "--output", "{base}"], "is an input"),
+        (["{base}", "--data", "{data}", "--output", "{out}", "--train", "mpl"], "did you mean mlp"),
+        (
+            ["{base}", "--data", "{data}", "--output", "{out}", "--lora-ranks", "4"],
+            "SELECTION=VALUE",
+        ),
+        (["{base}", "--data", "{data}", "--output", "{out}", "--lora-r", "0"], "at least 1"),
+        (
+            ["{base}", "--data", "{data}", "--output", "{out}", "--technique", "qlora"],
+            "QLoRA needs",
+        ),
+        (["--resume"], "--output"),
+        (["--resume", "--output", "{out}"], "no run to resume"),
+        (["{base}", "--data", "{data}", "--output", "{out}", "--config", "/no.yaml"], "/no.yaml"),
+    ],
+)
+def test_bad_input_ends_with_2_and_two_lines_and_nothing_written(
+    base, data, tmp_path, arguments, complaint
+):
+    (tmp_path / "empty.json").write_text("")
+    places = {"base": base, "data": data, "out": tmp_path / "out", "empty": tmp_path / "empty.json"}
+    refused = taia("train", *(a.format(**places) for a in arguments), code=2)
+    assert complaint in refused.stderr
+    assert "taia: " in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert refused.stdout == ""
+    left = (
+        {path.name for path in (tmp_path / "out").iterdir()}
+        if (tmp_path / "out").exists()
+        else set()
+    )
+    assert left <= {"taia_run.json"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_saves_and_resume_needs_only_the_output(base, data, tmp_path):
+    output = tmp_path / "out"
+    # It interrupts itself at the second step: there is no moment to wait for.
+    script = f"""
+import os, signal, sys
+from taia.training import callbacks
+told = callbacks.Tell.on_log
+def on_log(self, args, state, control, **more):
+    told(self, args, state, control, **more)
+    if state.global_step == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+callbacks.Tell.on_log = on_log
+from taia.cli import main
+sys.argv = ["taia", "train", {str(base)!r}, "--data", {str(data)!r}, "--output", {str(output)!r},
+            "--per-device-train-batch-size", "1"]
+main()
+"""
+    stopped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "after step 3 of 8" in stopped.stderr
+    assert f"taia train --output {output} --resume" in stopped.stderr
+    assert not (output / "adapter_config.json").exists()
+    refused = taia("train", "--output", str(output), "--resume", "--lora-r", "2", code=2)
+    assert "lora_r" in refused.stderr
+    done = taia("train", "--output", str(output), "--resume", "--json")
+    assert len(json.loads(done.stdout)["steps"]) == 8
+    assert (output / "adapter_config.json").exists()
