@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+
+
+class Ended(NamedTuple):
+    """What a run printed."""
+
+    stdout: str
+    stderr: str
 
 
 def taia(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -18,3 +32,23 @@ def taia(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
+
+
+def inside(*arguments: str, code: int = 0) -> Ended:
+    """Runs ``taia`` in this process, where heavy libraries are loaded already."""
+    from taia.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with (
+            mock.patch.object(sys, "argv", ["taia", *arguments]),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert (ended.value.code or 0) == code, out.getvalue() + err.getvalue()
+    return Ended(out.getvalue(), err.getvalue())
