@@ -10,10 +10,13 @@ and sizes, in turns, and the base alone for comparison:
 - ``lora``: PEFT's plain LoRA of equal active rank (top_k · r), which no router can beat.
 
 Each turn times every contender once, forward and backward to the input and to its own parameters;
-the ratios are of medians. Targets are of the whole, base included; ``adapter alone`` is what is left
-when the base's time is taken off. ``molora`` and ``loop`` are checked to agree before.
+the ratios are of medians. Targets are of the whole, base included; ``adapter alone`` is what is
+left when the base's time is taken off. ``molora`` and ``loop`` are checked to agree before.
 
-    python benchmarks/molora.py --experts 8 --top-k 1 --tokens 2048
+    OMP_NUM_THREADS=1 python benchmarks/molora.py --experts 8 --top-k 1 --tokens 2048
+
+With more threads than idle cores the loop's many small steps wait for each other, and it looks
+worse than it is.
 """
 
 from __future__ import annotations
