@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from taia.training.estimate import Estimate, Run, estimate
+from taia.training.forecast.estimate import Estimate, Run, estimate
+from taia.training.forecast.shape import Shape
 from taia.training.recipe import Technique
-from taia.training.shape import Shape
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "distributed.md"
 BEGIN: Final = "<!-- memory tables: written by scripts/make_memory_table.py -->\n"

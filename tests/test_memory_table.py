@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoConfig
 
 import make_memory_table as script
-from taia.training.shape import shape_of
+from taia.training.forecast.shape import shape_of
 
 ROOT = Path(__file__).parents[1]
 

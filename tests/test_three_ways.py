@@ -19,7 +19,7 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from taia.checkpoint.adapter import compose_adapter
+from taia.checkpoint.adapters.compose import compose_adapter
 from taia.selection import Selection
 from tiny_adapters import load_adapted, load_base, logits, quiet, save_pair
 

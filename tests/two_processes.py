@@ -15,7 +15,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 
 import tiny_models
 from taia.training.accelerate.cpu import fsdp_on_cpu
-from taia.training.regularisers import ewc, l2
+from taia.training.baselines.regularisers import ewc, l2
 
 STEPS, ROWS = 3, 4
 

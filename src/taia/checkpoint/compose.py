@@ -74,7 +74,7 @@ def compose(
     there = locate(tuned)
     here = None if base is None else locate(base)
     if (there.path / ADAPTER_CONFIG).is_file():
-        from taia.checkpoint.adapter import compose_adapter
+        from taia.checkpoint.adapters.compose import compose_adapter
 
         return compose_adapter(
             here,

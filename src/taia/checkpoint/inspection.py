@@ -36,8 +36,8 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
 
 
 def _of_adapter(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
-    from taia.checkpoint.adapter_experts import name_of, with_experts
-    from taia.checkpoint.adapter_read import read_adapter
+    from taia.checkpoint.adapters.experts import name_of, with_experts
+    from taia.checkpoint.adapters.read import read_adapter
 
     adapter = read_adapter(folder)
     parameters = dict.fromkeys(update.parameter for update in adapter.updates)

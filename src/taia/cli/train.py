@@ -86,7 +86,7 @@ def train(
 def _preview(recipe: Recipe) -> None:
     from rich.console import Console
 
-    from taia.training.forecast import preview
+    from taia.training.forecast.forecast import preview
 
     console = Console()
     console.print(preview(recipe, marks=not console.is_terminal), soft_wrap=True)
@@ -97,7 +97,7 @@ def _dry_run(recipe: Recipe, sharding: Sharding, processes: int, as_json: bool) 
 
     from taia.reporting.progress import watched
     from taia.reporting.training import forecast_table
-    from taia.training.forecast import forecast
+    from taia.training.forecast.forecast import forecast
 
     with watched(Console(stderr=True)) as watch:
         told = forecast(recipe, sharding, processes, watch)

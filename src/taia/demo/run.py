@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from taia.checkpoint.adapter import compose_adapter
+from taia.checkpoint.adapters.compose import compose_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.staging import check_output, staged
 from taia.demo.model import SMOLLM2, cached_model, sha256

@@ -14,7 +14,7 @@ from taia.reporting import svg
 from taia.reporting.sizes import in_bytes, in_millions, in_time
 
 if TYPE_CHECKING:
-    from taia.training.forecast import Forecast
+    from taia.training.forecast.forecast import Forecast
     from taia.training.record import Record
 
 _ALONE = """<svg xmlns="http://www.w3.org/2000/svg" """

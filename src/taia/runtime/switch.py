@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from taia.anatomy import Anatomy, TensorInfo
-from taia.checkpoint.adapter_experts import check_pair, name_of, relabelled
+from taia.checkpoint.adapters.experts import check_pair, name_of, relabelled
 from taia.errors import AdapterError, SelectionError
 from taia.selection import Alpha, Pieces, Selection
 

@@ -17,7 +17,7 @@ from taia.loading import load_tokenizer
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.arguments import arguments
-from taia.training.baselines import regulariser, self_distilled
+from taia.training.baselines.from_recipe import regulariser, self_distilled
 from taia.training.callbacks import StopOnRequest, Tell
 from taia.training.data import DataOptions, Prepared, Source, prepare
 from taia.training.quiet import quiet
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
 
-    from taia.training.regularisers import Regulariser
+    from taia.training.baselines.regularisers import Regulariser
 
 #: Told of a piece of work: its name, how much is done, how much there is.
 Watch: TypeAlias = Callable[[str, int, int | None], None]

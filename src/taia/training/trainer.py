@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from taia.errors import RunError
 
 if TYPE_CHECKING:
-    from taia.training.regularisers import Regulariser
+    from taia.training.baselines.regularisers import Regulariser
 
 #: Epoch → the order of the rows in it.
 EpochOrder = Callable[[int], Sequence[int]]

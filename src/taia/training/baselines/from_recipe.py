@@ -14,10 +14,10 @@ from taia.checkpoint.locate import Located
 from taia.checkpoint.staging import translated
 from taia.errors import DataError
 from taia.loading import cache_folder
+from taia.training.baselines.regularisers import Regulariser, ewc, fisher, l2
+from taia.training.baselines.sdft import SdftOptions, rewrite
 from taia.training.data import DataOptions, Prepared, Source, prepare, read_source
 from taia.training.recipe import Recipe
-from taia.training.regularisers import Regulariser, ewc, fisher, l2
-from taia.training.sdft import SdftOptions, rewrite
 from taia.training.techniques import load
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from taia.checkpoint.adapter_names import part_of
+from taia.checkpoint.adapters.names import part_of
 from taia.errors import AdapterError
 
 LAYER = "base_model.model.model.layers.0.mlp"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from taia.anatomy.labels import Label
-from taia.checkpoint.adapter_place import Placed, Placement
-from taia.checkpoint.adapter_plan import is_nothing
-from taia.checkpoint.adapter_read import Adapter
+from taia.checkpoint.adapters.place import Placed, Placement
+from taia.checkpoint.adapters.plan import is_nothing
+from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.configs import text_config
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint

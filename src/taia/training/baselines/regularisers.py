@@ -28,7 +28,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
 from taia.errors import DataError, InputError, MismatchError, RunError
-from taia.training.updates import Update, gathered, updates, wide
+from taia.training.baselines.updates import Update, gathered, updates, wide
 
 #: Told after each example or batch how many there were.
 Progress: TypeAlias = Callable[[int], None]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.adapter_experts import PEFT_TYPE, narrowed
-from taia.checkpoint.adapter_match import BAD_PATTERN, excluded, pattern_matches, targets
+from taia.checkpoint.adapters.experts import PEFT_TYPE, narrowed
+from taia.checkpoint.adapters.match import BAD_PATTERN, excluded, pattern_matches, targets
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.errors import AdapterError
 

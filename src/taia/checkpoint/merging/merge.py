@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from taia.checkpoint import companions
-from taia.checkpoint.adapter_card import adapter_identity
-from taia.checkpoint.adapter_experts import check_merge
-from taia.checkpoint.adapter_place import Placement, place
-from taia.checkpoint.adapter_read import Adapter
+from taia.checkpoint.adapters.card import adapter_identity
+from taia.checkpoint.adapters.experts import check_merge
+from taia.checkpoint.adapters.place import Placement, place
+from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.card import write_card
 from taia.checkpoint.composition import Composition, Progress
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.manifest import identity, write_json, write_manifest
-from taia.checkpoint.merge_change import Change, changes_of, merged
-from taia.checkpoint.merge_tied import Untied, untie, untied_config
-from taia.checkpoint.merge_write import rows, write_tensors
+from taia.checkpoint.merging.change import Change, changes_of, merged
+from taia.checkpoint.merging.tied import Untied, untie, untied_config
+from taia.checkpoint.merging.write import rows, write_tensors
 from taia.checkpoint.staging import staged
 from taia.errors import AdapterError
 from taia.selection import Alpha, Selection

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from taia.checkpoint.adapter_config import Kept
-from taia.checkpoint.adapter_names import PREFIX, Part
-from taia.checkpoint.adapter_place import Placed, experts
-from taia.checkpoint.adapter_read import SIDES, Adapter, Update
+from taia.checkpoint.adapters.config import Kept
+from taia.checkpoint.adapters.names import PREFIX, Part
+from taia.checkpoint.adapters.place import Placed, experts
+from taia.checkpoint.adapters.read import SIDES, Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.errors import AdapterError
 from taia.selection import Alpha, Pieces
@@ -187,7 +187,7 @@ def _low_rank_makers(adapter: Adapter, item: Placed) -> dict[str, Callable[[], b
 
 
 def _fold(adapter: Adapter, item: Placed, sides: Mapping[str, str], key: str, count: int) -> bytes:
-    from taia.checkpoint.adapter_fold import dump, fold_low_rank, load
+    from taia.checkpoint.adapters.fold import dump, fold_low_rank, load
 
     tensors = {
         k: load(adapter.entries[item.update.parts[kind].tensor]) for k, kind in sides.items()
@@ -201,13 +201,13 @@ def _fold(adapter: Adapter, item: Placed, sides: Mapping[str, str], key: str, co
 
 
 def _whole(adapter: Adapter, base: Entry, part: Part, alpha: Alpha) -> bytes:
-    from taia.checkpoint.adapter_fold import blended, dump, load
+    from taia.checkpoint.adapters.fold import blended, dump, load
 
     return dump(blended(load(base), load(adapter.entries[part.tensor]), alpha))
 
 
 def _tokens(adapter: Adapter, item: Placed, part: Part) -> bytes:
-    from taia.checkpoint.adapter_fold import blended, dump, load
+    from taia.checkpoint.adapters.fold import blended, dump, load
 
     assert item.base is not None
     if isinstance(item.alpha, Pieces):

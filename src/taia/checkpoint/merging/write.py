@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from taia.anatomy.components import COMPONENTS
-from taia.checkpoint.adapter_place import Placement
+from taia.checkpoint.adapters.place import Placement
 from taia.checkpoint.composition import Progress, Row, Share
 from taia.checkpoint.header import Entry, make_header
 from taia.checkpoint.index import INDEX, SINGLE, Checkpoint, read_json
 from taia.checkpoint.manifest import write_json
-from taia.checkpoint.merge_change import Change
-from taia.checkpoint.merge_tied import Untied
+from taia.checkpoint.merging.change import Change
+from taia.checkpoint.merging.tied import Untied
 from taia.errors import CheckpointError
 
 _CHUNK: Final = 1 << 20

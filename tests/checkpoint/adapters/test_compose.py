@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from taia.anatomy import Anatomy
-from taia.checkpoint.adapter import compose_adapter
+from taia.checkpoint.adapters.compose import compose_adapter
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
 from taia.errors import (
@@ -392,7 +392,7 @@ def test_copying_needs_no_torch(pairs, tmp_path):
     base, adapter = pairs("llama")
     code = (
         "import sys; from pathlib import Path\n"
-        "from taia.checkpoint.adapter import compose_adapter\n"
+        "from taia.checkpoint.adapters.compose import compose_adapter\n"
         "from taia.selection import Selection\n"
         f"compose_adapter(Path({str(base)!r}), Path({str(adapter)!r}), "
         f"Path({str(tmp_path / 'out')!r}), Selection.parse('taia'))\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from taia.checkpoint.adapter_fold import blended, dump, fold_low_rank, load
+from taia.checkpoint.adapters.fold import blended, dump, fold_low_rank, load
 from taia.checkpoint.header import make_header, read_shard
-from taia.checkpoint.merge_math import LowRank, expert, mix
+from taia.checkpoint.merging.arithmetic import LowRank, expert, mix
 from taia.errors import AdapterError
 from taia.selection import Pieces
 

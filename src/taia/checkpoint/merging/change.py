@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from taia.checkpoint.adapter_place import Finder, Placed, Placement, experts
-from taia.checkpoint.adapter_plan import is_nothing, token_rows
-from taia.checkpoint.adapter_read import SIDES, Adapter
+from taia.checkpoint.adapters.place import Finder, Placed, Placement, experts
+from taia.checkpoint.adapters.plan import is_nothing, token_rows
+from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.merge_place import Target, unstacked
-from taia.checkpoint.merge_tied import Untied
+from taia.checkpoint.merging.place import Target, unstacked
+from taia.checkpoint.merging.tied import Untied
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha
 
@@ -101,7 +101,7 @@ def merged(adapter: Adapter, changes: Iterable[Change]) -> bytes:
     """A changed tensor's bytes, in the base's dtype."""
     import torch
 
-    from taia.checkpoint.adapter_fold import dump, load
+    from taia.checkpoint.adapters.fold import dump, load
 
     changes = tuple(changes)
     base = load(changes[0].target.entry)
@@ -113,8 +113,8 @@ def merged(adapter: Adapter, changes: Iterable[Change]) -> bytes:
 
 
 def _apply(adapter: Adapter, change: Change, weight: torch.Tensor) -> torch.Tensor:
-    from taia.checkpoint.adapter_fold import load
-    from taia.checkpoint.merge_math import mix
+    from taia.checkpoint.adapters.fold import load
+    from taia.checkpoint.merging.arithmetic import mix
 
     update = change.placed.update
     parts = {kind: adapter.entries[part.tensor] for kind, part in update.parts.items()}
@@ -135,8 +135,8 @@ def _apply(adapter: Adapter, change: Change, weight: torch.Tensor) -> torch.Tens
 def _low_rank(adapter: Adapter, change: Change, weight: torch.Tensor) -> torch.Tensor:
     import torch
 
-    from taia.checkpoint.adapter_fold import load
-    from taia.checkpoint.merge_math import LowRank, expert
+    from taia.checkpoint.adapters.fold import load
+    from taia.checkpoint.merging.arithmetic import LowRank, expert
 
     update, target = change.placed.update, change.target
     a, b = (load(adapter.entries[update.parts[side].tensor]) for side in SIDES[update.kind])

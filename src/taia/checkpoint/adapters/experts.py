@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taia.anatomy.components import GROUPS
 from taia.anatomy.labels import Label
-from taia.checkpoint.adapter_match import rank_and_alpha
+from taia.checkpoint.adapters.match import rank_and_alpha
 from taia.errors import AdapterError
 from taia.selection import Alpha, Pieces
 
 if TYPE_CHECKING:
-    from taia.checkpoint.adapter_config import Kept
-    from taia.checkpoint.adapter_place import Placed
-    from taia.checkpoint.adapter_read import Adapter, Update
+    from taia.checkpoint.adapters.config import Kept
+    from taia.checkpoint.adapters.place import Placed
+    from taia.checkpoint.adapters.read import Adapter, Update
 
 #: Its name in ``adapter_config.json``.
 PEFT_TYPE: Final = "MOLORA"

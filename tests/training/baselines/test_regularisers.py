@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny_models
 from taia.errors import AdapterError, DataError, InputError, MismatchError, RunError
-from taia.training.regularisers import ewc, fisher, l2
+from taia.training.baselines.regularisers import ewc, fisher, l2
 
 KINDS = {
     "full": None,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.adapter_config import read_config
-from taia.checkpoint.adapter_experts import PEFT_TYPE, check_shapes, with_shared
-from taia.checkpoint.adapter_match import rank_and_alpha, scaling, targets
-from taia.checkpoint.adapter_names import LOW_RANK, Part, part_of
+from taia.checkpoint.adapters.config import read_config
+from taia.checkpoint.adapters.experts import PEFT_TYPE, check_shapes, with_shared
+from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
+from taia.checkpoint.adapters.names import LOW_RANK, Part, part_of
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.errors import AdapterError
 

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Final
 
 from taia.errors import InputError
+from taia.training.forecast.shape import Shape
 from taia.training.recipe import Sharding, Technique
-from taia.training.shape import Shape
 
 #: Bytes of state for each trained parameter: AdamW's two moments, in float32; with a float32 copy
 #: of 16-bit weights (ZeRO's K = 12, Rajbhandari et al. 2020, arXiv 1910.02054, §3.1); following

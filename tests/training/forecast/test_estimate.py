@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_models
 from taia.errors import InputError
-from taia.training.estimate import (
+from taia.training.forecast.estimate import (
     NF4_BYTES,
     OPTIMISERS,
     Run,
@@ -18,7 +18,7 @@ from taia.training.estimate import (
     estimate,
     flops_per_token,
 )
-from taia.training.shape import Shape, shape_of
+from taia.training.forecast.shape import Shape, shape_of
 
 SMALL = {
     "hidden_size": 64,

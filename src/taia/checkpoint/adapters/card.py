@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.adapter_read import Adapter
+from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.composition import Composition
 from taia.checkpoint.copying import Sources
 from taia.checkpoint.index import ADAPTER_CONFIG

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import torch
 
 from taia.errors import InputError
-from taia.training.generations import Generation, Generations, fingerprint
+from taia.training.baselines.generations import Generation, Generations, fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

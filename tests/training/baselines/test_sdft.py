@@ -7,9 +7,9 @@ import torch
 
 import tiny_models
 from taia.errors import DataError, InputError, OutputError
-from taia.training import sdft
-from taia.training.generations import Generation, Generations, fingerprint
-from taia.training.sdft import BANNED, PROMPT, SdftOptions, refusal, rewrite
+from taia.training.baselines import sdft
+from taia.training.baselines.generations import Generation, Generations, fingerprint
+from taia.training.baselines.sdft import BANNED, PROMPT, SdftOptions, refusal, rewrite
 
 SHORT = {"max_new_tokens": 6, "batch_size": 2}
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 from taia.anatomy import Anatomy
 from taia.anatomy.components import COMPONENTS
 from taia.anatomy.labels import Label, TensorInfo
-from taia.checkpoint.adapter_experts import check_together, name_of, with_experts
-from taia.checkpoint.adapter_read import SIDES, Adapter, Update
+from taia.checkpoint.adapters.experts import check_together, name_of, with_experts
+from taia.checkpoint.adapters.read import SIDES, Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.merge_place import unstacked
+from taia.checkpoint.merging.place import unstacked
 from taia.checkpoint.spelling import newer
 from taia.errors import MismatchError
 from taia.selection import Alpha, Selection

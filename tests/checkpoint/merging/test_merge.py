@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from taia.checkpoint.adapter import compose_adapter
+from taia.checkpoint.adapters.compose import compose_adapter
 from taia.checkpoint.index import Checkpoint
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Selection

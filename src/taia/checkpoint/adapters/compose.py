@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from taia.anatomy.components import COMPONENTS
 from taia.checkpoint import companions
-from taia.checkpoint.adapter_card import adapter_identity, write_adapter_card
-from taia.checkpoint.adapter_config import Kept, narrow
-from taia.checkpoint.adapter_experts import PEFT_TYPE
-from taia.checkpoint.adapter_place import Placed, place
-from taia.checkpoint.adapter_plan import Step, is_nothing, kept, plan
-from taia.checkpoint.adapter_read import FILE, Adapter, read_adapter
+from taia.checkpoint.adapters.card import adapter_identity, write_adapter_card
+from taia.checkpoint.adapters.config import Kept, narrow
+from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint.adapters.place import Placed, place
+from taia.checkpoint.adapters.plan import Step, is_nothing, kept, plan
+from taia.checkpoint.adapters.read import FILE, Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress, Row, Share
 from taia.checkpoint.header import make_header
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
@@ -80,7 +80,7 @@ def compose_adapter(
     read = read_adapter(adapter.path)
     checkpoint = None if base is None else Checkpoint.open(base.path)
     if merge:
-        from taia.checkpoint.merge import Inputs, merge_adapter
+        from taia.checkpoint.merging.merge import Inputs, merge_adapter
 
         if base is None or checkpoint is None:
             raise AdapterError("--merge needs the base model", "give the base model's folder")

@@ -1,0 +1,1 @@
+"""An adapter and its base, merged into a whole checkpoint."""

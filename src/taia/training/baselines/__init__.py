@@ -1,0 +1,1 @@
+"""What the paper compares with: L2, elastic weight consolidation, self-distillation."""
