@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import tiny_models
-from cli_runner import taia
+from cli_runner import inside, taia
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_flags_config_and_underscores_make_one_recipe(base, data, tmp_path):
 
 
 def test_a_preview_marks_what_is_learnt_and_needs_no_output(base, data):
-    shown = taia("train", str(base), "--data", str(data), "--preview").stdout
+    shown = inside("train", str(base), "--data", str(data), "--preview").stdout
     assert "<|im_start|>assistant\n⟦no " in shown
     assert "<|im_end|>⟧" in shown
     assert shown.count("⟦") == 1
@@ -54,7 +54,7 @@ def test_a_preview_marks_what_is_learnt_and_needs_no_output(base, data):
 
 def test_a_dry_run_counts_and_writes_nothing(base, data, tmp_path):
     arguments = ["train", str(base), "--data", str(data), "--dry-run", "--lora-r", "4"]
-    told = json.loads(taia(*arguments, "--json").stdout)
+    told = json.loads(inside(*arguments, "--json").stdout)
     model = tiny_models.llama()
     assert sum(told["parameters"].values()) == sum(p.numel() for p in model.parameters())
     sides = [(32, 32), (32, 16), (32, 16), (32, 32)]
@@ -64,7 +64,7 @@ def test_a_dry_run_counts_and_writes_nothing(base, data, tmp_path):
     }
     assert told["rows"] == 8
     assert told["estimate"]["steps"] == 1
-    table = taia(*arguments, "--technique", "full").stdout
+    table = inside(*arguments, "--technique", "full").stdout
     assert "at most" in table
     assert list(tmp_path.iterdir()) == []
 
@@ -99,16 +99,12 @@ def test_bad_input_ends_with_2_and_two_lines_and_nothing_written(
 ):
     (tmp_path / "empty.json").write_text("")
     places = {"base": base, "data": data, "out": tmp_path / "out", "empty": tmp_path / "empty.json"}
-    refused = taia("train", *(a.format(**places) for a in arguments), code=2)
+    refused = inside("train", *(a.format(**places) for a in arguments), code=2)
     assert complaint in refused.stderr
     assert "taia: " in refused.stderr
     assert "Traceback" not in refused.stderr
     assert refused.stdout == ""
-    left = (
-        {path.name for path in (tmp_path / "out").iterdir()}
-        if (tmp_path / "out").exists()
-        else set()
-    )
+    left = {path.name for path in (tmp_path / "out").glob("*")}
     assert left <= {"taia_run.json"}
 
 
@@ -135,8 +131,8 @@ main()
     assert "after step 3 of 8" in stopped.stderr
     assert f"taia train --output {output} --resume" in stopped.stderr
     assert not (output / "adapter_config.json").exists()
-    refused = taia("train", "--output", str(output), "--resume", "--lora-r", "2", code=2)
+    refused = inside("train", "--output", str(output), "--resume", "--lora-r", "2", code=2)
     assert "lora_r" in refused.stderr
-    done = taia("train", "--output", str(output), "--resume", "--json")
+    done = inside("train", "--output", str(output), "--resume", "--json")
     assert len(json.loads(done.stdout)["steps"]) == 8
     assert (output / "adapter_config.json").exists()

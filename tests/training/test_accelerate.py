@@ -57,7 +57,7 @@ def test_every_file_is_a_name():
 def test_accelerate_knows_every_key(name):
     config = load_config_from_file(str(accelerate_config(name)))
     assert config.distributed_type == TYPES[name]
-    assert config.mixed_precision == "bf16"
+    assert config.mixed_precision == "no", "the recipe says"
     known = set(vars(launch_command_parser().parse_args(["script"])))
     written = yaml.safe_load(accelerate_config(name).read_text(encoding="utf-8"))
     nested = [key for value in written.values() if isinstance(value, dict) for key in value]
@@ -93,7 +93,7 @@ def test_zero3_gives_the_plugin_it_says():
     assert arguments.use_deepspeed
     arguments.deepspeed_fields_from_accelerate_config = "zero_stage"
     _, environment = prepare_deepspeed_cmd_env(arguments)
-    assert environment["ACCELERATE_MIXED_PRECISION"] == "bf16"
+    assert environment["ACCELERATE_MIXED_PRECISION"] == "no", "the recipe says"
     with patch_environment(**environment):
         plugin = DeepSpeedPlugin()
     zero = plugin.deepspeed_config["zero_optimization"]
