@@ -76,8 +76,9 @@ def write(work: Work, output: Path, overwrite: bool, progress: Progress | None) 
         CheckpointError: If an input changes while it is read.
         OutputError: If the output cannot be written.
     """
-    # Not durable: it would take longer than copying the files, which does not wait either.
-    with staged(output, overwrite, needed=work.plan.size + _SLACK, durable=False) as folder:
+    # Waiting for the disk takes longer than copying; it is worth it where a model would be lost.
+    durable = output.exists()
+    with staged(output, overwrite, needed=work.plan.size + _SLACK, durable=durable) as folder:
         origins = [
             manifest.identity(where, checkpoint, work.options.hash_inputs)
             for where, checkpoint in ((work.here, work.base), (work.there, work.tuned))
