@@ -69,7 +69,7 @@ def load_model(place: Located, dtype: torch.dtype, **options: object) -> PreTrai
             trust_remote_code=False,
             **{key: value for key, value in options.items() if value is not None},
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{place.given} is not a model that transformers loads: {_first_line(error)}.",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",

@@ -68,6 +68,7 @@ def test_held_out_is_a_share_a_number_or_a_file():
         ({"early_stopping_patience": 2}, "needs validation"),
         ({"packing": True, "mixing": "annealed"}, "mixing"),
         ({"bf16": True, "fp16": True}, "fp16"),
+        ({"report_to": ["telegraph"]}, "none of tensorboard"),
         ({"learning_rates": {"mlp": -1.0}}, "mlp=-1"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+from unittest import mock
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from taia.checkpoint.compose import compose
 from taia.errors import DestinationError, InputError, RunError, StoppedError
 from taia.training.reading import read_recipe
 from taia.training.run import train
+from taia.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +241,69 @@ def test_other_data_than_the_run_began_with_are_refused(recipe, data, tmp_path):
     mine.write_text(mine.read_text().replace("no 3", "no 4"))
     with pytest.raises(InputError, match=r"mine\.jsonl is not what it was"):
         train(recipe(data=[str(mine)]), resume=True)
+
+
+def test_activation_checkpointing_changes_memory_not_the_losses(recipe):
+    plain = train(recipe("plain", max_steps=2))
+    saved = train(recipe("saved", max_steps=2, activation_checkpointing=True))
+    assert saved.record.losses == pytest.approx(plain.record.losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("keys", [{"bf16": True}, {"dtype": "bfloat16"}])
+def test_bfloat16_trains_too_and_differs_a_little(recipe, keys):
+    full = train(recipe("full", max_steps=2))
+    half = train(recipe("half", max_steps=2, **keys))
+    assert half.record.losses != full.record.losses
+    assert half.record.losses == pytest.approx(full.record.losses, rel=0.05)
+
+
+def test_self_distillation_trains_on_what_the_base_wrote_and_keeps_it(
+    recipe, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TAIA_CACHE", str(tmp_path / "cache"))
+    plain = train(recipe("plain", max_steps=1))
+    done = train(recipe("distilled", sdft=True, max_steps=1))
+    assert done.record.notes[0].startswith("The base model rewrote ")
+    assert done.record.losses != plain.record.losses
+    written = {p: p.read_bytes() for p in (tmp_path / "cache" / "sdft").iterdir()}
+    again = train(recipe("again", sdft=True, max_steps=1))
+    assert again.record.losses == done.record.losses
+    assert {p: p.read_bytes() for p in (tmp_path / "cache" / "sdft").iterdir()} == written
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"lr_scheduler_type": "cosin"},
+        {"optim": "adamm"},
+        {"optim": "adamw_8bit"},
+        {"attn_implementation": "flash_attention_2"},
+    ],
+)
+def test_what_transformers_refuses_is_refused_in_two_lines_and_leaves_nothing(
+    recipe, keys, tmp_path
+):
+    with pytest.raises(InputError) as caught:
+        train(recipe(**keys))
+    assert str(caught.value).count("\n") == 1
+    assert not list((tmp_path / "out").glob("checkpoint*"))
+    train(recipe(max_steps=1))  # nothing is in the way of the next
+
+
+def test_a_schedule_is_followed_over_the_whole_run(base, data, tmp_path):
+    other = tmp_path / "other.jsonl"
+    rows = [{"instruction": "zz", "output": f"zz {i}"} for i in range(24)]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keys = {"model_name_or_path": str(base), "data": [str(data), str(other)]}
+    keys |= {"mixing": "in-domain-first", "per_device_train_batch_size": 4, "lora_r": 4}
+    seen = []
+
+    def look(self, model, inputs, *rest, **more):
+        text = tiny_models.tokenizer().batch_decode(inputs["input_ids"])
+        seen.append(["zz" in row for row in text])
+        return step(self, model, inputs, *rest, **more)
+
+    step = Trainer.training_step
+    with mock.patch.object(Trainer, "training_step", look):
+        train(read_recipe(keys | {"output_dir": str(tmp_path / "out")}))
+    assert seen == [[False] * 4] * 6 + [[True] * 4] * 6

@@ -30,15 +30,11 @@ _FREE: Final = frozenset(
 )
 
 
-def claim(
-    output: Path, recipe: Recipe, data: Mapping[str, str], inputs: list[Path], *, overwrite: bool
-) -> Path:
-    """Make an output folder for a new run.
+def check(output: Path, inputs: list[Path], *, overwrite: bool) -> Path:
+    """Say beforehand whether a run may have a folder.
 
     Args:
         output: Where.
-        recipe: What the run is.
-        data: Source → SHA-256 of what it was.
         inputs: Folders that are read.
         overwrite: Whether an earlier run's folder or a model may go.
 
@@ -47,21 +43,33 @@ def claim(
 
     Raises:
         DestinationError: If something is there that may not go.
+    """
+    if (output / RUN).is_file() and not overwrite:
+        if _newest(output) is not None:
+            raise DestinationError(
+                f"{output} holds a run that was not finished.",
+                "Go on with it (--resume), or start again (--overwrite).",
+            )
+        overwrite = {path.name for path in output.iterdir()} == {RUN}  # nothing came of it
+    return check_output(output, inputs, overwrite, (RUN, MANIFEST, *_LAST))
+
+
+def claim(output: Path, recipe: Recipe, data: Mapping[str, str]) -> None:
+    """Make a checked output folder a new run's; what is there goes.
+
+    Args:
+        output: Where.
+        recipe: What the run is.
+        data: Source → SHA-256 of what it was.
+
+    Raises:
         OutputError: If it cannot be written.
     """
-    marks = (RUN, MANIFEST, *_LAST)
-    if (output / RUN).is_file() and not overwrite:
-        raise DestinationError(
-            f"{output} holds a run that was not finished.",
-            "Go on with it (--resume), or start again (--overwrite).",
-        )
-    output = check_output(output, inputs, overwrite, marks)
     with translated(output):
         if output.exists():
             shutil.rmtree(output)
         output.mkdir(parents=True)
         write_json(output / RUN, {"recipe": asdict(recipe), "data": dict(data)})
-    return output
 
 
 def unfinished(output: Path) -> tuple[Recipe, dict[str, str], Path | None]:
@@ -86,9 +94,13 @@ def unfinished(output: Path) -> tuple[Recipe, dict[str, str], Path | None]:
         )
     record = read_json(output / RUN)
     recipe = read_recipe(record.get("recipe") or {})
+    return recipe, dict(record.get("data") or {}), _newest(output)
+
+
+def _newest(output: Path) -> Path | None:
+    """The newest checkpoint that is whole: the trainer's state is written last."""
     found = [p for p in output.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-    newest = max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return recipe, dict(record.get("data") or {}), newest
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def check_same(before: Recipe, now: Recipe, old: Mapping[str, str], new: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from taia.training.recipe import Recipe
 
 _PRESETS: Final = Path(__file__).parent / "presets"
 _KEYS: Final = tuple(field.name for field in fields(Recipe))
+#: Where a run can be reported to: the modules that do it.
+_REPORTERS: Final = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "swanlab")
 #: Key → the least it may be, and whether that itself is allowed.
 _LEAST: Final[Mapping[str, tuple[float, bool]]] = {
     "lora_r": (1, True),
@@ -113,6 +116,11 @@ def check(recipe: Recipe) -> None:
         )
     if recipe.packing and recipe.mixing != "uniform":
         raise _wrong("mixing", recipe.mixing, "packing changes the order of documents")
+    for name in recipe.report_to:
+        if name not in _REPORTERS:
+            raise _wrong("report_to", name, f"it is none of {', '.join(_REPORTERS)}")
+        if find_spec(name) is None:
+            raise _wrong("report_to", name, f"it is not installed (pip install {name})")
     for selection in (recipe.train, *recipe.lora_ranks, *recipe.learning_rates):
         Selection.parse(selection)
     for key in ("lora_ranks", "learning_rates"):

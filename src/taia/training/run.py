@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+import torch
+from safetensors import SafetensorError
 from transformers import set_seed
 
 from taia.checkpoint.locate import Located, locate
-from taia.errors import StoppedError
+from taia.checkpoint.staging import translated
+from taia.errors import OutputError, RunError, StoppedError
 from taia.loading import load_tokenizer
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
@@ -33,6 +37,10 @@ if TYPE_CHECKING:
 
     from taia.training.baselines.regularisers import Regulariser
 
+_LESS_MEMORY: Final = (
+    "Try a smaller --per-device-train-batch-size with more --gradient-accumulation-steps, a "
+    "shorter --max-length, or --activation-checkpointing; --dry-run estimates what is needed."
+)
 #: Told of a piece of work: its name, how much is done, how much there is.
 Watch: TypeAlias = Callable[[str, int, int | None], None]
 
@@ -79,6 +87,9 @@ def train(
     checkpoint = None
     with quiet():
         args = arguments(recipe, output)  # before the model: DeepSpeed shards it as it is loaded
+        first = args.process_index == 0
+        if first and not resume:
+            output = folder.check(output, [place.path], overwrite=overwrite)
         sources, notes = [Source.parse(text) for text in recipe.data], []
         if recipe.sdft:
             with args.main_process_first(desc="self-distillation"):
@@ -89,8 +100,6 @@ def train(
         if resume:
             before, recorded, checkpoint = folder.unfinished(output)
             folder.check_same(before, recipe, recorded, hashes)
-        elif args.process_index == 0:
-            output = folder.claim(output, recipe, hashes, [place.path], overwrite=overwrite)
         ready = ready_model(place, recipe, watch)
         stop = StopOnRequest()
         trainer = make_trainer(
@@ -103,7 +112,9 @@ def train(
             penalty=regulariser(recipe, ready.model, tokenizer, watch),
             watch=watch,
         )
-        with stop.listening():
+        if first and not resume:
+            folder.claim(output, recipe, hashes)
+        with stop.listening(), _translated(output):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         step = trainer.state.global_step
         if stop.asked and step < trainer.state.max_steps:
@@ -121,12 +132,32 @@ def train(
             time.time() - begun,
         )
         watch("Writing the model", 0, None)
-        with folder.filling(output, step, args.process_index == 0) as finished:
+        with folder.filling(output, step, first) as finished:
             trainer.save_finished(finished)
-            if args.process_index == 0:
+            if first:
                 load_tokenizer(place).save_pretrained(finished)  # the trainer changed its own
                 write_record(finished, record)
     return Trained(output, record)
+
+
+@contextmanager
+def _translated(output: Path) -> Iterator[None]:
+    """Say in taia's words what training may fail of."""
+    try:
+        with translated(output):
+            yield
+    except torch.OutOfMemoryError as error:
+        raise RunError("The device's memory is full.", _LESS_MEMORY) from error
+    except (RuntimeError, SafetensorError) as error:
+        text = str(error)
+        if "DefaultCPUAllocator" in text:
+            raise RunError("The memory is full.", _LESS_MEMORY) from error
+        if "PytorchStreamWriter" in text or isinstance(error, SafetensorError):
+            raise OutputError(
+                f"A checkpoint could not be written to {output}: {text.splitlines()[0]}.",
+                "Check the disk; go on from the checkpoint before with --resume.",
+            ) from error
+        raise
 
 
 def read_data(

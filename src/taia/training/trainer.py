@@ -16,7 +16,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
-from taia.errors import RunError
+from taia.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from taia.training.baselines.regularisers import Regulariser
@@ -66,8 +66,18 @@ class Trainer(SFTTrainer):
         return _Ordered(self._epoch_order)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with a group for each learning rate."""
-        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        """The recipe's optimiser, with a group for each learning rate.
+
+        Raises:
+            InputError: If it is not installed.
+        """
+        try:
+            optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"optim cannot be {self.args.optim!s}: {str(error).strip().splitlines()[0]}.",
+                "Install what it needs, or use adamw_torch.",
+            ) from error
         if self._learning_rates:
             trained: Any = model or self.model
             names = {id(p): name for name, p in trained.named_parameters()}
