@@ -1,22 +1,25 @@
 """How fast is MoLoRA, forward and backward?
 
 Two pieces of a Llama, frozen, with adapters that train: one linear of the FFN (hidden →
-intermediate), and a whole FFN (gate, up, down). Three contenders on the same base weights, inputs
+intermediate), and a whole FFN (gate, up, down). Four contenders on the same base weights, inputs
 and sizes, in turns, and the base alone for comparison:
 
 - ``molora``: taia's layer, all experts in two matrix products;
-- ``loop``: the authors' way, rewritten from the formula: for each expert, the tokens that chose it
-  are gathered, sent through its LoRA, and added back;
+- ``loop``: the authors' way in training (``molora_helper2`` in their ``taia/model/utils.py``),
+  written anew: a loop sends every token through every expert's LoRA, and of the stacked results
+  the chosen experts' are taken;
+- ``gather``: their way at inference: for each expert, the tokens that chose it are gathered, sent
+  through its LoRA, and added back;
 - ``lora``: PEFT's plain LoRA of equal active rank (top_k · r), which no router can beat.
 
 Each turn times every contender once, forward and backward to the input and to its own parameters;
 the ratios are of medians. Targets are of the whole, base included; ``adapter alone`` is what is
-left when the base's time is taken off. ``molora`` and ``loop`` are checked to agree before.
+left when the base's time is taken off. ``molora`` and both loops are checked to agree before.
 
     OMP_NUM_THREADS=1 python benchmarks/molora.py --experts 8 --top-k 1 --tokens 2048
 
-With more threads than idle cores the loop's many small steps wait for each other, and it looks
-worse than it is.
+With more threads than idle cores the loops' many small steps wait for each other, and they look
+worse than they are.
 """
 
 from __future__ import annotations
@@ -96,17 +99,35 @@ class Loop(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[tokens, d_in]`` → ``[tokens, d_out]``."""
         result: torch.Tensor = self.base_layer(x)
+        weights, chosen = self.route(x)
+        return result + self.updates(x, weights, chosen)
+
+    def route(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gates and numbers of the chosen experts, ``[tokens, top_k]`` each."""
         probabilities = F.linear(x, self.router).softmax(dim=-1, dtype=torch.float32)
         weights, chosen = probabilities.topk(self.top_k, dim=-1)
         if self.top_k > 1:
             weights = weights / weights.sum(dim=-1, keepdim=True)
-        weights = weights.to(x.dtype)
-        updates = torch.zeros_like(result)
+        return weights.to(x.dtype), chosen
+
+    def updates(self, x: torch.Tensor, weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Every expert on every token, ``[tokens, experts, d_out]``; then the chosen ones' sum."""
+        every = torch.stack([expert(x) * self.scaling for expert in self.experts], dim=1)
+        index = chosen.unsqueeze(-1).expand(-1, -1, every.shape[-1])
+        return torch.einsum("tk,tkd->td", weights, every.gather(1, index))
+
+
+class Gather(Loop):
+    """The loop that sends each expert its own tokens only."""
+
+    def updates(self, x: torch.Tensor, weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Each expert's tokens, gathered and added back."""
+        found = x.new_zeros(x.shape[0], self.base_layer.out_features)
         for number, expert in enumerate(self.experts):
             tokens, slots = torch.where(chosen == number)
             update = expert(x[tokens]) * self.scaling * weights[tokens, slots, None]
-            updates.index_add_(0, tokens, update.to(updates.dtype))
-        return result + updates
+            found.index_add_(0, tokens, update.to(found.dtype))
+        return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,6 +186,7 @@ def _measure(
                 seconds[name].append(spent)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     over_loop = medians["loop"] / medians["molora"]
+    over_gather = medians["gather"] / medians["molora"]
     over_lora = medians["molora"] / medians["lora"]
     adapters = {name: medians[name] - medians["base"] for name in ("molora", "loop", "lora")}
     return {
@@ -182,6 +204,7 @@ def _measure(
             name: [round(1000 * f(t), 3) for f in (min, max)] for name, t in seconds.items()
         },
         "loop_over_molora": round(over_loop, 3),
+        "gather_over_molora": round(over_gather, 3),
         "molora_over_lora": round(over_lora, 3),
         "adapter_alone_loop_over_molora": round(adapters["loop"] / adapters["molora"], 3),
         "met": over_loop >= TARGETS["loop"] and over_lora <= TARGETS["lora"],
@@ -203,9 +226,10 @@ def _contenders(
         init_lora_weights=False,
     )
     molora: Any = get_peft_model(_copy(plain, piece, size), config).base_model.model
-    loop = _copy(plain, piece, size)
+    loop, gather = _copy(plain, piece, size), _copy(plain, piece, size)
     for name in names:
         setattr(loop, name, Loop(getattr(molora, name)))
+        setattr(gather, name, Gather(getattr(molora, name)))
     equal = LoraConfig(
         r=options.rank * options.top_k,
         target_modules=names,
@@ -213,7 +237,8 @@ def _contenders(
         init_lora_weights=False,
     )
     lora: Any = get_peft_model(_copy(plain, piece, size), equal).base_model.model
-    return {"molora": molora, "loop": loop, "lora": lora, "base": plain.requires_grad_(False)}
+    plain.requires_grad_(False)
+    return {"molora": molora, "loop": loop, "gather": gather, "lora": lora, "base": plain}
 
 
 def _copy(
@@ -226,10 +251,12 @@ def _copy(
 
 @torch.no_grad()
 def _check_alike(contenders: dict[str, nn.Module], x: torch.Tensor) -> None:
-    ours, theirs = contenders["molora"](x).float(), contenders["loop"](x).float()
-    error = ((ours - theirs).norm() / theirs.norm()).item()
-    if error > (1e-5 if x.dtype == torch.float32 else 2e-2):
-        raise SystemExit(f"molora and the loop differ by {error:.1e}")
+    ours = contenders["molora"](x).float()
+    for name in ("loop", "gather"):
+        theirs = contenders[name](x).float()
+        error = ((ours - theirs).norm() / theirs.norm()).item()
+        if error > (1e-5 if x.dtype == torch.float32 else 2e-2):
+            raise SystemExit(f"molora and {name} differ by {error:.1e}")
 
 
 def _step(model: nn.Module, x: torch.Tensor, device: str) -> float:
@@ -265,6 +292,7 @@ def _print(result: dict[str, Any]) -> None:
     print(f"  {times}")
     print(
         f"  {result['loop_over_molora']:.2f} × the loop (target {TARGETS['loop']:g}), "
+        f"{result['gather_over_molora']:.2f} × the gathering one, "
         f"{result['molora_over_lora']:.2f} of LoRA's time (target {TARGETS['lora']:g})"
         f"  {'met' if result['met'] else 'MISSED'}; adapter alone: "
         f"{result['adapter_alone_loop_over_molora']:.2f} × the loop"
