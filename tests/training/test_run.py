@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import tiny_models
 from taia.checkpoint.compose import compose
-from taia.errors import DestinationError, InputError, RunError, StoppedError
+from taia.errors import DestinationError, InputError, OutputError, RunError, StoppedError
 from taia.training.reading import read_recipe
 from taia.training.run import train
 from taia.training.trainer import Trainer
@@ -307,3 +307,28 @@ def test_a_schedule_is_followed_over_the_whole_run(base, data, tmp_path):
     with mock.patch.object(Trainer, "training_step", look):
         train(read_recipe(keys | {"output_dir": str(tmp_path / "out")}))
     assert seen == [[False] * 4] * 6 + [[True] * 4] * 6
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_the_one_before_serves(
+    recipe, tmp_path
+):
+    whole = train(recipe("whole", save_steps=2))
+    save, calls = torch.save, []
+
+    def full(value, path, *rest, **more):
+        if "checkpoint-4" in str(path):
+            calls.append(path)
+            raise RuntimeError("basic_ios::clear: iostream error")
+        save(value, path, *rest, **more)
+
+    with (
+        mock.patch.object(torch, "save", full),
+        pytest.raises(OutputError, match="checkpoint of step 4"),
+    ):
+        train(recipe("full", save_steps=2))
+    assert calls
+    left = {path.name for path in (tmp_path / "full").iterdir()}
+    assert left == {"checkpoint-2", "taia_run.json"}
+    resumed = train(recipe("full", save_steps=2), resume=True)
+    assert resumed.record.losses == whole.record.losses
+    assert_same(resumed.output, whole.output)

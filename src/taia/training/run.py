@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
-from safetensors import SafetensorError
 from transformers import set_seed
 
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.staging import translated
-from taia.errors import OutputError, RunError, StoppedError
+from taia.errors import RunError, StoppedError
 from taia.loading import load_tokenizer
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
@@ -148,15 +147,9 @@ def _translated(output: Path) -> Iterator[None]:
             yield
     except torch.OutOfMemoryError as error:
         raise RunError("The device's memory is full.", _LESS_MEMORY) from error
-    except (RuntimeError, SafetensorError) as error:
-        text = str(error)
-        if "DefaultCPUAllocator" in text:
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
             raise RunError("The memory is full.", _LESS_MEMORY) from error
-        if "PytorchStreamWriter" in text or isinstance(error, SafetensorError):
-            raise OutputError(
-                f"A checkpoint could not be written to {output}: {text.splitlines()[0]}.",
-                "Check the disk; go on from the checkpoint before with --resume.",
-            ) from error
         raise
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback
@@ -16,7 +18,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
-from taia.errors import InputError, RunError
+from taia.errors import InputError, OutputError, RunError
 
 if TYPE_CHECKING:
     from taia.training.baselines.regularisers import Regulariser
@@ -174,6 +176,24 @@ class Trainer(SFTTrainer):
         self.save_model(str(folder))
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle; the record says more
         self.accelerator.wait_for_everyone()
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:  # noqa: ANN401
+        """Write a checkpoint to resume from, whole or not at all.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch.save's are RuntimeErrors
+            step = self.state.global_step
+            if self.args.should_save:
+                shutil.rmtree(Path(self.args.output_dir) / f"checkpoint-{step}", ignore_errors=True)
+            raise OutputError(
+                f"The checkpoint of step {step} could not be written to {self.args.output_dir}: "
+                f"{str(error).splitlines()[0]}.",
+                "Check the disk; then go on from the checkpoint before with --resume.",
+            ) from error
 
     def training_step(self, *args: Any, **settings: Any) -> torch.Tensor:  # noqa: ANN401
         """One batch, forwards and backwards.
