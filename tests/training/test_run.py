@@ -290,11 +290,12 @@ def test_what_transformers_refuses_is_refused_in_two_lines_and_leaves_nothing(
     train(recipe(max_steps=1))  # nothing is in the way of the next
 
 
-def test_a_schedule_is_followed_over_the_whole_run(base, data, tmp_path):
+@pytest.mark.parametrize("keys", [{}, {"max_steps": 12}, {"num_train_epochs": 2}])
+def test_a_schedule_is_followed_over_the_whole_run(base, data, tmp_path, keys):
     other = tmp_path / "other.jsonl"
     rows = [{"instruction": "zz", "output": f"zz {i}"} for i in range(24)]
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    keys = {"model_name_or_path": str(base), "data": [str(data), str(other)]}
+    keys = {"model_name_or_path": str(base), "data": [str(data), str(other)], **keys}
     keys |= {"mixing": "in-domain-first", "per_device_train_batch_size": 4, "lora_r": 4}
     seen = []
 
@@ -306,7 +307,9 @@ def test_a_schedule_is_followed_over_the_whole_run(base, data, tmp_path):
     step = Trainer.training_step
     with mock.patch.object(Trainer, "training_step", look):
         train(read_recipe(keys | {"output_dir": str(tmp_path / "out")}))
-    assert seen == [[False] * 4] * 6 + [[True] * 4] * 6
+    half = len(seen) // 2
+    assert seen == [[False] * 4] * half + [[True] * 4] * half
+    assert half == (12 if keys.get("num_train_epochs") else 6)
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_the_one_before_serves(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -211,28 +212,18 @@ def make_trainer(
             eval_dataset=data.validation,
             processing_class=tokenizer,
             callbacks=[*(callbacks or ()), Tell(lambda step, steps, _: watch(work, step, steps))],
-            epoch_order=_epoch_order(recipe, data),
+            epoch_order=_epoch_order(recipe, data, args.world_size),
             learning_rates=rates(ready.model, ready.anatomy, recipe.learning_rates),
             regulariser=penalty,
             patience=recipe.early_stopping_patience,
         )
 
 
-def _epoch_order(recipe: Recipe, data: Prepared) -> Callable[[int], list[int]]:
+def _epoch_order(recipe: Recipe, data: Prepared, processes: int) -> Callable[[int], list[int]]:
     """Epoch → the order of the rows in it; a mixing schedule extends over all epochs."""
-    epochs = None
-    if recipe.mixing != "uniform":
-        epochs = math.ceil(recipe.num_train_epochs)
-        if recipe.max_steps > 0:
-            # The processes are not known here; more of them make a schedule end early, not late.
-            seen = recipe.max_steps * recipe.per_device_train_batch_size
-            seen *= recipe.gradient_accumulation_steps
-            epochs = math.ceil(seen / len(data.train))
-    orders: dict[int, list[int]] = {}
-
-    def order(epoch: int) -> list[int]:
-        if epoch not in orders:
-            orders[epoch] = data.epoch_order(epoch, epochs)
-        return orders[epoch]
-
-    return order
+    epochs = None if recipe.mixing == "uniform" else math.ceil(recipe.num_train_epochs)
+    if epochs is not None and recipe.max_steps > 0:
+        batches = math.ceil(len(data.train) / (recipe.per_device_train_batch_size * processes))
+        steps = math.ceil(batches / recipe.gradient_accumulation_steps)
+        epochs = math.ceil(recipe.max_steps / steps)
+    return lru_cache(maxsize=2)(lambda epoch: data.epoch_order(epoch, epochs))

@@ -186,11 +186,11 @@ class Trainer(SFTTrainer):
         try:
             super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError, SafetensorError) as error:  # torch.save's are RuntimeErrors
-            step = self.state.global_step
+            step, output = self.state.global_step, Path(str(self.args.output_dir))
             if self.args.should_save:
-                shutil.rmtree(Path(self.args.output_dir) / f"checkpoint-{step}", ignore_errors=True)
+                shutil.rmtree(output / f"checkpoint-{step}", ignore_errors=True)
             raise OutputError(
-                f"The checkpoint of step {step} could not be written to {self.args.output_dir}: "
+                f"The checkpoint of step {step} could not be written to {output}: "
                 f"{str(error).splitlines()[0]}.",
                 "Check the disk; then go on from the checkpoint before with --resume.",
             ) from error
