@@ -91,6 +91,22 @@ def test_what_comes_out_goes_into_compose(recipe, base, technique, tmp_path):
     assert {r.component for r in kept.rows if r.tuned.tensors} >= {"attention"}
 
 
+def test_qlora_trains_beside_a_base_in_four_bits(data, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="QLoRA needs bitsandbytes")
+    # Its blocks hold 64 numbers.
+    base = tiny_models.save_llama(tmp_path / "base", hidden_size=64, intermediate_size=128)
+    keys = {"model_name_or_path": str(base), "data": [str(data)], "dtype": "float32"}
+    keys |= {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "lora_r": 4}
+    four = train(read_recipe(keys | {"output_dir": str(tmp_path / "four"), "technique": "qlora"}))
+    whole = train(read_recipe(keys | {"output_dir": str(tmp_path / "whole")}))
+    assert four.record.losses[-1] < four.record.losses[0] - 1
+    assert four.record.losses[0] != whole.record.losses[0]
+    assert four.record.losses[0] == pytest.approx(whole.record.losses[0], rel=0.1)
+    assert weights(four.output).keys() == weights(whole.output).keys()
+    assert four.record.total < whole.record.total + 1
+    compose(base, four.output, tmp_path / "taia")
+
+
 @pytest.mark.parametrize(
     "keys",
     [
@@ -276,7 +292,7 @@ def test_self_distillation_trains_on_what_the_base_wrote_and_keeps_it(
     [
         {"lr_scheduler_type": "cosin"},
         {"optim": "adamm"},
-        {"optim": "adamw_8bit"},
+        {"optim": "lomo"},
         {"attn_implementation": "flash_attention_2"},
     ],
 )

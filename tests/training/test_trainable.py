@@ -1,10 +1,14 @@
 """Which parameters train, on models in memory."""
 
+from pathlib import Path
+
 import pytest
 
 import tiny_models
 from taia.anatomy import Anatomy
+from taia.checkpoint.locate import Located
 from taia.errors import InputError, SelectionError
+from taia.training import techniques
 from taia.training.recipe import Recipe
 from taia.training.techniques import make_ready
 from taia.training.trainable import freeze_but, rates, targets
@@ -135,3 +139,9 @@ def test_a_learning_rate_for_nothing_that_trains_is_refused():
     ready = make_ready(model, Recipe(train="attention"))
     with pytest.raises(InputError, match="mlp"):
         rates(ready.model, anatomy, {"mlp": 1e-3})
+
+
+def test_qlora_without_bitsandbytes_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"taia\[qlora\]"):
+        techniques.load(Recipe(technique="qlora"), Located("base", Path("base")))

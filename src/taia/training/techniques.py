@@ -68,7 +68,7 @@ def load(recipe: Recipe, place: Located) -> PreTrainedModel:
 
     Raises:
         CheckpointError: If it cannot be loaded.
-        InputError: If QLoRA has no GPU, or bitsandbytes is not installed.
+        InputError: If QLoRA is asked for and bitsandbytes is not installed.
     """
     options: dict[str, Any] = {"attn_implementation": recipe.attn_implementation}
     if recipe.technique == "qlora":
@@ -182,19 +182,17 @@ def _four_bit(recipe: Recipe) -> object:
     if find_spec("bitsandbytes") is None:
         raise InputError(
             "QLoRA needs bitsandbytes, which is not installed.",
-            "Install it (pip install bitsandbytes), or use --technique lora.",
-        )
-    if not torch.accelerator.is_available():
-        raise InputError(
-            "QLoRA needs a GPU, and there is none.", "Use --technique lora on this machine."
+            "Install it (pip install 'taia[qlora]'), or use --technique lora.",
         )
     from transformers import BitsAndBytesConfig
 
+    dtype = torch.bfloat16 if _gpu_has_bf16() else torch.float16
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=recipe.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=recipe.use_bnb_nested_quant,
-        bnb_4bit_compute_dtype=torch.bfloat16 if _gpu_has_bf16() else torch.float16,
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype,  # FSDP splits tensors of floats only
     )
 
 
