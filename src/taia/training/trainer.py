@@ -82,7 +82,7 @@ class Trainer(SFTTrainer):
             ) from error
         if self._learning_rates:
             trained: Any = model or self.model
-            names = {id(p): name for name, p in trained.named_parameters()}
+            names = {id(p): _unwrapped(name) for name, p in trained.named_parameters()}
             groups = optimizer.param_groups[:]
             optimizer.param_groups.clear()
             for group in groups:
@@ -243,6 +243,13 @@ def _keeps_logits(inner: Any) -> bool:  # noqa: ANN401 - with an adapter around 
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
     return "logits_to_keep" in inspect.signature(type(inner).forward).parameters
+
+
+def _unwrapped(name: str) -> str:
+    """A parameter's name without what FSDP's wrappers put into it."""
+    for wrapper in ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module."):
+        name = name.replace(wrapper, "")
+    return name
 
 
 def _unwrap_checkpointing(model: Any) -> None:  # noqa: ANN401 - with an adapter around it or without
