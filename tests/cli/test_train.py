@@ -85,10 +85,6 @@ def test_a_dry_run_counts_and_writes_nothing(base, data, tmp_path):
             "SELECTION=VALUE",
         ),
         (["{base}", "--data", "{data}", "--output", "{out}", "--lora-r", "0"], "at least 1"),
-        (
-            ["{base}", "--data", "{data}", "--output", "{out}", "--technique", "qlora"],
-            "QLoRA needs",
-        ),
         (["--resume"], "--output"),
         (["--resume", "--output", "{out}"], "no run to resume"),
         (["{base}", "--data", "{data}", "--output", "{out}", "--config", "/no.yaml"], "/no.yaml"),
