@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taia.evaluation.statistics import accuracy, difference
+from taia.evaluation.statistics import (
+    accuracy,
+    average,
+    difference,
+    holm,
+    mean_difference,
+    standard_error,
+)  # fmt: skip
 
 
 def answers(right: int, total: int) -> list[bool]:
@@ -111,3 +118,77 @@ def test_interval_covers_as_often_as_it_says():
         )
     assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.01)
     assert min(covered) > 0.92
+
+
+def test_holm_by_hand():
+    # Four tests: 0.01 · 4, 0.02 · 3, then 0.03 · 2 = 0.06 no less than before, then 0.04 → 0.06.
+    given = {"d": 0.04, "a": 0.01, "c": 0.03, "b": 0.02}
+    corrected = holm(given)
+    assert list(corrected) == list(given)
+    assert corrected == pytest.approx({"a": 0.04, "b": 0.06, "c": 0.06, "d": 0.06})
+    assert holm({"a": 0.005, "b": 0.011, "c": 0.02, "d": 0.04, "e": 0.13}) == pytest.approx(
+        {"a": 0.025, "b": 0.044, "c": 0.06, "d": 0.08, "e": 0.13}
+    )
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({"only": 0.03}) == {"only": 0.03}
+    assert holm({}) == {}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_none_and_bonferroni(values):
+    given = {str(index): value for index, value in enumerate(values)}
+    for name, corrected in holm(given).items():
+        assert given[name] <= corrected <= min(1, len(values) * given[name])
+
+
+def test_standard_error_by_hand():
+    # Mean 3, squares 4 + 1 + 0 + 1 + 4 = 10, variance 10 / 4.
+    assert standard_error([1, 2, 3, 4, 5]) == pytest.approx(math.sqrt(2.5 / 5))
+    right = answers(30, 40)
+    assert standard_error(right) == pytest.approx(math.sqrt(0.75 * 0.25 / 39))
+    assert math.isnan(standard_error([1.0]))
+
+
+def test_the_average_weighs_tasks_not_items():
+    tasks = {"long": answers(90, 100), "short": answers(1, 2)}
+    assert average(tasks).value == pytest.approx(0.7)
+    errors = math.sqrt(0.9 * 0.1 / 99), math.sqrt(0.5 * 0.5 / 1)
+    assert average(tasks).standard_error == pytest.approx(
+        math.sqrt(errors[0] ** 2 + errors[1] ** 2) / 2
+    )
+
+
+def test_the_average_of_the_papers_base_row():
+    row = {"MATH": 428, "BBH": 1680, "CQA": 5839, "LogiQA": 3241, "SVAMP": 2480, "MMB": 3378,
+           "MMLU": 4362}  # fmt: skip
+    tasks = {name: answers(right, 10_000) for name, right in row.items()}
+    assert round(100 * average(tasks).value, 2) == 30.58
+
+
+def test_the_bootstrap_agrees_with_theory_and_with_itself():
+    first = [math.sin(7 * n) + 0.5 for n in range(400)]
+    second = [math.sin(7 * n + 1) for n in range(400)]
+    estimate = mean_difference(first, second)
+    assert estimate == mean_difference(first, second)
+    assert estimate != mean_difference(first, second, seed=1)
+    deltas = [a - b for a, b in zip(first, second, strict=True)]
+    assert estimate.value == pytest.approx(sum(deltas) / 400)
+    half = 1.96 * standard_error(deltas)
+    assert estimate.high - estimate.value == pytest.approx(half, rel=0.05)
+    assert estimate.value - estimate.low == pytest.approx(half, rel=0.05)
+
+
+def test_the_bootstrap_keeps_pairs_together():
+    # Scores that differ widely between items, but by the same amount in each of them.
+    second = [float(n) for n in range(50)]
+    estimate = mean_difference([score + 1 for score in second], second)
+    assert (estimate.low, estimate.value, estimate.high) == (1.0, 1.0, 1.0)
+
+
+def test_the_bootstrap_draws_as_often_when_it_draws_in_parts():
+    first = [float(n % 7) for n in range(3000)]  # 333 draws at a time
+    estimate = mean_difference(first, [3.0] * 3000, resamples=700)
+    assert estimate.low < estimate.value < estimate.high
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        mean_difference([1.0], [])
+    assert math.isnan(mean_difference([], []).value)

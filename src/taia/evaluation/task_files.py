@@ -150,7 +150,7 @@ def read_mmlu(task: str, path: Path) -> list[Item]:
     for number, row in read_rows(path):
         where = f"{path}, line {number}"
         options = _options(row.get("choices") if isinstance(row, dict) else None, where)
-        answer = row["answer"] if "answer" in row else None
+        answer = row.get("answer")
         if type(answer) is not int or not 0 <= answer < len(options):
             raise DataError(f"{where}: 'answer' is not the index of an option.", _MEND)
         question, group = _text(row, "question", where), _text(row, "type", where)

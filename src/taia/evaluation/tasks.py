@@ -12,7 +12,7 @@ from taia.errors import InputError
 from taia.evaluation import task_files
 from taia.evaluation.item import Item
 
-#: The protocol's instructions; each follows its question after a blank line. "infomation" is theirs.
+#: The protocol's instructions, each after its question and a blank line; "infomation" is theirs.
 FORMAT: Final = (
     "Please format the final answer at the end of the response as: The answer is {answer}."
 )
