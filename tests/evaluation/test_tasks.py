@@ -135,7 +135,7 @@ def test_a_bad_row_is_named_by_its_line(tmp_path, name, bad):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BLOCK.format("a", ORDERED) + BLOCK.format("e", ORDERED), "line 9.*'E'"),
+        (BLOCK.format("a", ORDERED) + BLOCK.format("e", ORDERED), "line 10.*'E'"),
         (BLOCK.format("a", "A.one\nB.two\nC.three"), "line 2: a block of 6 lines"),
         ("\n\n", "no questions"),
     ],
