@@ -3,6 +3,7 @@ r"""The matching of the paper's authors, to compare with their numbers (``--prot
 It follows what ``eval_em.py`` of https://github.com/pixas/TAIA_LLM does, mistakes included:
 
 - Of several ``\boxed{}``, and of several "The answer is", the first counts; ours takes the last.
+  That holds for MATH's solutions, too.
 - "The answer is" reaches to the first full stop: "3.14" is read as "3".
 - What is not found is the text "None", which contains "e" and "on".
 - MATH and BBH look for the right answer *inside* the given one: "1" is in "12", "No" in "Now". For
@@ -41,7 +42,7 @@ def is_right(item: Item, response: str) -> bool:
 
 
 def _math(item: Item, text: str) -> bool:
-    gold = item.gold
+    gold = next(boxed(item.solution), item.gold)
     if "\\text{" in gold:
         gold = gold[gold.index("\\text{") + len("\\text{") : -1]
     boxes = list(boxed(text))

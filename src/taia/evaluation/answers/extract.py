@@ -19,7 +19,7 @@ _CHOSEN: Final = re.compile(r"选(?:择|项)?\s*[:：]?\s*(?P<answer>[（(]?[A-Z
 _ONE_SENTENCE: Final = re.compile(r"(?:[A-Za-z]\.\s)?(?:[^.!?。！？\n]|[.](?=\S))*[.!。！]?")
 
 _NOISE: Final = re.compile(
-    r"\\[!,;: ]|(?<=\d)\{,\}(?=\d)|\\(?:left|right|displaystyle)(?![a-z])|[`*]|\\[()\[\]]"
+    r"\s*\\!\s*|\\[,;: ]|(?<=\d)\{,\}(?=\d)|\\(?:left|right|displaystyle)(?![a-z])|[`*]|\\[()\[\]]"
 )
 _TEXT: Final = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _FRACTION: Final = re.compile(
