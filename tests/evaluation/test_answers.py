@@ -87,6 +87,7 @@ def test_what_a_model_writes_is_never_run(tmp_path):
         ("The answer is 5\nand more", "5"),
         ("The answer is:\n5", "5"),
         ("答案是 3.5。好", "3.5"),
+        ("The answer is 11,\\! 111.", "11,\\! 111"),
         ("One. Two.", None),
         ("", None),
         ("3.5", "3.5"),
@@ -102,7 +103,8 @@ def test_final_answer(response, answer):
         ("1,234,567.5 km", 1234567.5),
         ("-7", -7), ("−7", -7), ("−$7", -7), ("$ -7$", -7),
         ("2 1/2 hours", 2.5), ("2\\frac{1}{2}", 2.5), ("-\\frac{1}{4}", -0.25), ("\\frac12", 0.5),
-        (".5", 0.5), ("50\\%", 50), ("\\text{about } 3", 3), ("1{,}000", 1000), ("1/0", None),
+        (".5", 0.5), ("50\\%", 50), ("\\text{about } 3", 3), ("1{,}000", 1000), ("11,\\! 111", 11111),
+        ("1/0", None),
         ("x = 4", 4), ("3 to 5", None), ("3, 4", None), ("3-4", None), ("none", None), ("", None),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ _BOX: Final = re.compile(r"\\f?box(?:ed)?(?=[\s{])\s*")
 _ANNOUNCED: Final = re.compile(
     r"(?:\bthe\s+(?:final |correct |right |best )?answer\s+is\b[*\s]*[:：]?"
     r"|\banswer\**\s*[:：]|答案\s*(?:应?[是为]|[:：])\s*[:：]?)"
-    r"[^\S\n]*\n?(?P<answer>.*?)(?=[.!](?:[\s*]|$)|[。！]|\n|$)",
+    r"[^\S\n]*\n?(?P<answer>.*?)(?=(?:\.|(?<!\\)!)(?:[\s*]|$)|[。！]|\n|$)",
     re.IGNORECASE,
 )
 _CHOSEN: Final = re.compile(r"选(?:择|项)?\s*[:：]?\s*(?P<answer>[（(]?[A-Z](?![A-Za-z])[)）]?)")
