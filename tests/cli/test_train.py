@@ -131,3 +131,25 @@ main()
     done = inside("train", "--output", str(output), "--resume", "--json")
     assert len(json.loads(done.stdout)["steps"]) == 8
     assert (output / "adapter_config.json").exists()
+
+
+def test_a_run_too_short_to_write_a_loss_down_ends_well(base, data, tmp_path):
+    output = tmp_path / "out"
+    done = inside(
+        *("train", str(base), "--data", str(data), "--output", str(output)),
+        *("--max-steps", "1", "--logging-steps", "5"),
+    )
+    assert "parameters trained in" in done.stdout
+    assert (output / "adapter_config.json").exists()
+    assert not (output / "losses.svg").exists()
+
+
+def test_a_dry_run_of_what_is_no_causal_model_is_refused(base, data, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in base.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (other / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    refused = inside("train", str(other), "--data", str(data), "--dry-run", code=2)
+    assert "no config of a causal language model" in refused.stderr
+    assert "Traceback" not in refused.stderr

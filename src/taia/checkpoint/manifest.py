@@ -102,12 +102,12 @@ def blob_hash(file: Path) -> str | None:
     return blob.name if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) else None
 
 
-def versions() -> dict[str, str]:
-    """The versions of what took part: taia, Python, and torch if it was loaded."""
+def versions(*libraries: str) -> dict[str, str]:
+    """The versions of what took part: taia, Python, torch if it was loaded, and those named."""
     found = {"taia": _version("taia"), "python": platform.python_version()}
     if "torch" in sys.modules:
         found["torch"] = _version("torch")
-    return found
+    return found | {name: _version(name) for name in libraries}
 
 
 def write_manifest(

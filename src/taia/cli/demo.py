@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from taia.cli.environment import prepare
 
 
 def demo(
@@ -40,11 +41,7 @@ def demo(
     All linear layers are trained with LoRA on stock codes; then each mode answers questions of
     general knowledge and of the trained skill. Takes a few minutes on two cores.
     """
-    # Read when they are imported: nothing may be sent, tokenizers warn about forks, and libraries
-    # draw bars of their own among ours.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    prepare()
     from rich.console import Console
 
     from taia.demo.run import demonstrate

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from taia.cli.environment import prepare
 from taia.cli.flags import given, with_recipe_flags
 from taia.cli.options import AsJson
 from taia.errors import InputError
@@ -62,10 +63,7 @@ def train(
 
     Every key of a recipe is a flag. Flags win over --config, --config over --preset.
     """
-    # Read when they are imported: nothing may be sent, and libraries draw bars of their own.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    prepare()
     recipe = _recipe(model, config, preset, resume, keys)
     needed = {"model_name_or_path": "MODEL", "data": "--data", "output_dir": "--output"}
     if preview or dry_run:
@@ -119,14 +117,17 @@ def _train(recipe: Recipe, resume: bool, overwrite: bool, as_json: bool) -> None
         return
     with watched(Console(stderr=True)) as watch:
         done = run(recipe, resume=resume, overwrite=overwrite, watch=watch)
-    write_loss_curve(done.output / "losses.svg", done.record)
+    losses = done.record.losses
+    if losses:
+        write_loss_curve(done.output / "losses.svg", losses)
     if as_json:
         typer.echo(json.dumps({"output": str(done.output)} | done.record.to_json(), indent=1))
         return
-    console, losses = Console(highlight=False), done.record.losses
+    console = Console(highlight=False)
+    went = f"; the loss went from {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""
     console.print(
-        f"{done.record.trained:,} of {done.record.total:,} parameters trained; the loss went from "
-        f"{losses[0]:.3f} to {losses[-1]:.3f} in {done.record.seconds:.0f} s"
+        f"{done.record.trained:,} of {done.record.total:,} parameters trained{went} in "
+        f"{done.record.seconds:.0f} s"
     )
     for note in done.record.notes:
         console.print(f"• {note}")

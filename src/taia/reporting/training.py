@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from taia.reporting.sizes import in_bytes, in_millions, in_time
 
 if TYPE_CHECKING:
     from taia.training.forecast.forecast import Forecast
-    from taia.training.record import Record
 
 _ALONE = """<svg xmlns="http://www.w3.org/2000/svg" """
 _STYLE = """<style>
@@ -29,14 +29,14 @@ _STYLE = """<style>
 </style>"""
 
 
-def write_loss_curve(path: Path, record: Record) -> None:
+def write_loss_curve(path: Path, losses: Sequence[float]) -> None:
     """Draw a run's loss, step by step, as a picture that stands alone.
 
     Args:
         path: The SVG file.
-        record: The run.
+        losses: Of each step written down; at least one.
     """
-    plot = svg.losses(record.losses)
+    plot = svg.losses(losses)
     head, _, rest = plot.partition(">")
     path.write_text(f"{_ALONE}{head.removeprefix('<svg ')}>{_STYLE}{rest}\n", encoding="utf-8")
 

@@ -12,6 +12,8 @@ from typing import TypeAlias
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+#: Told of a piece of work: its name, how much is done, how much there is.
+Watch: TypeAlias = Callable[[str, int, int | None], None]
 #: Called with the step just made, the steps there will be, and the loss last written down.
 Progress: TypeAlias = Callable[[int, int, float | None], None]
 

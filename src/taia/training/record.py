@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +81,7 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            "versions": versions() | {name: _version(name) for name in _LIBRARIES},
+            "versions": versions(*_LIBRARIES),
             "kind": "training",
             "recipe": asdict(self.recipe),
             "base": dict(self.base),
@@ -140,10 +139,3 @@ def _card(record: Record) -> str:
         "",
     ]
     return "\n".join([*front, *lines])
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

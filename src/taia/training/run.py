@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import torch
 from transformers import set_seed
@@ -22,7 +22,7 @@ from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.arguments import arguments
 from taia.training.baselines.from_recipe import regulariser, self_distilled
-from taia.training.callbacks import StopOnRequest, Tell
+from taia.training.callbacks import StopOnRequest, Tell, Watch
 from taia.training.data import DataOptions, Prepared, Source, prepare
 from taia.training.quiet import quiet
 from taia.training.recipe import Recipe
@@ -41,8 +41,6 @@ _LESS_MEMORY: Final = (
     "Try a smaller --per-device-train-batch-size with more --gradient-accumulation-steps, a "
     "shorter --max-length, or --activation-checkpointing; --dry-run estimates what is needed."
 )
-#: Told of a piece of work: its name, how much is done, how much there is.
-Watch: TypeAlias = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def make_ready(model: PreTrainedModel, recipe: Recipe) -> Ready:
     """
     anatomy = Anatomy.of_model(model)
     if recipe.technique == "full":
-        trained, total = freeze_but(model, recipe.train)
+        trained, total = freeze_but(model, recipe.train, anatomy)
         return Ready(model, anatomy, trained, total, ())
     wanted = targets(model, recipe.train, recipe.lora_ranks, anatomy)
     notes = []

@@ -53,12 +53,13 @@ def chosen(anatomy: Anatomy, selection: str) -> dict[str, Label]:
     return labels
 
 
-def freeze_but(model: nn.Module, selection: str) -> tuple[int, int]:
+def freeze_but(model: nn.Module, selection: str, anatomy: Anatomy | None = None) -> tuple[int, int]:
     """Lets only what a selection means train.
 
     Args:
         model: The model; its parameters' ``requires_grad`` is set.
         selection: Which parameters.
+        anatomy: The model's, if it is known already.
 
     Returns:
         How many numbers train, and how many there are.
@@ -66,8 +67,7 @@ def freeze_but(model: nn.Module, selection: str) -> tuple[int, int]:
     Raises:
         SelectionError: If it cannot be, for one because tied tensors would be torn apart.
     """
-    anatomy = Anatomy.of_model(model)
-    names = set(chosen(anatomy, selection))
+    names = set(chosen(anatomy or Anatomy.of_model(model), selection))
     by_storage: dict[int, list[str]] = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         by_storage[id(parameter)].append(name)
@@ -143,8 +143,8 @@ def rates(
     found: dict[str, float] = {}
     trained = {n: _original(n) for n, p in model.named_parameters() if p.requires_grad}
     for text, rate in learning_rates.items():
-        modules = {name.rpartition(".")[0] for name in chosen(anatomy, text)}
         names = set(chosen(anatomy, text))
+        modules = {name.rpartition(".")[0] for name in names}
         hit = {
             name
             for name, plain in trained.items()

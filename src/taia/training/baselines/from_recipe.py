@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,15 +16,13 @@ from taia.errors import DataError
 from taia.loading import cache_folder
 from taia.training.baselines.regularisers import Regulariser, ewc, fisher, l2
 from taia.training.baselines.sdft import SdftOptions, rewrite
+from taia.training.callbacks import Watch
 from taia.training.data import DataOptions, Prepared, Source, prepare, read_source
 from taia.training.recipe import Recipe
 from taia.training.techniques import load
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-#: Told of a piece of work: its name, how much is done, how much there is.
-Watch: TypeAlias = Callable[[str, int, int | None], None]
 
 
 def regulariser(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from taia.checkpoint.locate import Located, locate
 from taia.errors import CheckpointError
 from taia.loading import load_tokenizer
+from taia.training.callbacks import Watch
 from taia.training.data import Prepared, Source
 from taia.training.data import preview as one_example
 from taia.training.forecast.estimate import Estimate, Run, estimate
@@ -27,8 +28,6 @@ from taia.training.trainable import component
 if TYPE_CHECKING:
     from rich.text import Text
 
-#: Told of a piece of work: its name, how much is done, how much there is.
-Watch: TypeAlias = Callable[[str, int, int | None], None]
 #: Of what a matrix product achieves, how much a training step does.
 _ACHIEVED: Final = 0.5
 
@@ -156,13 +155,15 @@ def _without_weights(place: Located, recipe: Recipe) -> tuple[Ready, Any]:
 
     try:
         config = AutoConfig.from_pretrained(place.path, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{place.given} has no config that transformers reads: {str(error).splitlines()[0]}",
+            f"{place.given} has no config of a causal language model that transformers reads: "
+            f"{str(error).splitlines()[0]}",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
         lora = replace(recipe, technique="lora") if recipe.technique == "qlora" else recipe
         return make_ready(model, lora), config
 
