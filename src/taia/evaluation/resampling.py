@@ -43,8 +43,8 @@ def mean_difference(
 ) -> Estimate:
     """Mean score of the first minus that of the second, on the same items, by paired bootstrap.
 
-    For scores that are not right or wrong; for those, :func:`~taia.evaluation.statistics.difference`
-    needs no chance.
+    For scores that are not right or wrong; for those,
+    :func:`taia.evaluation.statistics.difference` needs no chance.
 
     Args:
         first: Per item, the first mode's score.

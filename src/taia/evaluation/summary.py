@@ -224,7 +224,7 @@ class Summary:
             "minus": {
                 other: {
                     "tasks": {
-                        task: {**_plain(change), "is_real": change.is_real}
+                        task: {**asdict(change), "is_real": change.is_real}
                         for task in self.tasks
                         if (change := self.difference(mode, other, task))
                     },
