@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from comparisons import comparison, first, realistic
-from taia.reporting import svg
+from taia.reporting import plots, svg
 from taia.reporting.table import pairs
 from taia.reporting.words import change, percent
 
@@ -69,7 +69,7 @@ def made():
 def test_differences_stand_where_the_axis_says(made):
     shown = pairs(made)
     for group in ("knowledge", "skill"):
-        root = parse(svg.against(made, shown, group))
+        root = parse(plots.against(made, shown, group))
         x = scale(root)
         rows = zip(shown, lines(root, "bar"), marks(root), strict=True)
         for (one, other), line, mark in rows:
@@ -82,7 +82,7 @@ def test_differences_stand_where_the_axis_says(made):
 
 
 def test_accuracies_stand_where_the_axis_says(made):
-    root = parse(svg.by_kind(made))
+    root = parse(plots.by_kind(made))
     x = scale(root)
     groups = [*made.kinds, "skill"]
     wanted = [made.accuracy(mode, group) for group in groups for mode in made.modes]
@@ -93,7 +93,7 @@ def test_accuracies_stand_where_the_axis_says(made):
 
 
 def test_the_trade_off_stands_where_the_axes_say(made):
-    root = parse(svg.trade_off(made))
+    root = parse(plots.trade_off(made))
     x, up = scale(root), scale(root, "end")
 
     def y(value):
@@ -113,7 +113,7 @@ def test_the_trade_off_stands_where_the_axes_say(made):
 
 def test_more_right_is_further_right():
     modes = {f"m{n}": {"law": first(n, 20), "trained": first(20 - n, 20)} for n in range(21)}
-    root = parse(svg.by_kind(comparison(modes)))
+    root = parse(plots.by_kind(comparison(modes)))
     places = [centre(mark)[0] for mark in marks(root)]
     assert all(a < b for a, b in pairwise(places[:21]))
     assert all(a > b for a, b in pairwise(places[21:]))
@@ -124,7 +124,11 @@ def test_nothing_leaves_the_view_box(extremes):
     made = comparison(
         {m: {"law": e, "trained": e} for m, e in zip(("base", "tuned"), extremes, strict=True)}
     )
-    drawn = [svg.trade_off(made), svg.by_kind(made), svg.against(made, pairs(made), "knowledge")]
+    drawn = [
+        plots.trade_off(made),
+        plots.by_kind(made),
+        plots.against(made, pairs(made), "knowledge"),
+    ]
     for root in map(parse, drawn):
         _, _, width, height = map(float, root.attrib["viewBox"].split())
         for element in root.iter():
@@ -142,13 +146,13 @@ def test_nothing_leaves_the_view_box(extremes):
 def test_every_mode_has_a_mark_of_its_own(made):
     drawn = [ET.tostring(parse(svg.legend(index))) for index in range(2 * svg.SHAPES)]
     assert len(set(drawn)) == len(drawn)
-    for text, count in ((svg.trade_off(made), 7), (svg.by_kind(made), 42)):
+    for text, count in ((plots.trade_off(made), 7), (plots.by_kind(made), 42)):
         assert len(marks(parse(text))) == count
         assert len({mark.attrib["class"] for mark in marks(parse(text))}) == 7
 
 
 def test_a_line_has_its_marks_colour(made):
-    root = parse(svg.by_kind(made))
+    root = parse(plots.by_kind(made))
     for line, mark in zip(lines(root, "bar"), marks(root), strict=True):
         assert line.attrib["class"].split()[1][1:] == mark.attrib["class"].split()[-1][1:]
 
@@ -156,10 +160,16 @@ def test_a_line_has_its_marks_colour(made):
 def test_labels_give_the_numbers_to_who_cannot_see(made):
     shown = pairs(made)
     for text, numbers in (
-        (svg.against(made, shown, "skill"), [change(made.difference(*p, "skill")) for p in shown]),
-        (svg.by_kind(made), [percent(made.accuracy(m, k)) for m in made.modes for k in made.kinds]),
         (
-            svg.trade_off(made),
+            plots.against(made, shown, "skill"),
+            [change(made.difference(*p, "skill")) for p in shown],
+        ),
+        (
+            plots.by_kind(made),
+            [percent(made.accuracy(m, k)) for m in made.modes for k in made.kinds],
+        ),
+        (
+            plots.trade_off(made),
             [percent(made.accuracy(m, g)) for m in made.modes for g in ("skill", "knowledge")],
         ),
         (svg.losses([4.21, 1.5, 0.48]), ["4.21", "0.48", "3 steps"]),
@@ -172,9 +182,9 @@ def test_labels_give_the_numbers_to_who_cannot_see(made):
 def test_hostile_names_stay_text():
     made = comparison({m: {HOSTILE: "10", "trained": "01"} for m in ("base", "tuned", HOSTILE)})
     for text in (
-        svg.trade_off(made),
-        svg.by_kind(made),
-        svg.against(made, pairs(made), "knowledge"),
+        plots.trade_off(made),
+        plots.by_kind(made),
+        plots.against(made, pairs(made), "knowledge"),
     ):
         root = parse(text)
         assert not list(root.iter("script"))
@@ -184,7 +194,7 @@ def test_hostile_names_stay_text():
 def test_long_names_are_cut_and_told_in_full():
     long = "attention[0:16] + 0.5*mlp"
     made = comparison({m: {long: "10", "trained": "01"} for m in ("base", "tuned", long)})
-    for text in (svg.by_kind(made), svg.against(made, pairs(made), "knowledge")):
+    for text in (plots.by_kind(made), plots.against(made, pairs(made), "knowledge")):
         labels = [t for t in parse(text).iter("text") if t.get("class") == "label"]
         assert max(len(label.text or "") for label in labels) <= 18
         cut = [label for label in labels if "…" in (label.text or "")]

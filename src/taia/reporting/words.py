@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taia.evaluation.comparison import Comparison
-from taia.evaluation.statistics import Difference, Estimate
+from taia.evaluation.statistics import Estimate
 
 
 def heading(group: str) -> str:
@@ -27,7 +27,7 @@ def points(value: float) -> str:
     return "0.0" if float(rounded) == 0 else rounded.replace("-", "−")
 
 
-def change(difference: Difference) -> str:
+def change(difference: Estimate) -> str:
     """``−4.3 [−8.1, −0.4]``: a difference with its 95% interval, in percentage points."""
     return f"{points(difference.value)} [{points(difference.low)}, {points(difference.high)}]"
 
