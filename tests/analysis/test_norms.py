@@ -156,8 +156,8 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     other, _ = save_pair(tmp_path / "b", "gpt2")
     with pytest.raises(MismatchError):
         update_norms(other, adapter)
+    (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(AdapterError):
-        (adapter / "adapter_model.safetensors").unlink()
         update_norms(base, adapter)
     broken = load_file(base / "model.safetensors")
     broken["model.norm.weight"][0] = float("nan")

@@ -10,8 +10,7 @@ import pytest
 
 from comparisons import comparison, realistic
 from taia.reporting.html import Report, render, write_report
-from taia.reporting.table import pairs
-from taia.reporting.words import change, findings, interval, percent
+from taia.reporting.words import change, findings, interval, pairs, percent
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 HOSTILE = '</title></code><script src="http://evil.example/x.js">alert("1")</script><img onerror=x>'
@@ -123,7 +122,7 @@ def test_numbers_are_the_comparisons():
     assert [text(cell) for cell in rows[-1]] == ["guessing", *["25"] * 7]
 
     for (one, other), (head, *cells) in zip(
-        pairs(made), table(root, "Differences")[1:], strict=True
+        pairs(made.modes), table(root, "Differences")[1:], strict=True
     ):
         assert text(head) == f"{one} − {other}"
         for group, cell in zip(("knowledge", "skill"), cells, strict=True):

@@ -9,8 +9,7 @@ import pytest
 
 from comparisons import comparison, first, realistic
 from taia.reporting import plots, svg
-from taia.reporting.table import pairs
-from taia.reporting.words import change, percent
+from taia.reporting.words import change, pairs, percent
 
 HOSTILE = "<script>\"&'</script>"
 
@@ -67,7 +66,7 @@ def made():
 
 
 def test_differences_stand_where_the_axis_says(made):
-    shown = pairs(made)
+    shown = pairs(made.modes)
     for group in ("knowledge", "skill"):
         root = parse(plots.against(made, shown, group))
         x = scale(root)
@@ -127,7 +126,7 @@ def test_nothing_leaves_the_view_box(extremes):
     drawn = [
         plots.trade_off(made),
         plots.by_kind(made),
-        plots.against(made, pairs(made), "knowledge"),
+        plots.against(made, pairs(made.modes), "knowledge"),
     ]
     for root in map(parse, drawn):
         _, _, width, height = map(float, root.attrib["viewBox"].split())
@@ -158,7 +157,7 @@ def test_a_line_has_its_marks_colour(made):
 
 
 def test_labels_give_the_numbers_to_who_cannot_see(made):
-    shown = pairs(made)
+    shown = pairs(made.modes)
     for text, numbers in (
         (
             plots.against(made, shown, "skill"),
@@ -184,7 +183,7 @@ def test_hostile_names_stay_text():
     for text in (
         plots.trade_off(made),
         plots.by_kind(made),
-        plots.against(made, pairs(made), "knowledge"),
+        plots.against(made, pairs(made.modes), "knowledge"),
     ):
         root = parse(text)
         assert not list(root.iter("script"))
@@ -194,7 +193,7 @@ def test_hostile_names_stay_text():
 def test_long_names_are_cut_and_told_in_full():
     long = "attention[0:16] + 0.5*mlp"
     made = comparison({m: {long: "10", "trained": "01"} for m in ("base", "tuned", long)})
-    for text in (plots.by_kind(made), plots.against(made, pairs(made), "knowledge")):
+    for text in (plots.by_kind(made), plots.against(made, pairs(made.modes), "knowledge")):
         labels = [t for t in parse(text).iter("text") if t.get("class") == "label"]
         assert max(len(label.text or "") for label in labels) <= 18
         cut = [label for label in labels if "…" in (label.text or "")]

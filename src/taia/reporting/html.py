@@ -9,9 +9,8 @@ from typing import Any
 
 from taia.evaluation.comparison import Comparison
 from taia.reporting import plots, svg
-from taia.reporting.page import legends, page
-from taia.reporting.table import pairs
-from taia.reporting.words import change, findings, heading
+from taia.reporting.page import drawing, legends, page
+from taia.reporting.words import change, findings, heading, pairs
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def write_report(path: Path, report: Report) -> None:
 def render(report: Report) -> str:
     """A report as HTML text."""
     comparison = report.comparison
-    shown = pairs(comparison)
+    shown = pairs(comparison.modes)
     whole = [group for group in ("knowledge", "skill") if comparison.size(group)]
     drawn = {"by_kind": plots.by_kind(comparison)}
     if len(whole) == 2:
@@ -59,7 +58,8 @@ def render(report: Report) -> str:
         drawn["losses"] = svg.losses(report.losses)
     return page(
         "comparison.html.j2",
-        drawings={"plots": drawn, "keys": legends(comparison.modes)},
+        plots={name: drawing(text) for name, text in drawn.items()},
+        keys=legends(comparison.modes),
         title=report.title,
         lead=report.lead,
         report=report,

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from taia.errors import RunError
 from taia.reporting import svg
 from taia.reporting.words import interval, percent
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
-def page(template: str, drawings: Mapping[str, Mapping[str, str]], **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
+
+def page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
     """Fill a template.
 
     Args:
         template: Its name in ``templates``.
-        drawings: Name → name → SVG text of our own making, put in as it is.
-        **values: What else the template shows; all of it is escaped.
+        **values: What it shows; all of it is escaped but :func:`drawing`.
 
     Raises:
         RunError: If Jinja is not installed.
     """
-    try:
+    with _installed():
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise RunError(
-            "An HTML report needs jinja2, which is not installed.",
-            "Install it with: pip install 'taia[eval]', or ask for --format markdown.",
-        ) from error
-    from markupsafe import Markup
-
     environment = Environment(
         loader=PackageLoader("taia.reporting"),
         autoescape=True,
@@ -37,13 +33,32 @@ def page(template: str, drawings: Mapping[str, Mapping[str, str]], **values: Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn = {
-        name: {key: Markup(text) for key, text in some.items()} for name, some in drawings.items()
-    }
     told = {"percent": percent, "interval": interval, "shapes": svg.SHAPES}
-    return environment.get_template(template).render(**told, **drawn, **values)
+    return environment.get_template(template).render(**told, **values)
 
 
-def legends(modes: Iterable[str]) -> dict[str, str]:
+def drawing(text: str) -> Markup:
+    """SVG text of our own making, for a template to put in as it is.
+
+    Raises:
+        RunError: If Jinja is not installed.
+    """
+    with _installed():
+        from markupsafe import Markup
+    return Markup(text)
+
+
+def legends(modes: Iterable[str]) -> dict[str, Markup]:
     """Mode → its mark, for a line of text."""
-    return {mode: svg.legend(number) for number, mode in enumerate(modes)}
+    return {mode: drawing(svg.legend(number)) for number, mode in enumerate(modes)}
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise RunError(
+            "An HTML report needs jinja2, which is not installed.",
+            "Install it with: pip install jinja2, or ask for --format markdown.",
+        ) from error

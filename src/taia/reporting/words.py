@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from taia.evaluation.comparison import Comparison
 from taia.evaluation.statistics import Estimate
 
@@ -30,6 +32,22 @@ def points(value: float) -> str:
 def change(difference: Estimate) -> str:
     """``−4.3 [−8.1, −0.4]``: a difference with its 95% interval, in percentage points."""
     return f"{points(difference.value)} [{points(difference.low)}, {points(difference.high)}]"
+
+
+def called(mode: str) -> str:
+    """A mode as a sentence names it: ``TAIA``, ``tuned``, ``“all - mlp[20:]”``."""
+    if mode in ("base", "tuned"):
+        return mode
+    return mode.upper() if mode in ("taia", "taif") else f"“{mode}”"
+
+
+def pairs(modes: Sequence[str]) -> list[tuple[str, str]]:
+    """The differences worth showing: every other mode minus base and minus tuned."""
+    shown = [("tuned", "base")] if "tuned" in modes and "base" in modes else []
+    for mode in modes:
+        if mode not in ("base", "tuned"):
+            shown += [(mode, other) for other in ("base", "tuned") if other in modes]
+    return shown
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -85,7 +103,7 @@ def _cost(comparison: Comparison) -> str:
 
 
 def _kept(comparison: Comparison, mode: str) -> str:
-    name = mode.upper() if mode in ("taia", "taif") else f"“{mode}”"
+    name = called(mode)
     said = []
     if comparison.size("knowledge"):
         said.append(f"{name} {_knows(comparison, mode)}.")
