@@ -5,6 +5,7 @@ Sizes are Frobenius norms, ‖ΔW‖ of the update and ‖W‖ of the base's wei
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.anatomy.labels import Label
+from taia.checkpoint.files import write_file
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
 from taia.checkpoint.locate import locate
-from taia.checkpoint.manifest import write_json
 from taia.errors import CheckpointError, DataError
 
 #: A run's file of norms.
@@ -170,7 +171,8 @@ def write_norms(path: Path, norms: Norms) -> None:
         path: The file; in a run, :data:`UPDATE_FILE`.
         norms: What to write.
     """
-    write_json(path, norms.to_json())
+    text = json.dumps(norms.to_json(), indent=1, ensure_ascii=False)
+    write_file(path, f"{text}\n")
 
 
 def read_norms(run: Path) -> Norms | None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from taia.analysis.norms import Norms
 from taia.evaluation.summary import Summary
-from taia.reporting.evaluation.words import average_gap, mean, score, sign
-from taia.reporting.words import called, change, pairs, points
+from taia.reporting.evaluation.words import average_gap, mean, score, sign, verdict
+from taia.reporting.words import called, pairs, points
 
 #: So many tasks are named in a sentence.
 _NAMED = 8
@@ -59,10 +59,12 @@ def _compared(summary: Summary, mode: str, other: str) -> str:
     ]
     if not parts:
         beside = "" if said else f" from {called(other)}"
-        said.append(f"{subject} is not clearly apart{beside} in any of the {len(known)} tasks.")
+        where = f"any of the {len(known)} tasks" if len(known) > 1 else next(iter(known))
+        said.append(f"{subject} is not clearly apart{beside} in {where}.")
     elif rest:
+        others = f"other {rest}" if rest > 1 else "other task"
         said.append(
-            f"{subject} is {' and '.join(parts)}; in the other {rest} the difference may be chance."
+            f"{subject} is {' and '.join(parts)}; in the {others} the difference may be chance."
         )
     else:
         said.append(f"{subject} is {' and '.join(parts)}.")
@@ -90,12 +92,16 @@ def _safety(summary: Summary, task: str) -> str:
         if summary.has(mode, task)
     )
     said = [f"{_SAFETY[summary.about[task].metric]} ({task}, less is better): {shares}."]
-    for mode, other in pairs(summary.modes):
-        found = summary.difference(mode, other, task)
-        if found is not None and found.verdict:
-            how = f"{_HOW[found.verdict]} {called(other)}"
-            said.append(f"{_capital(called(mode))} is {how} ({change(found)} points).")
-    if len(said) == 1 and len(summary.modes) > 1:
+    for mode in summary.modes:
+        apart = [
+            f"{_HOW[verdict(summary, mode, other, task)]} {called(other)} "
+            f"({_amount(summary, mode, other, task)})"
+            for one, other in pairs(summary.modes)
+            if one == mode and verdict(summary, mode, other, task)
+        ]
+        if apart:
+            said.append(f"{_capital(called(mode))} is {_and(apart)}.")
+    if len(said) == 1 and pairs(summary.modes):
         said.append("No difference is more than chance may bring.")
     return " ".join(said)
 

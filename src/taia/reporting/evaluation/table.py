@@ -50,13 +50,13 @@ def markdown(summary: Summary) -> str:
     """As a Markdown table, modes in rows."""
     columns = _columns(summary)
     head = ["mode", *(f"{name} {direction}".strip() for name, direction in columns)]
-    lines = [_row(head), _row(["---", *["---:"] * len(columns)])]
+    lines = [cells_row(head), cells_row(["---", *["---:"] * len(columns)])]
     for mode in summary.modes:
         cells = [
             " ".join(part for part in (shown, error, mark) if part)
             for shown, error, mark in _cells(summary, mode)
         ]
-        lines.append(_row([mode, *cells]))
+        lines.append(cells_row([mode, *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +81,11 @@ def csv(*runs: tuple[str, Summary]) -> str:
 def escape(words: str) -> str:
     """Words as Markdown shows them, whatever they are."""
     return _SPECIAL.sub(r"\\\1", " ".join(words.split()))
+
+
+def cells_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(escape, cells))} |"
 
 
 class _Fitting:
@@ -162,10 +167,6 @@ def _cells(summary: Summary, mode: str) -> list[tuple[str, str, str]]:
         shown = (mean(average), spread(average.standard_error), average_marks(summary, mode))
         cells.insert(len(summary.averaged), shown)
     return cells
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(escape, cells))} |"
 
 
 def _records(summary: Summary) -> Iterator[dict[str, Any]]:
