@@ -41,6 +41,11 @@ def called(mode: str) -> str:
     return mode.upper() if mode in ("taia", "taif") else f"“{mode}”"
 
 
+def capital(words: str) -> str:
+    """Words as they begin a sentence."""
+    return words[0].upper() + words[1:]
+
+
 def pairs(modes: Sequence[str]) -> list[tuple[str, str]]:
     """The differences worth showing: every other mode minus base and minus tuned."""
     shown = [("tuned", "base")] if "tuned" in modes and "base" in modes else []

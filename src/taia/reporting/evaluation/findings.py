@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from taia.analysis.norms import Norms
 from taia.evaluation.summary import Summary
 from taia.reporting.evaluation.words import average_gap, mean, score, sign, verdict
-from taia.reporting.words import called, pairs, points
+from taia.reporting.words import called, capital, pairs, points
 
 #: So many tasks are named in a sentence.
 _NAMED = 8
@@ -33,7 +33,7 @@ def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
 
 
 def _compared(summary: Summary, mode: str, other: str) -> str:
-    name = _capital(called(mode))
+    name = capital(called(mode))
     said = []
     average = summary.average_difference(mode, other)
     if average is not None:
@@ -100,7 +100,7 @@ def _safety(summary: Summary, task: str) -> str:
             if one == mode and verdict(summary, mode, other, task)
         ]
         if apart:
-            said.append(f"{_capital(called(mode))} is {_and(apart)}.")
+            said.append(f"{capital(called(mode))} is {_and(apart)}.")
     if len(said) == 1 and pairs(summary.modes):
         said.append("No difference is more than chance may bring.")
     return " ".join(said)
@@ -130,7 +130,3 @@ def _caveat(summary: Summary) -> str:
 
 def _and(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-def _capital(words: str) -> str:
-    return words[0].upper() + words[1:]

@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 
 from taia.evaluation.summary import Summary
 from taia.reporting.evaluation.run import Run
-from taia.reporting.evaluation.words import AVERAGE, mean, score
-from taia.reporting.words import called, pairs, points
+from taia.reporting.evaluation.words import AVERAGE, direction, mean, score
+from taia.reporting.words import called, capital, pairs, points
 
 
 def are_alike(runs: Sequence[Run]) -> bool:
@@ -18,8 +18,10 @@ def are_alike(runs: Sequence[Run]) -> bool:
 
 
 def columns(runs: Sequence[Run]) -> list[str]:
-    """The tasks, and the average before safety."""
-    return _with_average(runs[0].summary, list(runs[0].summary.tasks), lambda: AVERAGE)
+    """The tasks, with ``↓`` where lower is better, and the average before safety."""
+    summary = runs[0].summary
+    names = [f"{task} {direction(summary, task)}".strip() for task in summary.tasks]
+    return _with_average(summary, names, lambda: AVERAGE)
 
 
 def side_by_side(runs: Sequence[Run]) -> dict[str, dict[str, list[str]]]:
@@ -46,9 +48,9 @@ def _over_runs(runs: Sequence[Run], mode: str, other: str) -> str:
         return ""
     better = sum(value > 0 for value in values)
     return (
-        f"{called(mode)} minus {called(other)} on average, in {len(runs)} runs: "
+        f"{capital(called(mode))} minus {called(other)} on average, in {len(runs)} runs: "
         f"{', '.join(map(points, values))} points; mean {points(fmean(values))}, standard "
-        f"deviation {100 * stdev(values):.1f}, above zero in {better}."
+        f"deviation {100 * stdev(values):.1f}, above zero in {better} of them."
     )
 
 

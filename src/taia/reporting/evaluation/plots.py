@@ -8,7 +8,7 @@ from taia.analysis.norms import Norm, Norms
 from taia.evaluation.statistics import Average, Estimate
 from taia.evaluation.summary import Summary
 from taia.reporting import svg
-from taia.reporting.evaluation.words import AVERAGE, sign
+from taia.reporting.evaluation.words import AVERAGE, ratio, sign
 from taia.reporting.svg.drawing import short
 from taia.reporting.svg.forest import extent
 from taia.reporting.words import pairs, percent
@@ -95,7 +95,7 @@ def update(norms: Norms) -> str | None:
         if row.layer is not None
     ]
     words = "Size of the update in percent of the weights, by layer and projection. " + "; ".join(
-        f"{row.component} {100 * row.ratio:.2g}" for row in norms.by_component
+        f"{row.component} {ratio(row)}" for row in norms.by_component
     )
     return svg.heat(cells, list(map(str, layers)), shown, "‖ΔW‖ in % of ‖W‖", words)
 
@@ -104,10 +104,7 @@ def told(norm: Norm) -> str:
     """A norm in words: ``layer 3, mlp up_proj: ‖ΔW‖ 0.12, ‖W‖ 9.8, 1.2%``."""
     where = [] if norm.layer is None else [f"layer {norm.layer}"]
     where.append(f"{norm.component} {norm.projection}".strip())
-    return (
-        f"{', '.join(where)}: ‖ΔW‖ {norm.update:.3g}, ‖W‖ {norm.weight:.3g}, "
-        f"{100 * norm.ratio:.2g}%"
-    )
+    return f"{', '.join(where)}: ‖ΔW‖ {norm.update:.3g}, ‖W‖ {norm.weight:.3g}, {ratio(norm)}%"
 
 
 def _gaps(summary: Summary, mode: str, other: str) -> list[svg.Gap]:

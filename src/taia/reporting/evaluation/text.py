@@ -18,6 +18,7 @@ from taia.reporting.evaluation.words import (
     direction,
     gap,
     items,
+    ratio,
     sign,
     verdict,
 )
@@ -128,7 +129,7 @@ def _update(run: Run) -> Iterator[str]:
     yield from ("### Where the update lives", "")
     yield from _head(["component", "‖ΔW‖", "‖W‖", "ratio, %"])
     for norm in norms.by_component:
-        numbers = (f"{norm.update:.3g}", f"{norm.weight:.3g}", f"{100 * norm.ratio:.2g}")
+        numbers = (f"{norm.update:.3g}", f"{norm.weight:.3g}", ratio(norm))
         yield cells_row([norm.component, *numbers])
     yield ""
     yield from _bullets(norms.notes) if norms.notes else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from taia.analysis.norms import Norm
 from taia.evaluation.statistics import Average, Estimate
 from taia.evaluation.summary import Summary
 from taia.reporting.words import change, pairs, percent
@@ -88,6 +89,11 @@ def verdict(summary: Summary, mode: str, other: str, task: str) -> int:
     """1 where a mode is really better than another in a task, −1 where it is really worse."""
     found = summary.difference(mode, other, task)
     return 0 if found is None else found.verdict
+
+
+def ratio(norm: Norm) -> str:
+    """``1.2``: ‖ΔW‖ in percent of ‖W‖; ``∞`` where the weights were all zero."""
+    return "∞" if math.isinf(norm.ratio) else f"{100 * norm.ratio:.2g}"
 
 
 def direction(summary: Summary, task: str) -> str:

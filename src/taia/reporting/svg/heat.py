@@ -63,7 +63,7 @@ def heat(
 
 
 def _shade(value: float, most: float, x: float, y: float, wide: float, high: float) -> str:
-    strength = 0.0 if not most else min(1.0, value / most)
+    strength = 1.0 if math.isinf(value) else value / most if most else 0.0
     square = (
         f'<rect class="cell" x="{x + 0.5:.1f}" y="{y + 0.5:.1f}" width="{wide - 1:.1f}" '
         f'height="{high - 1:.1f}" fill-opacity="{strength:.3f}"/>'

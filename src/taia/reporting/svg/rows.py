@@ -34,7 +34,7 @@ def rows(blocks: Sequence[Block], words: str, axis: str = "% right") -> str:
         words: What the plot shows; the numbers are put behind it.
         axis: What the axis says.
     """
-    left, right, row = 92, WIDTH - 14, 15
+    left, right, row = 98, WIDTH - 14, 15
 
     def x(value: float) -> float:
         return left + value * (right - left)
