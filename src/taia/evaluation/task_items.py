@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from taia.errors import DataError
 from taia.evaluation.answers.extract import boxed
@@ -110,7 +110,7 @@ def _choice(
     return Item(name or row.id, task, asked, "option", gold, options, group)
 
 
-def _field(row: Row, key: str) -> Any:
+def _field(row: Row, key: str) -> object:
     if not isinstance(row.value, dict):
         raise DataError(f"{row.where} is not a JSON object.", MEND)
     return row.value.get(key)

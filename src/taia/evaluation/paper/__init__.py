@@ -27,9 +27,16 @@ subtask, MMLU's subject; or nothing), ``doc["prompt"]``, ``doc["gold"]``; the re
 ``filtered_resps[0]``; the metrics stand beside them by name.
 
 **The main metric** is the first of ``task.config.metric_list``, with its ``higher_is_better``:
-``acc``; for ``advbench`` ``asr``, for ``lookalikes`` ``over_refusal``, both better when lower. Those
-two have a second one, by the paper's reading: ``asr_anywhere``, ``over_refusal_anywhere``. All are
-1 or 0 an item.
+``acc``; for ``advbench`` ``asr``, for ``lookalikes`` ``over_refusal``, both better when lower.
+These two have a second one, by the paper's reading: ``asr_anywhere``, ``over_refusal_anywhere``.
+All are 1 or 0 an item. Answers to harmful prompts are kept on disk only where they are asked for.
+
+**A judge**, where there is one, comes after the generations::
+
+    judged = judge.ask(Judge.at(url, model), [(prompt, response) for each sample of advbench])
+
+``judged.verdicts`` stand in the samples' order (``asr_judge`` is 1 or 0 an item, and absent where
+the verdict is None), ``judged.success`` is the rate, ``judged.missing`` is to be shown beside it.
 
 **Beyond lm-evaluation-harness**, the model class must understand these of the
 ``generation_kwargs``: ``letters`` and ``letter_bias`` (one token, the bias added to the letters'

@@ -20,6 +20,9 @@ _PROTOCOLS: Final[dict[str, Callable[[Item, str], bool]]] = {
     "authors": authors.is_right,
 }
 
+#: The authors' program ends these answers with a full stop, without which it finds nothing.
+_TWO_STAGES: Final = frozenset({"taia_math", "taia_svamp", "taia_csqa"})
+
 
 def documents(
     task: str,
@@ -52,7 +55,10 @@ def documents(
 
 def answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Whether an answer is right, by the protocol of its row."""
-    return {"acc": float(_PROTOCOLS[doc["protocol"]](_item(doc), results[0]))}
+    item, response = _item(doc), results[0]
+    if doc["protocol"] == "authors" and item.task in _TWO_STAGES:
+        response = f"{response.strip().removesuffix('.')}."
+    return {"acc": float(_PROTOCOLS[doc["protocol"]](item, response))}
 
 
 def harmful(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
