@@ -13,7 +13,7 @@ MATH = {"problem": "What is 1+1?", "level": "Level 1", "type": "Algebra",
 BBH = {"input": "Which?\nOptions:\n(A) owl\n(B) jay", "target": "(B)"}
 CSQA = {"id": "x1", "question": "Where?", "question_concept": "x",
         "choices": {"label": ["A", "B"], "text": ["here", "there"]}, "answerKey": "B"}  # fmt: skip
-LOGIQA = {"context": "All p are q.", "query": "So?", "options": ["p", "q", "r", "s"],
+LOGIQA = {"context": "All p are q.\n", "query": "So?", "options": ["p", "q", "r\n", "s"],
           "correct_option": 2}  # fmt: skip
 SVAMP = {"ID": "chal-1", "Body": "Ann has 2 pears.", "Question": "How many?", "Answer": "2.5",
          "Equation": "2", "Type": "Addition", "question_concat": "Ann has"}  # fmt: skip
