@@ -49,9 +49,9 @@ def pair(family: str, within: str = "") -> SwitchableModel:
 KINDS: dict[str, tuple[Callable[[], SwitchableModel], Callable[[], Any], Callable[[], Any]]] = {
     **{
         f"lora {family}": (
-            lambda family=family: SwitchableModel.wrap(adapted(family)),  # type: ignore[misc]
-            lambda family=family: tiny_adapters.model(family),  # type: ignore[misc]
-            lambda family=family: adapted(family),  # type: ignore[misc]
+            lambda family=family: SwitchableModel.wrap(adapted(family)),
+            lambda family=family: tiny_adapters.model(family),
+            lambda family=family: adapted(family),
         )
         for family in ("llama", "tied-llama", "gpt2", "qwen3-moe", "mixtral")
     },
@@ -62,9 +62,9 @@ KINDS: dict[str, tuple[Callable[[], SwitchableModel], Callable[[], Any], Callabl
     ),
     **{
         f"checkpoint {family}": (
-            lambda family=family: pair(family),  # type: ignore[misc]
-            lambda family=family: tiny_adapters.model(family),  # type: ignore[misc]
-            lambda family=family: noisy(tiny_adapters.model(family), ""),  # type: ignore[misc]
+            lambda family=family: pair(family),
+            lambda family=family: tiny_adapters.model(family),
+            lambda family=family: noisy(tiny_adapters.model(family), ""),
         )
         for family in ("llama", "tied-llama", "gpt2", "qwen3-moe")
     },

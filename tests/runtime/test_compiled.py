@@ -49,11 +49,12 @@ def test_rows_take_effect_after_compiling():
 
 def test_more_modes_than_dynamo_compiles_for_are_right_all_the_same():
     model = MAKE["lora"]()
-    modes = [f"{tenths / 10}*mlp" for tenths in range(1, 10)]
+    modes = [f"{tenths / 10}*mlp" for tenths in range(1, 5)]
     wanted = [_in(model, mode) for mode in modes]
     model.model.compile(backend="eager")
-    for mode, plain in zip(modes, wanted, strict=True):
-        torch.testing.assert_close(_in(model, mode), plain)
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for mode, plain in zip(modes, wanted, strict=True):
+            torch.testing.assert_close(_in(model, mode), plain)
 
 
 def test_a_cache_of_another_mode_is_refused_after_compiling():

@@ -78,7 +78,12 @@ def with_adapter(model: PreTrainedModel, place: Located) -> PeftModel:
             "Give the base model that the adapter was trained on.",
         ) from error
     # PEFT leaves out without a word what has no place in the model.
-    done: Any = set_peft_model_state_dict(adapted, load_peft_weights(str(place.path), device="cpu"))
+    weights = load_peft_weights(
+        str(place.path),
+        device="cpu",
+        key_mapping=getattr(model, "_checkpoint_conversion_mapping", {}),
+    )
+    done: Any = set_peft_model_state_dict(adapted, weights)
     if done.unexpected_keys:
         raise AdapterError(
             f"{len(done.unexpected_keys)} tensors of {place.given} have no place in the base "

@@ -54,16 +54,19 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
         if module is body and not is_compiling():  # not a copy, which has the hooks too
             check_rows(args, kwargs, state())
             check_caches(kwargs, state())
+            mark_caches(kwargs)
 
-    def after(module: object, _args: object, kwargs: dict[str, Any], output: Any) -> None:  # noqa: ANN401 - any output
-        if module is body and not is_compiling():
-            made = output if isinstance(output, dict) else {}
-            for cache in (*caches_in(kwargs), *caches_in(made)):
-                mark(cache, state().filling)
+    def after(module: object, _args: object, output: object) -> None:
+        if module is body and not is_compiling() and isinstance(output, dict):
+            mark_caches(output)
+
+    def mark_caches(values: dict[str, Any]) -> None:
+        for cache in caches_in(values):
+            mark(cache, state().filling)
 
     handles = (
         body.register_forward_pre_hook(before, with_kwargs=True),
-        body.register_forward_hook(after, with_kwargs=True),
+        body.register_forward_hook(after),
     )
 
     def end() -> None:
