@@ -1,7 +1,7 @@
 """A cache's layer against one that copies everything each time."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taia.runtime.columns import RoomyLayer
@@ -30,6 +30,7 @@ def layer_of(both):
     return layer
 
 
+@settings(deadline=None)
 @given(rows=st.integers(1, 4), steps=STEPS)
 def test_any_changes_in_any_order(rows, steps):
     expected = states(rows, 3, 0)

@@ -3,7 +3,7 @@
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
@@ -59,6 +59,7 @@ def written(kind, prompt, answer):
 
 
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
+@settings(deadline=None)
 @given(prompt=TEXTS, answer=TEXTS)
 def test_pieces_make_the_text(kind, prompt, answer):
     tokenizer, _ = vocabulary(kind)

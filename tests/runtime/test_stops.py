@@ -1,7 +1,7 @@
 """Stops against a reader that looks at the whole text after each character."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taia.runtime.stops import Stops
@@ -29,6 +29,7 @@ def slow(stops, text):
     return text, False
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3), st.lists(LETTERS))
 def test_pieces_do_not_matter(stops, parts):
     passed, ended = pieces(stops, parts)
