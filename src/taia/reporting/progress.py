@@ -17,7 +17,6 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-
 #: Work of so many pieces is worth more than one line of a log.
 _LONG: Final = 20
 
