@@ -24,6 +24,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ways: dict[str, Callable[[], Answers]] = {}
     for rows in ROWS:
         engine = Engine(switchable, tokenizer, max_rows=rows)
-        ways[f"taia {rows}"] = lambda engine=engine: ours(engine, requests)
-        ways[f"transformers {rows}"] = lambda rows=rows: theirs(model, requests, rows)
+        ways[f"taia {rows}"] = partial(ours, engine, requests)
+        ways[f"transformers {rows}"] = partial(theirs, model, requests, rows)
     answers = {name: way() for name, way in ways.items()}
     seconds = measure(ways, options.repeats)
     result = _result(Path(folder), requests, seconds, answers)
