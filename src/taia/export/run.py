@@ -72,7 +72,7 @@ def export(
         checks: tuple[Check, ...] = ()
         if verify:
             say("Loading and comparing")
-            checks = (module.verify(job, folder),)
+            checks = module.verify(job, folder)
         for check in checks:
             if not check.passed:
                 raise RunError(

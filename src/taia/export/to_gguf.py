@@ -6,6 +6,7 @@ a rank pattern needs nothing; an alpha pattern and rsLoRA are folded into B. Eve
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,15 +79,17 @@ def _tensors(each: Factors, names: Names, alpha: float) -> dict[str, Any]:
     return {f"{name}.lora_a": each.a, f"{name}.lora_b": names.ordered(module, b)}
 
 
-def verify(job: Job, folder: Path) -> Check:
-    """Runs llama.cpp with the adapter where it can, else reads the file back."""
+def verify(job: Job, folder: Path) -> tuple[Check, ...]:
+    """Reads the file back, and runs llama.cpp with it where that can be."""
     from taia.export.llama_cpp import missing, run
 
-    reason = "No --base-gguf was given" if job.base_gguf is None else missing()
+    check = _read_back(job, folder / FILE)
+    if not check.passed:
+        return (check,)
+    reason = "no --base-gguf was given" if job.base_gguf is None else missing()
     if job.base_gguf is None or reason:
-        check = _read_back(job, folder / FILE)
-        return Check(f"{check.said} {reason}: llama.cpp itself was not run.", check.passed)
-    return run(job, job.base_gguf, folder / FILE)
+        return (replace(check, said=f"{check.said} llama.cpp itself was not run: {reason}."),)
+    return check, run(job, job.base_gguf, folder / FILE)
 
 
 def _read_back(job: Job, file: Path) -> Check:
