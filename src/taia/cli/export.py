@@ -17,7 +17,7 @@ def export(
         str,
         typer.Argument(
             metavar="DIR",
-            help="What taia compose wrote, or any PEFT adapter or checkpoint: a folder or hub name.",
+            help="What taia compose wrote, or any PEFT adapter or checkpoint.",
         ),
     ],
     to: Annotated[

@@ -25,10 +25,10 @@ def filters(values: Mapping[str, float]) -> list[Filter]:
     while left:
         name = min(left)
         part = _part(name, values)
+        if part is None:
+            return _by_name(values)
         found.append((part, values[name]))
         left = {other for other in left if part not in other}
-    # A name may be a part of another's with another value: the longer filter has to come first.
-    found.sort(key=lambda each: -len(each[0] or ""))
     return [*found, (None, rest)]
 
 
@@ -37,14 +37,21 @@ def value_of(name: str, among: Sequence[Filter]) -> float:
     return next(value for part, value in among if part is None or part in name)
 
 
-def _part(name: str, values: Mapping[str, float]) -> str:
-    """The shortest run of a name's parts that no tensor with another value has."""
+def _by_name(values: Mapping[str, float]) -> list[Filter]:
+    """Every name in full, the longest first: none is then a part of one that comes after it."""
+    return [(name, values[name]) for name in sorted(values, key=len, reverse=True)]
+
+
+def _part(name: str, values: Mapping[str, float]) -> str | None:
+    """The shortest run of a name's parts that no tensor with another value has, if any."""
     others = [other for other, value in values.items() if value != values[name]]
-    return next((part for part in _runs(name) if not any(part in other for other in others)), name)
+    return next(
+        (part for part in _runs(name) if not any(part in other for other in others)), None
+    )
 
 
 def _runs(name: str) -> Iterator[str]:
-    parts = f".{name}.".split(".")[1:-1]
+    parts = name.split(".")
     last = len(parts)
     for length in range(1, last + 1):
         for start in range(last - length + 1):

@@ -58,7 +58,7 @@ class Names:
         """
         import gguf
 
-        kind = config.get("model_type")
+        kind = str(config.get("model_type"))
         if kind not in _ARCHITECTURES:
             raise AdapterError(f"taia has no GGUF names for {kind!r} models.", _INSTEAD)
         architecture, interleaved = _ARCHITECTURES[kind]

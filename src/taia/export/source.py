@@ -1,4 +1,4 @@
-"""What is exported: a folder with an adapter or a whole checkpoint, and the base that belongs to it."""
+"""What is exported: an adapter or a whole checkpoint, and the base that belongs to it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Source:
         return read_json(file)
 
     def recorded(self, side: str) -> str | None:
-        """Where ``taia_config.json`` says that ``"base"`` or ``"tuned"`` was, as typed to find it."""
+        """Where taia_config.json says the "base" or "tuned" was, as :func:`locate` takes it."""
         origin = self.record.get(side) or {}
         repo, commit = origin.get("repo"), origin.get("commit")
         return f"{repo}@{commit}" if repo and commit else repo or origin.get("path")

@@ -68,7 +68,8 @@ class Recipe:
         }
         if self.dtype is not None:
             recipe |= {"dtype": "float32", "out_dtype": self.dtype}
-        return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+        text: str = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+        return text
 
 
 def write(job: Job, folder: Path) -> Written:
@@ -203,7 +204,16 @@ def _model(place: Located, weights: list[Filter]) -> dict[str, Any]:
         {"value": value} if part is None else {"filter": part, "value": value}
         for part, value in weights
     ]
-    name = place.repo or str(place.path.resolve())
-    if place.commit:
-        name += f"@{place.commit}"
-    return {"model": name, "parameters": {"weight": listed}}
+    return {"model": _spelled(place), "parameters": {"weight": listed}}
+
+
+def _spelled(place: Located) -> str:
+    if place.repo:
+        return f"{place.repo}@{place.commit}"
+    path = str(place.path.resolve())
+    if "+" in path or "@" in path:
+        raise InputError(
+            f"{path} has a + or @, after which mergekit expects an adapter or a revision.",
+            "Move or rename the folder.",
+        )
+    return path

@@ -83,7 +83,7 @@ def _fold(adapter: Adapter, rank: int, folder: Path) -> tuple[str, ...]:
         tensors[parts["lora_A"].name] = pad(each.a, (0, 0, 0, missing)).contiguous()
         tensors[parts["lora_B"].name] = pad(each.b * each.scaling, (0, missing)).contiguous()
     save_file(tensors, folder / FILE, metadata={"format": "pt"})
-    one = {"r": rank, "lora_alpha": rank, "use_rslora": False}
-    patterns = {"rank_pattern": {}, "alpha_pattern": {}}
-    write_json(folder / ADAPTER_CONFIG, {**adapter.config, **one, **patterns})
+    config = dict(adapter.config)
+    config.update(r=rank, lora_alpha=rank, use_rslora=False, rank_pattern={}, alpha_pattern={})
+    write_json(folder / ADAPTER_CONFIG, config)
     return (f"Scales were folded into B in float32, and every module has rank {rank}.",)
