@@ -30,7 +30,9 @@ def test_merged_it_is_the_model_with_the_adapter(tmp_path, dtype):
     base, adapter = save_pair(tmp_path, "llama", dtype)
     done = export(adapter, "transformers", tmp_path / "out", merge=True)
     merged, wanted = logits(load_base(tmp_path / "out")), logits(load_adapted(base, adapter))
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0, "atol": 0.02}
+    tolerance = (
+        {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0, "atol": 0.02}
+    )
     torch.testing.assert_close(merged, wanted, **tolerance)
     assert done.checks[0].measured["difference"] < done.checks[0].measured["effect"] / 10
     assert (tmp_path / "out" / "README.md").read_text().count("# out") == 1

@@ -81,8 +81,6 @@ CANNOT = {
 @pytest.mark.parametrize("name", CANNOT)
 def test_what_it_cannot_carry_is_said_before_anything_is_written(tmp_path, name):
     options, words = CANNOT[name]
-    if options.get("bias"):
-        pytest.importorskip("peft")
     kind = "gpt2" if name == "biases" else "llama"
     _, adapter = save_pair(tmp_path, kind, **options)
     before = sorted(tmp_path.iterdir())

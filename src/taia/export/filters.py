@@ -45,9 +45,7 @@ def _by_name(values: Mapping[str, float]) -> list[Filter]:
 def _part(name: str, values: Mapping[str, float]) -> str | None:
     """The shortest run of a name's parts that no tensor with another value has, if any."""
     others = [other for other, value in values.items() if value != values[name]]
-    return next(
-        (part for part in _runs(name) if not any(part in other for other in others)), None
-    )
+    return next((part for part in _runs(name) if not any(part in other for other in others)), None)
 
 
 def _runs(name: str) -> Iterator[str]:
