@@ -6,7 +6,6 @@ name; an entry without a filter stands for the rest.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 #: A part of names, ``None`` for any, and the value of the tensors that have it.
@@ -19,7 +18,17 @@ def filters(values: Mapping[str, float]) -> list[Filter]:
     Args:
         values: Tensor's name → value.
     """
-    rest = Counter(values.values()).most_common(1)[0][0]
+    each = (_beside(rest, values) for rest in sorted(set(values.values())))
+    return min(each, key=len)
+
+
+def value_of(name: str, among: Sequence[Filter]) -> float:
+    """The value that mergekit takes for a tensor."""
+    return next(value for part, value in among if part is None or part in name)
+
+
+def _beside(rest: float, values: Mapping[str, float]) -> list[Filter]:
+    """Filters for all tensors but those with one value."""
     found: list[Filter] = []
     left = {name for name, value in values.items() if value != rest}
     while left:
@@ -30,11 +39,6 @@ def filters(values: Mapping[str, float]) -> list[Filter]:
         found.append((part, values[name]))
         left = {other for other in left if part not in other}
     return [*found, (None, rest)]
-
-
-def value_of(name: str, among: Sequence[Filter]) -> float:
-    """The value that mergekit takes for a tensor."""
-    return next(value for part, value in among if part is None or part in name)
 
 
 def _by_name(values: Mapping[str, float]) -> list[Filter]:
