@@ -6,6 +6,7 @@ GELU up in a table of float16, which leaves some 1e-4.
 """
 
 import importlib.util
+import json
 
 import pytest
 import torch
@@ -261,3 +262,21 @@ def test_a_truncated_gguf_is_no_traceback(tmp_path):
     gguf.write_bytes(gguf.read_bytes()[:2000])
     with pytest.raises(InputError, match="does not load"):
         export(adapter, "gguf", tmp_path / "out", base_gguf=gguf)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_attention_heads", None, "num_attention_heads=None"),
+        ("num_hidden_layers", "two", "num_hidden_layers='two'"),
+        ("num_attention_heads", 3, "not 3 heads"),
+        ("num_hidden_layers", 1, "no name for model.layers.1"),
+    ],
+)
+def test_a_config_that_is_not_the_adapters(tmp_path, key, value, words):
+    _, adapter = make(tmp_path)
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InputError, match=words):
+        export(adapter, "gguf", tmp_path / "out", verify=False)
+    assert not (tmp_path / "out").exists()

@@ -1,5 +1,7 @@
 """The recipe makes what compose made, read as mergekit reads it."""
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -89,3 +91,26 @@ def test_rows_of_a_fused_projection_are_refused():
 
     with pytest.raises(InputError, match="part of the rows"):
         to_mergekit._number("h.0.attn.c_attn.weight", Pieces(0, ((0, 2, 1.0), (2, 4, 0.0))))
+
+
+@pytest.mark.parametrize("key", ["base", "tuned", "selection", "kind"])
+@pytest.mark.parametrize("value", [None, "text", ["list"], {}])
+def test_a_record_that_was_written_over(pair, tmp_path, key, value):
+    base, tuned = pair
+    compose(base, tuned, tmp_path / "made", "taia")
+    file = tmp_path / "made" / "taia_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InputError):
+        export(tmp_path / "made", "mergekit", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_of_different_vocabularies(tmp_path):
+    config = llama_config()
+    base = write(tmp_path / "base", llama(), config=config, seed=1)
+    larger = {**config, "vocab_size": config["vocab_size"] + 4}
+    shapes = llama(vocabulary=larger["vocab_size"])
+    tuned = write(tmp_path / "tuned", shapes, config=larger, seed=2)
+    compose(base, tuned, tmp_path / "made", "taia", vocab="base")
+    with pytest.raises(InputError, match="cut or convert"):
+        export(tmp_path / "made", "mergekit", tmp_path / "out")

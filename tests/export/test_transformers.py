@@ -119,3 +119,16 @@ def test_names_that_peft_would_ignore_are_refused(tmp_path):
     save_file({k.replace(".weight", ".default.weight"): v for k, v in tensors.items()}, file)
     with pytest.raises(InputError, match="PEFT would ignore"):
         export(adapter, "transformers", tmp_path / "out")
+
+
+def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
+    from taia.export import run
+
+    _, adapter = save_pair(tmp_path, "llama")
+    real = run.find_spec
+    monkeypatch.setattr(run, "find_spec", lambda name: None if name == "gguf" else real(name))
+    with pytest.raises(InputError, match="need gguf") as caught:
+        export(adapter, "gguf", tmp_path / "out")
+    assert "taia[train]" in caught.value.mend
+    with pytest.raises(InputError, match="no target"):
+        export(adapter, "onnx", tmp_path / "out")

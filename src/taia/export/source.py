@@ -77,7 +77,9 @@ class Source:
 
     def recorded(self, side: str) -> str | None:
         """Where taia_config.json says the "base" or "tuned" was, as :func:`locate` takes it."""
-        origin = self.record.get(side) or {}
+        origin = self.record.get(side)
+        if not isinstance(origin, dict):
+            return None
         repo, commit = origin.get("repo"), origin.get("commit")
         return f"{repo}@{commit}" if repo and commit else repo or origin.get("path")
 

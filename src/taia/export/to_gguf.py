@@ -110,10 +110,8 @@ def _read_back(job: Job, file: Path) -> Check:
         ours = names.ordered(each.update.module, each.b) @ each.a * each.scaling
         apart = (b @ a * (alpha / a.shape[0]) - ours).abs().max()
         furthest = max(furthest, float(apart / ours.abs().max().clamp(min=1e-30)))
-    said = (
-        f"gguf reads it back: {len(adapter.updates)} updates, each the source's within "
-        f"{furthest:.0e} of its largest number."
-    )
+    nearness = f"within {furthest:.0e} of its largest number" if furthest else "exactly"
+    said = f"gguf reads it back: {len(adapter.updates)} updates, each the source's {nearness}."
     return Check(said, furthest < 1e-5 and not left, {"difference": furthest})
 
 

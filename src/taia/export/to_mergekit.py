@@ -134,21 +134,34 @@ def read_recipe(source: Source) -> Recipe:
             f"{source.place.given} is no composition of two whole checkpoints.",
             "mergekit merges whole checkpoints: give a folder that taia compose wrote of two.",
         )
-    settings = record.get("settings") or {}
     base = locate(source.given_base or _where(source, "base"))
     tuned = locate(_where(source, "tuned"))
     here, there, made = (Checkpoint.open(p.path) for p in (base, tuned, source.place))
     _check_same(here.tensors, there.tensors, made.tensors)
     labels = Anatomy.of_tensors(
-        (entry.info for entry in here.tensors.values()), here.config, settings.get("declare")
+        (entry.info for entry in here.tensors.values()),
+        here.config,
+        _table(record, "settings").get("declare"),
     )
-    selection = Selection.parse(record["selection"]["canonical"])
+    selection = Selection.parse(_canonical(record))
     alphas = {name: _number(name, alpha) for name, alpha in selection.alphas(labels).items()}
     return Recipe(base, tuned, alphas, _dtype(here.tensors, alphas))
 
 
 def _merged_adapter(record: Mapping[str, Any]) -> bool:
-    return bool((record.get("settings") or {}).get("merge"))
+    return bool(_table(record, "settings").get("merge"))
+
+
+def _canonical(record: Mapping[str, Any]) -> str:
+    text = _table(record, "selection").get("canonical")
+    if not isinstance(text, str):
+        raise InputError("taia_config.json does not say what was kept.", "Compose it again.")
+    return text
+
+
+def _table(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _where(source: Source, side: str) -> str:
