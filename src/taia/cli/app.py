@@ -12,6 +12,7 @@ import typer
 
 from taia.cli.compose import compose
 from taia.cli.demo import demo
+from taia.cli.export import export
 from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.train import train
@@ -52,7 +53,7 @@ app = typer.Typer(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-for command in (demo, train, compose, inspect, report):
+for command in (demo, train, compose, export, inspect, report):
     app.command()(_guarded(command))
 
 
