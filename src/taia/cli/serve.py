@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,7 +83,9 @@ def serve(
     prepare()
     selections = read_modes(modes)
     if engine == "vllm":
-        _vllm(base, tuned, selections, output, overwrite, print_only, rest or [])
+        flags = ["--host", host, "--port", str(port), *(["--dtype", dtype] if dtype else [])]
+        flags += rest or []
+        _vllm(base, tuned, selections, output, overwrite, print_only, flags, api_key)
         return
     if rest or output is not None or overwrite or print_only:
         raise InputError(
@@ -98,9 +101,7 @@ def serve(
     from taia.serving.load import load
     from taia.serving.settings import Settings
 
-    settings = Settings(
-        host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace
-    )
+    settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
     if not settings.is_loopback and api_key is None:
         _say(f"Anybody who reaches {host} can use this server: give it an --api-key.")
     run(
@@ -108,6 +109,39 @@ def serve(
         settings,
         _say,
     )
+
+
+def _vllm(
+    base: str,
+    tuned: str,
+    modes: dict[str, str],
+    output: Path | None,
+    overwrite: bool,
+    print_only: bool,
+    flags: list[str],
+    api_key: str | None,
+) -> None:
+    from tempfile import TemporaryDirectory
+
+    from taia.serving import vllm
+
+    if print_only and output is None:
+        raise InputError(
+            "--print leaves its adapters somewhere, and --output does not say where.",
+            "Give a folder with --output.",
+        )
+    if not print_only:
+        vllm.find()  # before anything is written
+    with TemporaryDirectory(prefix="taia-vllm-") as folder:
+        served = vllm.write(
+            base, tuned, modes, output or Path(folder), overwrite=overwrite, flags=flags
+        )
+        command = served.command(flags)
+        if print_only:
+            typer.echo(shlex.join(command))
+            return
+        _say(shlex.join(command))
+        vllm.run(command, api_key)
 
 
 def _say(line: str) -> None:

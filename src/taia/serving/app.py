@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse
 
 from taia.errors import TaiaError
 from taia.serving.pages import pages
-from taia.serving.refusal import Refused
-from taia.serving.service import Service, failed
+from taia.serving.refusal import RefusedError
+from taia.serving.service import Service, check_model, failed
 
 #: What this machine's own browser may call it, where there is no key: a page from elsewhere whose
 #: name is made to point here does not get in.
@@ -63,10 +63,11 @@ def _guarded(service: Service) -> APIRouter:
         key = service.settings.api_key
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if key is None or (
-            scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), key.encode())
+            scheme.lower() == "bearer"
+            and hmac.compare_digest(given.encode("latin-1"), key.encode())
         ):
             return
-        raise Refused(
+        raise RefusedError(
             "The key is missing or wrong.",
             "Send the server's key as Authorization: Bearer KEY.",
             status=401,
@@ -78,20 +79,14 @@ def _guarded(service: Service) -> APIRouter:
 
     def model(name: str) -> dict[str, Any]:
         loaded = service.loaded
-        if name not in loaded.modes:
-            raise Refused(
-                f"There is no model {name!r} here.",
-                f"There are {', '.join(loaded.modes)}.",
-                status=404,
-                code="model_not_found",
-            )
+        check_model(name, loaded.modes)
         return {
             "id": name,
             "object": "model",
             "created": started,
             "owned_by": "taia",
             "selection": loaded.modes[name],
-            "max_model_len": loaded.prompter.context,
+            "max_model_len": loaded.prompter.limits.positions,
         }
 
     @router.get("/models")
@@ -115,7 +110,7 @@ async def _told(request: Request, error: Exception) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    refused = Refused(
+    refused = RefusedError(
         f"{request.method} {request.url.path}: {error.detail}.",
         "docs/serving.md lists what there is.",
         status=error.status_code,
@@ -124,5 +119,5 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    refused = Refused("The server failed.", "Its log says why.", status=500)
+    refused = RefusedError("The server failed.", "Its log says why.", status=500)
     return JSONResponse(refused.to_json(), refused.status)

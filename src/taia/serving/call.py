@@ -9,7 +9,7 @@ from typing import Final
 
 from taia.errors import InputError
 from taia.runtime.generation import Generation, Progress, Token
-from taia.serving.refusal import Refused
+from taia.serving.refusal import RefusedError
 from taia.serving.scoring import Scoring
 from taia.serving.worker import Tell, Told, Worker
 
@@ -44,15 +44,15 @@ class Gate:
         """Let answers in.
 
         Raises:
-            Refused: If there are too many.
+            RefusedError: If there are too many.
         """
         if answers > self._capacity:
-            raise Refused(
+            raise RefusedError(
                 f"{answers} answers are asked for at once.",
                 f"This server takes at most {self._capacity} in one request.",
             )
         if self.inside + answers > self._capacity:
-            raise Refused(
+            raise RefusedError(
                 f"{self.waiting} answers wait already.",
                 "Try again a little later.",
                 status=429,
@@ -76,7 +76,7 @@ class Call:
         timeout: Seconds until it is given up.
 
     Raises:
-        Refused: If the gate turns it away.
+        RefusedError: If the gate turns it away.
     """
 
     def __init__(self, worker: Worker, gate: Gate, answers: int, timeout: float) -> None:
@@ -102,7 +102,7 @@ class Call:
         """Prompts' tokens with their log-probabilities, in order.
 
         Raises:
-            Refused: If it takes too long.
+            RefusedError: If it takes too long.
             RunError: If the model failed.
         """
         for index, scoring in enumerate(asked):
@@ -119,7 +119,7 @@ class Call:
         """Steps of all answers, with the answer's place among those asked, until all have ended.
 
         Raises:
-            Refused: If it takes too long.
+            RefusedError: If it takes too long.
             RunError: If the model failed.
         """
         for index, generation in enumerate(asked):
@@ -144,7 +144,7 @@ class Call:
         try:
             index, told = await asyncio.wait_for(self._told.get(), max(left, 0))
         except asyncio.TimeoutError:
-            raise Refused(
+            raise RefusedError(
                 f"The answer took longer than {self._timeout:g} s.",
                 "Ask for fewer tokens, or raise the server's --timeout.",
                 status=504,
@@ -152,7 +152,7 @@ class Call:
             ) from None
         if isinstance(told, Exception):
             del self._open[index]
-            if isinstance(told, InputError) and not isinstance(told, Refused):
-                raise Refused(told.problem, told.mend) from told
+            if isinstance(told, InputError) and not isinstance(told, RefusedError):
+                raise RefusedError(told.problem, told.mend) from told
             raise told
         return index, told

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from taia.serving.refusal import Refused
+from taia.serving.refusal import RefusedError
 
 T = TypeVar("T")
 
@@ -27,12 +27,12 @@ async def read_json(request: Request, limit: int, timeout: float) -> Mapping[str
         timeout: Seconds it may take to arrive.
 
     Raises:
-        Refused: If it is too large, too slow, or no JSON object.
+        RefusedError: If it is too large, too slow, or no JSON object.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         # A page in a browser may send other types anywhere without being asked: keep them out.
-        raise Refused(
+        raise RefusedError(
             f"The body is {kind or 'of no type'}, not JSON.",
             "Send it with the header Content-Type: application/json.",
             status=415,
@@ -40,15 +40,15 @@ async def read_json(request: Request, limit: int, timeout: float) -> Mapping[str
     try:
         body = await asyncio.wait_for(_read(request, limit), timeout)
     except asyncio.TimeoutError:
-        raise Refused(
+        raise RefusedError(
             f"The body did not arrive within {timeout:g} s.", "Send it faster.", status=408
         ) from None
     try:
         told = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise Refused(f"The body is not JSON: {error}.", "Send a JSON object.") from error
+        raise RefusedError(f"The body is not JSON: {error}.", "Send a JSON object.") from error
     if not isinstance(told, dict):
-        raise Refused("The body is not a JSON object.", "Send one, such as {…}.")
+        raise RefusedError("The body is not a JSON object.", "Send one, such as {…}.")
     return told
 
 
@@ -64,7 +64,7 @@ async def _read(request: Request, limit: int) -> bytes:
             if size > limit:
                 break
     if size > limit:
-        raise Refused(
+        raise RefusedError(
             f"The body is larger than {limit} bytes.", "Send a shorter prompt.", status=413
         )
     return b"".join(parts)

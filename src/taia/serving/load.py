@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from taia.runtime.check import Limits
 from taia.serving.prompts import Prompter
 from taia.serving.settings import Settings
 from taia.serving.texts import TokenTexts
 from taia.serving.worker import Loaded
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
     from taia.runtime.switchable import SwitchableModel
@@ -23,7 +23,7 @@ def load(
     modes: Mapping[str, str],
     settings: Settings,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: str | None = None,
     device: str | None = None,
 ) -> Loaded:
     """Load a model with its modes.
@@ -33,40 +33,44 @@ def load(
         tuned: The model after it: a folder, a hub name, or a PEFT adapter.
         modes: Mode → selection.
         settings: What the server allows.
-        dtype: Of the weights; by default float32 on a CPU and the checkpoint's on a GPU.
+        dtype: Of the weights, as torch calls it; by default float32 on a CPU and the checkpoint's
+            on a GPU.
         device: Where to.
 
     Raises:
         InputError: If they cannot be used together.
     """
+    import torch
+
     from taia.checkpoint.locate import locate
     from taia.loading import load_tokenizer
     from taia.runtime.switchable import SwitchableModel
 
     tokenizer = load_tokenizer(locate(base))
-    model = SwitchableModel.load(base, tuned, modes, dtype=dtype, device=device)
-    return prepare(model, tokenizer, settings)
+    model = SwitchableModel.load(
+        base, tuned, modes, dtype=dtype and getattr(torch, dtype), device=device
+    )
+    return prepare(model, modes, tokenizer, settings)
 
 
 def prepare(
-    model: SwitchableModel, tokenizer: PreTrainedTokenizerBase, settings: Settings
+    model: SwitchableModel,
+    modes: Mapping[str, str],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
 ) -> Loaded:
-    """Make a live model ready to be served."""
+    """Make a live model ready to be served in some of its modes."""
     from taia.runtime.engine import Engine
 
-    config: Any = model.config.get_text_config()
     prompter = Prompter(
-        tokenizer,
-        _ends(model, tokenizer),
-        config.vocab_size,
-        getattr(config, "max_position_embeddings", None),
-        settings.max_tokens,
+        tokenizer, _ends(model, tokenizer), Limits.of(model.model), settings.max_tokens
     )
     return Loaded(
         model,
+        modes,
         prompter,
         TokenTexts(tokenizer),
-        lambda: Engine(model, tokenizer, max_rows=settings.max_rows),
+        Engine(model, tokenizer, max_rows=settings.max_rows),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from taia.serving.refusal import Refused
+from taia.serving.refusal import RefusedError
 
 #: They do not touch the answer, so they are not looked at.
 HARMLESS: Final = frozenset(
@@ -54,7 +54,7 @@ def without_idle(body: Mapping[str, Any], known: frozenset[str]) -> dict[str, An
         known: The names of those that are supported.
 
     Raises:
-        Refused: If one is not supported and would change the answer, or is not known at all.
+        RefusedError: If one is not supported and would change the answer, or is not known at all.
     """
     left = {}
     for name, value in body.items():
@@ -63,17 +63,22 @@ def without_idle(body: Mapping[str, Any], known: frozenset[str]) -> dict[str, An
         if name in known:
             left[name] = value
         elif name not in NEUTRAL:
-            raise Refused(
+            raise RefusedError(
                 f"The parameter {name!r} is not known.",
                 "Leave it out; docs/serving.md lists what there is.",
                 param=name,
                 code="unknown_parameter",
             )
-        elif value not in NEUTRAL[name]:
-            raise Refused(
+        elif not any(_same(value, idle) for idle in NEUTRAL[name]):
+            raise RefusedError(
                 f"The parameter {name!r} is not supported.",
                 f"Leave it out, or give {NEUTRAL[name][0]!r}.",
                 param=name,
                 code="unsupported_parameter",
             )
     return left
+
+
+def _same(value: object, other: object) -> bool:
+    """Equality as JSON has it, where true is not 1."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from taia.runtime.check import Limits
 from taia.runtime.generation import Generation
-from taia.serving.refusal import Refused
+from taia.serving.refusal import RefusedError
 from taia.serving.requests import COMPLETION_TOKENS, Asked, ChatAsked, CompletionAsked
 
 if TYPE_CHECKING:
@@ -22,23 +23,21 @@ class Prompter:
     Attributes:
         tokenizer: Whose tokens and chat template.
         end: Tokens that end an answer.
-        vocabulary: How many tokens the model knows.
-        context: How many tokens it reads and writes at most; ``None``: any number.
+        limits: What the model's shape allows.
         max_tokens: The longest answer that is allowed.
     """
 
     tokenizer: PreTrainedTokenizerBase
     end: frozenset[int]
-    vocabulary: int
-    context: int | None
+    limits: Limits
     max_tokens: int
 
     def prompts(self, asked: Asked) -> list[tuple[int, ...]]:
         """The prompts of a request, in tokens.
 
         Raises:
-            Refused: If one is empty, too long, or not in this model's tokens; or if a conversation
-                does not fit the chat template.
+            RefusedError: If one is empty, too long, or not in this model's tokens; or if a
+                conversation does not fit the chat template.
         """
         if isinstance(asked, ChatAsked):
             found, param = [self._chat(asked)], "messages"
@@ -51,7 +50,7 @@ class Prompter:
         """What the engine is asked: n answers to each prompt, in order; none for no tokens.
 
         Raises:
-            Refused: If an answer of that length is not allowed, or a bias is on no token.
+            RefusedError: If an answer of that length is not allowed, or a bias is on no token.
         """
         bias = {self._token(name): value for name, value in asked.logit_bias.items()}
         lengths = [self._length(asked, len(prompt)) for prompt in prompts]
@@ -76,16 +75,16 @@ class Prompter:
 
     def _chat(self, asked: ChatAsked) -> list[int]:
         if not self.tokenizer.chat_template:
-            raise Refused("This model has no chat template.", "Use /v1/completions.")
+            raise RefusedError("This model has no chat template.", "Use /v1/completions.")
         settings = asked.chat_template_kwargs
         if own := sorted(settings.keys() & _own_arguments(self.tokenizer)):
-            raise Refused(
+            raise RefusedError(
                 f"chat_template_kwargs may not set {own[0]!r}.",
                 "Give only what the chat template itself reads.",
                 param="chat_template_kwargs",
             )
         try:
-            made = self.tokenizer.apply_chat_template(
+            made: Any = self.tokenizer.apply_chat_template(
                 [message.to_template() for message in asked.messages],
                 add_generation_prompt=asked.add_generation_prompt,
                 continue_final_message=asked.continue_final_message,
@@ -95,7 +94,7 @@ class Prompter:
             )
         except Exception as error:  # a template is a program, and says no in its own ways
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise Refused(
+            raise RefusedError(
                 f"The chat template does not take these messages: {said.rstrip('.')}.",
                 "Check their roles and order.",
                 param="messages",
@@ -118,28 +117,28 @@ class Prompter:
 
     def _checked(self, prompt: tuple[int, ...], param: str) -> tuple[int, ...]:
         if not prompt:
-            raise Refused("A prompt has no tokens.", "Give at least one.", param=param)
-        if (largest := max(prompt)) >= self.vocabulary:
-            raise Refused(
+            raise RefusedError("A prompt has no tokens.", "Give at least one.", param=param)
+        if (largest := max(prompt)) >= self.limits.tokens:
+            raise RefusedError(
                 f"There is no token {largest}.",
-                f"This model has the tokens 0 to {self.vocabulary - 1}.",
+                f"This model has the tokens 0 to {self.limits.tokens - 1}.",
                 param=param,
             )
-        if self.context is not None and len(prompt) > self.context:
+        if self.limits.positions is not None and len(prompt) > self.limits.positions:
             raise self._too_long(f"The prompt has {len(prompt)} tokens", param)
         return prompt
 
     def _length(self, asked: Asked, prompt: int) -> int:
         wanted, room = asked.max_new_tokens, self.max_tokens
         param = "messages" if isinstance(asked, ChatAsked) else "prompt"
-        if self.context is not None:
-            room = min(room, self.context - prompt)
+        if self.limits.positions is not None:
+            room = min(room, self.limits.positions - prompt)
         if wanted is None:
             if room < 1:
                 raise self._too_long(f"The prompt has {prompt} tokens", param)
             return room if isinstance(asked, ChatAsked) else min(room, COMPLETION_TOKENS)
         if wanted > self.max_tokens:
-            raise Refused(
+            raise RefusedError(
                 f"{wanted} tokens are asked for.",
                 f"This server gives at most {self.max_tokens} (its --max-tokens).",
                 param="max_tokens",
@@ -150,20 +149,20 @@ class Prompter:
             )
         return wanted
 
-    def _too_long(self, what: str, param: str) -> Refused:
-        return Refused(
-            f"{what}; this model's context is {self.context}.",
+    def _too_long(self, what: str, param: str) -> RefusedError:
+        return RefusedError(
+            f"{what}; this model's context is {self.limits.positions}.",
             "Shorten the prompt, or ask for fewer tokens.",
             param=param,
             code="context_length_exceeded",
         )
 
     def _token(self, name: str) -> int:
-        if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < self.vocabulary:
+        if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < self.limits.tokens:
             return int(name)
-        raise Refused(
+        raise RefusedError(
             f"logit_bias names {name!r}, which is no token.",
-            f"Name tokens by their numbers, 0 to {self.vocabulary - 1}.",
+            f"Name tokens by their numbers, 0 to {self.limits.tokens - 1}.",
             param="logit_bias",
         )
 

@@ -9,7 +9,7 @@ from taia.errors import InputError
 _KINDS: Final = {401: "authentication_error", 429: "rate_limit_error"}
 
 
-class Refused(InputError):
+class RefusedError(InputError):
     """A request that cannot be answered.
 
     Args:

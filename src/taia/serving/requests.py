@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taia.serving.parameters import without_idle
-from taia.serving.refusal import Refused
+from taia.serving.refusal import RefusedError
 
 #: Tokens of a completion that does not say how many, as OpenAI has it.
 COMPLETION_TOKENS: Final = 16
@@ -135,7 +135,7 @@ def read(kind: type[AskedT], body: Mapping[str, Any]) -> AskedT:
     """A request from its JSON.
 
     Raises:
-        Refused: If a parameter is unknown, unsupported or has a wrong value.
+        RefusedError: If a parameter is unknown, unsupported or has a wrong value.
     """
     told = without_idle(body, frozenset(kind.model_fields))
     try:
@@ -143,7 +143,7 @@ def read(kind: type[AskedT], body: Mapping[str, Any]) -> AskedT:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = [str(part) for part in first["loc"]]
-        raise Refused(
+        raise RefusedError(
             f"{'.'.join(where) or 'The request'}: {first['msg']}.",
             "See docs/serving.md for what it may be.",
             param=where[0] if where else None,
@@ -154,21 +154,21 @@ def read(kind: type[AskedT], body: Mapping[str, Any]) -> AskedT:
 
 def _check(asked: Asked) -> None:
     if asked.stream_options is not None and not asked.stream:
-        raise Refused(
+        raise RefusedError(
             "stream_options is given without stream.", "Add stream: true.", param="stream_options"
         )
     if isinstance(asked, ChatAsked):
         if asked.top_logprobs and not asked.logprobs:
-            raise Refused(
+            raise RefusedError(
                 "top_logprobs is given without logprobs.",
                 "Add logprobs: true.",
                 param="top_logprobs",
             )
         if asked.continue_final_message and asked.add_generation_prompt:
-            raise Refused(
+            raise RefusedError(
                 "add_generation_prompt and continue_final_message exclude each other.",
                 "Add add_generation_prompt: false.",
                 param="continue_final_message",
             )
     if asked.max_new_tokens == 0 and not (isinstance(asked, CompletionAsked) and asked.echo):
-        raise Refused("max_tokens is 0.", "Ask for at least one token.", param="max_tokens")
+        raise RefusedError("max_tokens is 0.", "Ask for at least one token.", param="max_tokens")

@@ -18,7 +18,7 @@ from taia.serving.forms.completion import CompletionForm
 from taia.serving.forms.form import Form
 from taia.serving.http import EventStream, read_json, unless_gone
 from taia.serving.metrics import Metrics, Watch
-from taia.serving.refusal import Refused
+from taia.serving.refusal import RefusedError
 from taia.serving.requests import Asked, ChatAsked, CompletionAsked, read
 from taia.serving.scoring import Scoring
 from taia.serving.settings import Settings
@@ -28,11 +28,27 @@ from taia.serving.worker import Loaded, Worker
 _LINGER = 10.0
 
 
-def failed(error: TaiaError) -> Refused:
+def failed(error: TaiaError) -> RefusedError:
     """An error as clients see it."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return error
-    return Refused(error.problem, error.mend, status=500, code="failed")
+    return RefusedError(error.problem, error.mend, status=500, code="failed")
+
+
+def check_model(name: str, modes: Mapping[str, str]) -> None:
+    """Check that a model's id is a mode.
+
+    Raises:
+        RefusedError: If not; it lists those that there are.
+    """
+    if name not in modes:
+        raise RefusedError(
+            f"There is no model {name!r} here.",
+            f"There are {', '.join(modes)}.",
+            status=404,
+            param="model",
+            code="model_not_found",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +109,10 @@ class Service:
         """The model.
 
         Raises:
-            Refused: If it is not loaded yet.
+            RefusedError: If it is not loaded yet.
         """
         if self.worker.loaded is None or self.worker.state == "loading":
-            raise Refused(
+            raise RefusedError(
                 "The model is still being loaded.",
                 "Try again a little later; /health says when it is ready.",
                 status=503,
@@ -128,14 +144,7 @@ class Service:
     def _read(self, kind: type[Asked], body: Mapping[str, Any], watch: Watch) -> Asked:
         modes = self.loaded.modes
         asked = read(kind, body)
-        if asked.model not in modes:
-            raise Refused(
-                f"There is no model {asked.model!r} here.",
-                f"There are {', '.join(modes)}.",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+        check_model(asked.model, modes)
         watch.mode = asked.model
         return asked
 

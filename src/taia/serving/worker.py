@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -37,27 +37,24 @@ class Loaded:
 
     Attributes:
         model: The model with its modes.
+        modes: Mode → selection, of those that are served.
         prompter: Makes prompts of requests.
         texts: The vocabulary's tokens as text.
-        new_engine: Makes an engine over the model, with nothing under way.
+        engine: Continues prompts.
     """
 
     model: SwitchableModel
+    modes: Mapping[str, str]
     prompter: Prompter
     texts: TokenTexts
-    new_engine: Callable[[], Engine]
-
-    @property
-    def modes(self) -> Mapping[str, str]:
-        """Mode → selection."""
-        return self.model.modes
+    engine: Engine
 
 
 class Worker:
     """Loads a model and answers from it, in a thread of its own.
 
     Everything else talks to it through an inbox, so that the model needs no locks. A step that
-    fails ends the answers it was part of, and the next starts with a fresh engine.
+    fails ends the answers that were under way, and the server goes on with others.
 
     Args:
         load: Makes the model.
@@ -106,19 +103,18 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self.loaded = self._load()
-            self._engine = self.loaded.new_engine()
+            loaded = self._load()
         except Exception as error:  # for whoever started the thread to raise
             self.failure = error
             self.state = "stopped"
             self._on_failure()
             return
-        self.state = "ready"
+        self._engine, self.loaded, self.state = loaded.engine, loaded, "ready"
         while self._obey():
             if self._scorings:
-                self._score(self.loaded)
+                self._score(loaded.model)
             if self._engine.has_work:
-                self._step(self.loaded)
+                self._step()
         self.state = "stopped"
         self._end_answers(RunError("The server stopped.", "Ask again once it is back."))
 
@@ -150,11 +146,11 @@ class Worker:
             del self._tells[ticket]
             self._engine.cancel(ticket)
 
-    def _step(self, loaded: Loaded) -> None:
+    def _step(self) -> None:
         try:
             done = self._engine.step()
         except Exception as error:  # whatever the model raises; the server goes on
-            self._engine = loaded.new_engine()
+            self._engine.abort()
             self._end_answers(self._failure(error))
             return
         self._succeeded()
@@ -166,13 +162,13 @@ class Worker:
                 del self._tells[progress.ticket], self._tickets[tell]
             tell(progress)
 
-    def _score(self, loaded: Loaded) -> None:
+    def _score(self, model: SwitchableModel) -> None:
         asked = [scoring for _, scoring in self._scorings]
-        count = batch_of(asked, loaded.model.can_mix)
+        count = batch_of(asked, model.can_mix)
         batch, self._scorings = self._scorings[:count], self._scorings[count:]
-        told: list[tuple[Token, ...]] | list[Exception]
+        told: Sequence[Told]
         try:
-            told = score(loaded.model, asked[:count])
+            told = score(model, asked[:count])
             self._succeeded()
         except Exception as error:  # as above
             told = [self._failure(error)] * count

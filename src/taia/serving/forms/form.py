@@ -39,9 +39,7 @@ class Form(ABC):
     whole_name: ClassVar[str]
     piece_name: ClassVar[str]
 
-    def __init__(
-        self, asked: Asked, prompts: Sequence[tuple[int, ...]], texts: TokenTexts
-    ) -> None:
+    def __init__(self, asked: Asked, prompts: Sequence[tuple[int, ...]], texts: TokenTexts) -> None:
         self.asked, self.prompts, self.texts = asked, prompts, texts
         self.choices = [Choice() for _ in range(len(prompts) * asked.n)]
         self._head = {
