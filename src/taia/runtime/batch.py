@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
+from transformers import DynamicCache
 
 from taia.runtime.answer import Answer
+from taia.runtime.columns import RoomyLayer
 from taia.runtime.forward import STATES, Forward
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
 
 
 class Batch(Protocol):
@@ -36,11 +35,10 @@ class Padded:
     """
 
     def __init__(self, forward: Forward, answers: Sequence[Answer]) -> None:
-        from transformers import DynamicCache
-
         self.answers = list(answers)
         self._forward = forward
-        self._cache: DynamicCache = DynamicCache()
+        self._cache = DynamicCache()
+        self._cache.layer_class_to_replicate = RoomyLayer
         self._width = 0
         self._padding = [0] * len(self.answers)
 
@@ -83,13 +81,20 @@ class Padded:
         )
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all other rows, and the columns that are padding in all that stay."""
-        self.answers = [self.answers[row] for row in rows]
-        self._padding = [self._padding[row] for row in rows]
-        spare = min(self._padding, default=0)
-        index = torch.tensor(rows, dtype=torch.long)
-        self._change(lambda states: states[index.to(states.device), :, spare:])
-        self._pad(-spare)
+        """Drop all other rows, and the columns that are padding in all that stay.
+
+        The last rows move into the holes.
+        """
+        count = len(rows)
+        holes = sorted(set(range(count)).difference(rows))
+        movers = [row for row in rows if row >= count]
+        for hole, mover in zip(holes, movers, strict=True):
+            self.answers[hole] = self.answers[mover]
+            self._padding[hole] = self._padding[mover]
+        del self.answers[count:], self._padding[count:]
+        for layer in self._layers():
+            layer.keep(count, movers, holes)
+        self._widen(self._width - min(self._padding, default=0))
 
     def join(self, other: Padded) -> None:
         """Take the rows of another batch, which has run."""
@@ -98,23 +103,20 @@ class Padded:
         other._widen(width)
         self.answers += other.answers
         self._padding += other._padding
-        for mine, its in zip(self._cache.layers, other._cache.layers, strict=True):
-            mine.keys = torch.cat([mine.keys, its.keys])
-            mine.values = torch.cat([mine.values, its.values])
+        for mine, its in zip(self._layers(), other._layers(), strict=True):
+            mine.join(its)
 
     def _widen(self, width: int) -> None:
+        """More or fewer columns of padding."""
         extra = width - self._width
         if extra:
-            self._change(lambda states: torch.nn.functional.pad(states, (0, 0, extra, 0)))
-            self._pad(extra)
+            self._width = width
+            self._padding = [padding + extra for padding in self._padding]
+            for layer in self._layers():
+                layer.widen(extra)
 
-    def _pad(self, columns: int) -> None:
-        self._width += columns
-        self._padding = [padding + columns for padding in self._padding]
-
-    def _change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        for layer in self._cache.layers:
-            layer.keys, layer.values = change(layer.keys), change(layer.values)
+    def _layers(self) -> list[RoomyLayer]:
+        return [layer for layer in self._cache.layers if isinstance(layer, RoomyLayer)]
 
 
 class Single:

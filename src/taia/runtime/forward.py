@@ -37,7 +37,12 @@ class Forward:
         self.takes_positions = "position_ids" in parameters
         self.device: torch.device = inner.get_input_embeddings().weight.device
 
-    def __call__(self, ids: torch.Tensor, keep: int, **options: Any) -> tuple[torch.Tensor, Any]:
+    def __call__(
+        self,
+        ids: torch.Tensor,
+        keep: int,
+        **options: Any,  # noqa: ANN401 - each architecture has its own
+    ) -> tuple[torch.Tensor, Any]:
         """Run tokens.
 
         Args:
