@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 import uvicorn
-from taia.runtime.switchable import SwitchableModel
 
 import tiny_models
+from taia.runtime.switchable import SwitchableModel
 from taia.serving.app import make_app
 from taia.serving.load import prepare
 from taia.serving.server import address
@@ -67,6 +67,11 @@ class Running:
         body = {"model": "taia", "temperature": 0, "messages": [ASKS], **body}
         return self.post("chat/completions", status, **body)
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a condition, leaving the time to the server's threads."""
+        while not condition():
+            self.http.get("/health")
+
     def metric(self, name: str, labels: Mapping[str, str] | None = None) -> float | None:
         """A counter's value, None where nothing was counted."""
         from prometheus_client.parser import text_string_to_metric_families
@@ -107,6 +112,11 @@ def running(load: Callable[[], Loaded] | None = None, **settings: Any) -> Iterat
 def ready(load: Callable[[], Loaded] | None = None, **settings: Any) -> Iterator[Running]:
     """A server that has its model, until the block ends."""
     with running(load, **settings) as server:
-        while server.http.get("/health").json()["status"] == "loading":
-            pass
+        server.until(lambda: server.service.worker.state != "loading")
         yield server
+
+
+def connected(server: Running) -> socket.socket:
+    """A bare connection to a server."""
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 
 import httpx
@@ -281,8 +280,7 @@ def test_a_body_that_is_too_large():
 
 def test_a_client_that_is_too_slow():
     with tiny_server.ready(body_timeout=0.05) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as slow:
+        with tiny_server.connected(server) as slow:
             head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
             head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
             slow.sendall(head.encode())

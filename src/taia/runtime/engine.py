@@ -244,6 +244,8 @@ class Engine:
         """One forward a batch, one token an answer."""
         logits = []
         for batch in batches:
+            if isinstance(batch, Padded):  # its rows come and go, which the cache does not know
+                self._model.filled(batch.cache, [answer.request.mode for answer in batch.answers])
             with self._in_modes(batch):
                 logits.append(batch.forward())
         answers = [answer for batch in batches for answer in batch.answers]
