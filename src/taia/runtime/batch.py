@@ -32,6 +32,10 @@ class Padded:
 
     The cache has every layer whole, also where attention has a window: the mask cuts the window,
     and only so do rows that are padded differently fit together.
+
+    Attributes:
+        answers: Whose rows they are, in order.
+        cache: The keys and values.
     """
 
     def __init__(self, forward: Forward, answers: Sequence[Answer]) -> None:
