@@ -13,6 +13,7 @@ import typer
 from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.inspect import inspect
+from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
 from taia.errors import TaiaError
@@ -52,7 +53,7 @@ app = typer.Typer(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-for command in (demo, train, compose, inspect, serve):
+for command in (demo, train, compose, inspect, report, serve):
     app.command()(_guarded(command))
 
 
