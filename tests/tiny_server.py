@@ -106,6 +106,7 @@ def running(load: Callable[[], Loaded] | None = None, **settings: Any) -> Iterat
             server.should_exit = True
             thread.join()
             worker.stop()
+            worker.join()
 
 
 @contextmanager

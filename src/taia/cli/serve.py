@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,6 +103,7 @@ def serve(
     from taia.serving.settings import Settings
 
     settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
+    warnings.simplefilter("ignore", FutureWarning)  # transformers' notes to its own developers
     if not settings.is_loopback and api_key is None:
         _say(f"Anybody who reaches {host} can use this server: give it an --api-key.")
     run(

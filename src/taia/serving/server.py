@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 import uvicorn
 
@@ -17,6 +20,28 @@ from taia.serving.app import make_app
 from taia.serving.service import Service
 from taia.serving.settings import Settings
 from taia.serving.worker import Loaded, Worker
+
+#: Seconds for the last words to clients whose answers were cut.
+_LAST_WORDS: Final = 5
+
+
+class _Server(uvicorn.Server):
+    """Ends answers that outlast the grace time in order, before uvicorn would cut their connections.
+
+    Args:
+        config: What to serve.
+        worker: Who answers.
+        grace: Seconds that running answers get.
+    """
+
+    def __init__(self, config: uvicorn.Config, worker: Worker, grace: float) -> None:
+        super().__init__(config)
+        self._worker, self._grace = worker, grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the server."""
+        asyncio.get_running_loop().call_later(self._grace, self._worker.stop)
+        await super().shutdown(sockets)
 
 
 def serve(
@@ -41,27 +66,23 @@ def serve(
         def give_up() -> None:
             server.should_exit = True
 
-        def told() -> Loaded:
-            loaded = load()
-            say(f"Ready: {', '.join(loaded.modes)}")
-            return loaded
-
-        worker = Worker(told, give_up)
+        worker = Worker(load, lambda: say("Ready."), give_up)
         config = uvicorn.Config(
             make_app(Service(worker, settings)),
             log_level=logging.WARNING,
             access_log=False,
-            timeout_graceful_shutdown=round(settings.grace),
+            timeout_graceful_shutdown=math.ceil(settings.grace) + _LAST_WORDS,
             server_header=False,
             proxy_headers=False,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config, worker, settings.grace)
         say(f"Listening at {address(listener)}")
         worker.start()
         with _signals() as caught:
             server.run(sockets=[listener])
-    # A worker that still loads is left to end with the process.
-    worker.stop(settings.grace if worker.state != "loading" else 0)
+    worker.stop()
+    if worker.state != "loading":  # else it is left to end with the process
+        worker.join(_LAST_WORDS)
     if worker.failure is not None:
         raise worker.failure
     if signal.SIGINT in caught:

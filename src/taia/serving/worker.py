@@ -58,17 +58,21 @@ class Worker:
 
     Args:
         load: Makes the model.
-        on_failure: Called in the thread when it could not be made.
+        on_ready: Called in the thread once it is there.
+        on_failure: Called in the thread where it could not be made.
     """
 
     def __init__(
-        self, load: Callable[[], Loaded], on_failure: Callable[[], None] = lambda: None
+        self,
+        load: Callable[[], Loaded],
+        on_ready: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.state: State = "loading"
         self.loaded: Loaded | None = None
         self.failure: Exception | None = None
         self._load = load
-        self._on_failure = on_failure
+        self._on_ready, self._on_failure = on_ready, on_failure
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._tickets: dict[Tell, int] = {}
         self._tells: dict[int, Tell] = {}
@@ -80,13 +84,12 @@ class Worker:
         """Begin to load."""
         self._thread.start()
 
-    def stop(self, timeout: float | None = None) -> None:
-        """End after the step that is under way, whatever waits.
-
-        Args:
-            timeout: Wait so many seconds for that; ``None``: as long as it takes.
-        """
+    def stop(self) -> None:
+        """End after the step that is under way; what is still asked for fails."""
         self._inbox.put(None)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended, or so many seconds."""
         self._thread.join(timeout)
 
     def submit(self, tell: Tell, asked: Generation) -> None:
@@ -110,13 +113,17 @@ class Worker:
             self._on_failure()
             return
         self._engine, self.loaded, self.state = loaded.engine, loaded, "ready"
+        self._on_ready()
         while self._obey():
             if self._scorings:
                 self._score(loaded.model)
             if self._engine.has_work:
                 self._step()
         self.state = "stopped"
-        self._end_answers(RunError("The server stopped.", "Ask again once it is back."))
+        stopped = RunError("The server stopped.", "Ask again once it is back.")
+        self._end_answers(stopped)
+        for tell, _ in self._scorings:
+            tell(stopped)
 
     def _obey(self) -> bool:
         """Do what the inbox says, waiting for it only when there is no work; False: stop."""
