@@ -43,13 +43,12 @@ def load(
     import torch
 
     from taia.checkpoint.locate import locate
-    from taia.loading import load_tokenizer
+    from taia.loading import load_tokenizer, speaker
     from taia.runtime.switchable import SwitchableModel
 
-    tokenizer = load_tokenizer(locate(base))
-    model = SwitchableModel.load(
-        base, tuned, modes, dtype=dtype and getattr(torch, dtype), device=device
-    )
+    tokenizer = load_tokenizer(speaker(locate(base), locate(tuned)))
+    kind: torch.dtype | None = getattr(torch, dtype) if dtype else None
+    model = SwitchableModel.load(base, tuned, modes, dtype=kind, device=device)
     return prepare(model, modes, tokenizer, settings)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,12 @@ from starlette.exceptions import HTTPException
 
 FOLDER: Final = Path(__file__).parent / "page"
 
+_KINDS: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; object-src 'none'",
@@ -26,14 +31,13 @@ def pages(folder: Path = FOLDER) -> APIRouter:
     Args:
         folder: Where they lie; without one there are no routes but a 404 at ``/``.
     """
-    files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.*")) if path.is_file()}
+    files = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.suffix in _KINDS}
     router = APIRouter()
 
     def page(name: str = "index.html") -> Response:
         if name not in files:
             raise HTTPException(404)
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(files[name], media_type=kind, headers=_HEADERS)
+        return Response(files[name], media_type=_KINDS[Path(name).suffix], headers=_HEADERS)
 
     router.add_api_route("/", page, methods=["GET", "HEAD"])
     router.add_api_route("/{name}", page, methods=["GET", "HEAD"])

@@ -26,7 +26,7 @@ _LAST_WORDS: Final = 5
 
 
 class _Server(uvicorn.Server):
-    """Ends answers that outlast the grace time in order, before uvicorn would cut their connections.
+    """Ends what outlasts the grace time itself, before uvicorn would cut the connections.
 
     Args:
         config: What to serve.
