@@ -21,7 +21,8 @@ def client(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/", "text/html"), ("/index.html", "text/html"), ("/app.js", "text/javascript")]
+    ("path", "kind"),
+    [("/", "text/html"), ("/index.html", "text/html"), ("/app.js", "text/javascript")],
 )  # fmt: skip
 def test_files_have_their_types_and_the_headers(client, path, kind):
     said = client.get(path)
