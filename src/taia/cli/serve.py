@@ -25,7 +25,9 @@ def serve(
     rest: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FLAGS", help="With --engine vllm: flags for vLLM, after --.", show_default=False
+            metavar="FLAGS",
+            help="With --engine vllm: flags for vLLM, after --.",
+            show_default=False,
         ),
     ] = None,
     modes: Annotated[
