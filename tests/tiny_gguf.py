@@ -49,18 +49,24 @@ def save(model: Any, file: Path, *, half: bool = False) -> Path:
     if kind == "phi3":
         writer.add_rope_scaling_orig_ctx_len(config.max_position_embeddings)
         writer.add_sliding_window(0)
-    pairs = kind in ("llama", "mistral", "granite")
+    if kind == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+        writer.add_sliding_window(config.sliding_window)
+    pairs = kind in ("llama", "mistral", "granite", "smollm3")
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         values = tensor.float().numpy()
         if pairs and ("q_proj" in name or "k_proj" in name):
             values = neighbours(values, heads if "q_proj" in name else kv_heads)
-        if kind == "gemma" and "norm" in name:
+        if kind in ("gemma", "gemma2") and "norm" in name:
             values = values + 1
         if half and values.ndim == 2:
             values = values.astype(np.float16)
-        writer.add_tensor(_name(name), values)
+        writer.add_tensor(
+            _name(name, _FOUR_NORMS if kind in ("gemma2", "olmo2") else _PLAIN), values
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -98,10 +104,16 @@ _PLAIN = {
     "post_attention_layernorm": "ffn_norm",
 }
 
+_FOUR_NORMS = _PLAIN | {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
 
-def _name(name: str) -> str:
+
+def _name(name: str, names: dict[str, str]) -> str:
     module, _, leaf = name.rpartition(".")
-    if module in _PLAIN:
-        return f"{_PLAIN[module]}.{leaf}"
+    if module in names:
+        return f"{names[module]}.{leaf}"
     _, _, layer, inner = module.split(".", 3)
-    return f"blk.{layer}.{_PLAIN[inner]}.{leaf}"
+    return f"blk.{layer}.{names[inner]}.{leaf}"

@@ -12,6 +12,7 @@ import typer
 
 from taia.cli.compose import compose
 from taia.cli.demo import demo
+from taia.cli.export import export
 from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
@@ -53,7 +54,7 @@ app = typer.Typer(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-for command in (demo, train, compose, inspect, report, serve):
+for command in (demo, train, compose, export, inspect, report, serve):
     app.command()(_guarded(command))
 
 

@@ -38,7 +38,8 @@ def factors(adapter: Adapter) -> Iterator[Factors]:
     """
     for update in adapter.updates:
         a, b = (
-            load(adapter.entries[update.parts[side].tensor]).float() for side in ("lora_A", "lora_B")
+            load(adapter.entries[update.parts[side].tensor]).float()
+            for side in ("lora_A", "lora_B")
         )
         yield Factors(update, a, b, adapter.scaling(update))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from taia.errors import AdapterError
+from taia.errors import AdapterError, CheckpointError, MismatchError
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +55,21 @@ class Names:
 
         Raises:
             AdapterError: If taia has no names for the architecture.
+            CheckpointError: If the config lacks what the names depend on.
         """
         import gguf
 
-        kind = config.get("model_type")
+        kind = str(config.get("model_type"))
         if kind not in _ARCHITECTURES:
             raise AdapterError(f"taia has no GGUF names for {kind!r} models.", _INSTEAD)
         architecture, interleaved = _ARCHITECTURES[kind]
         arch = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+        names = gguf.get_tensor_name_map(arch, _count(config, "num_hidden_layers"))
         heads = {}
         if interleaved:
-            q = int(config["num_attention_heads"])
-            heads = {"q_proj": q, "k_proj": int(config.get("num_key_value_heads") or q)}
-        names = gguf.get_tensor_name_map(arch, int(config["num_hidden_layers"]))
+            q = _count(config, "num_attention_heads")
+            k = _count({"num_key_value_heads": q, **config}, "num_key_value_heads")
+            heads = {"q_proj": q, "k_proj": k}
         return cls(architecture, heads, names, bool(config.get("tie_word_embeddings")))
 
     def tensor(self, module: str) -> str:
@@ -94,9 +96,29 @@ class Names:
         Args:
             module: Its path.
             rows: Anything whose first axis is the module's outputs.
+
+        Raises:
+            MismatchError: If the base has other heads.
         """
         heads = self.heads.get(module.rpartition(".")[2])
-        return rows if heads is None else interleaved(rows, heads)
+        if heads is None:
+            return rows
+        if rows.shape[0] % (2 * heads):
+            raise MismatchError(
+                f"{module} has {rows.shape[0]} rows, which are not {heads} heads of even size.",
+                "Give the base model that the adapter was trained on.",
+            )
+        return interleaved(rows, heads)
+
+
+def _count(config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    if type(value) is not int or value < 1:
+        raise CheckpointError(
+            f"The base's config.json has {key}={value!r}, which is not a count.",
+            "Give a model folder that transformers wrote.",
+        )
+    return value
 
 
 def interleaved(rows: torch.Tensor, heads: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from taia.errors import AdapterError
 _KINDS: Final = {
     "embedding": "a low-rank update of the embedding",
     "tokens": "trained tokens",
-    "whole": "modules saved whole (modules_to_save)",
+    "whole": "tensors saved whole (modules_to_save, or an embedding's beside its update)",
     "bias": "trained biases",
 }
 _MERGE: Final = "Merge it: taia export DIR --to transformers --merge."

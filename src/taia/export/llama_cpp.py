@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from taia.errors import InputError, RunError
-from taia.export.follow import STEPS, Trace, compared, distance
+from taia.export.follow import STEPS, Trace, compared, distance, spread
 from taia.export.result import Check
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def run(job: Job, base: Path, adapter: Path) -> Check:
     if plain.shape != without.shape:
         raise InputError(
             f"{base} has {plain.shape[1]} tokens, and the base model {without.shape[1]}.",
+            "Give the base model's own GGUF file with --base-gguf.",
+        )
+    if distance(plain, without) > spread(without) / 2:  # quantising to four bits is far below that
+        raise InputError(
+            f"llama.cpp with {base} does not answer as the base model does.",
             "Give the base model's own GGUF file with --base-gguf.",
         )
     return compared(

@@ -25,7 +25,8 @@ def load_whole(place: Located) -> Any:  # noqa: ANN401 - a PreTrainedModel
     Raises:
         CheckpointError: If transformers does not load it.
     """
-    return load_model(place, torch.float32).eval()
+    model: Any = load_model(place, torch.float32)
+    return model.eval()
 
 
 def load_adapted(base: Any, folder: Path) -> Any:  # noqa: ANN401 - a PeftModel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,15 @@ from taia.export.source import read_source
 
 #: Of these an output that may be overwritten must hold one.
 MARKS: Final = (MANIFEST, "config.json", ADAPTER_CONFIG, "adapter.gguf", "mergekit.yml")
-_TARGETS: Final = ("transformers", "vllm", "gguf", "ollama", "mergekit")
+_MODELS: Final = ("torch", "transformers", "peft")
+#: Target → what writing and checking import.
+_NEEDED: Final = {
+    "transformers": _MODELS,
+    "vllm": _MODELS,
+    "gguf": (*_MODELS, "gguf"),
+    "ollama": (*_MODELS, "gguf", "jinja2"),
+    "mergekit": ("torch", "yaml"),
+}
 
 
 def export(
@@ -50,8 +59,8 @@ def export(
         InputError: If what was given cannot be exported so (see :mod:`taia.errors` for its kinds).
         RunError: If the output cannot be written, or differs from the source; then nothing is left.
     """
-    if target not in _TARGETS:
-        raise InputError(f"There is no target {target!r}.", f"Use one of {', '.join(_TARGETS)}.")
+    if target not in _NEEDED:
+        raise InputError(f"There is no target {target!r}.", f"Use one of {', '.join(_NEEDED)}.")
     say = say or (lambda _: None)
     read = read_source(source, base)
     if merge and read.adapter is None:
@@ -59,9 +68,10 @@ def export(
             f"{read.place.given} is a whole checkpoint: there is no adapter to merge.",
             "Leave --merge away, or give the adapter.",
         )
+    _check_installed(target)
     gguf = None if base_gguf is None else _gguf(Path(base_gguf), target)
     inputs = [path for path in (read.folder, gguf) if path is not None]
-    if read.adapter is not None and (merge or verify or target != "transformers"):
+    if read.adapter is not None and _needs_base(target, merge or verify):
         inputs.append(read.base.path)
     output = check_output(Path(output), inputs, overwrite, MARKS)
     job = Job(read, output, merge, gguf)
@@ -72,16 +82,35 @@ def export(
         checks: tuple[Check, ...] = ()
         if verify:
             say("Loading and comparing")
-            checks = (module.verify(job, folder),)
-        for check in checks:
-            if not check.passed:
-                raise RunError(
-                    f"The output is not the source. {check.said}",
-                    "Nothing was left at the output; please report this with the adapter's config.",
-                )
-        files = tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
+            checks = module.verify(job, folder)
+        _must_pass(checks)
+        found = (path for path in folder.rglob("*") if path.is_file())
+        files = tuple(sorted(str(path.relative_to(folder)) for path in found))
     use = written.use and written.use.replace("{output}", shlex.quote(str(output)))
     return Export(target, output, files, checks, written.notes, use)
+
+
+def _needs_base(target: str, loads: bool) -> bool:
+    """Whether an adapter's base is read."""
+    return target != "mergekit" and (loads or target != "transformers")
+
+
+def _must_pass(checks: tuple[Check, ...]) -> None:
+    for check in checks:
+        if not check.passed:
+            raise RunError(
+                f"The output is not the source, and nothing was left of it. {check.said}",
+                "If no input has changed since it was made, please report this as taia's error.",
+            )
+
+
+def _check_installed(target: str) -> None:
+    for name in _NEEDED[target]:
+        if find_spec(name) is None:
+            raise InputError(
+                f"Exports --to {target} need {name}, which is not installed.",
+                'Install it: pip install "taia[train]".',
+            )
 
 
 def _gguf(file: Path, target: str) -> Path:

@@ -1,4 +1,4 @@
-"""What is exported: a folder with an adapter or a whole checkpoint, and the base that belongs to it."""
+"""What is exported: an adapter or a whole checkpoint, and the base that belongs to it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class Source:
             DownloadError: If it is on the hub and cannot be fetched.
             InputError: If nothing says which it is.
         """
-        name = self.given_base or self._recorded_base()
+        name = self.given_base or self.recorded("base")
+        if not name and self.adapter is not None:
+            name = self.adapter.config.get("base_model_name_or_path")
         if not name:
             raise InputError(
                 f"Nothing says what {self.place.given} was trained on.",
@@ -73,13 +75,13 @@ class Source:
             raise CheckpointError(f"{self.base.given} has no config.json.", "Give a model folder.")
         return read_json(file)
 
-    def _recorded_base(self) -> str | None:
-        if (recorded := self.record.get("base")) and isinstance(recorded, dict):
-            repo, commit = recorded.get("repo"), recorded.get("commit")
-            where = f"{repo}@{commit}" if repo and commit else repo or recorded.get("path")
-            if where:
-                return str(where)
-        return self.adapter and self.adapter.config.get("base_model_name_or_path")
+    def recorded(self, side: str) -> str | None:
+        """Where taia_config.json says the "base" or "tuned" was, as :func:`locate` takes it."""
+        origin = self.record.get(side)
+        if not isinstance(origin, dict):
+            return None
+        repo, commit = origin.get("repo"), origin.get("commit")
+        return f"{repo}@{commit}" if repo and commit else repo or origin.get("path")
 
 
 def read_source(given: str | Path, base: str | None = None) -> Source:

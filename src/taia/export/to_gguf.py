@@ -6,6 +6,7 @@ a rank pattern needs nothing; an alpha pattern and rsLoRA are folded into B. Eve
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,15 +79,17 @@ def _tensors(each: Factors, names: Names, alpha: float) -> dict[str, Any]:
     return {f"{name}.lora_a": each.a, f"{name}.lora_b": names.ordered(module, b)}
 
 
-def verify(job: Job, folder: Path) -> Check:
-    """Runs llama.cpp with the adapter where it can, else reads the file back."""
+def verify(job: Job, folder: Path) -> tuple[Check, ...]:
+    """Reads the file back, and runs llama.cpp with it where that can be."""
     from taia.export.llama_cpp import missing, run
 
-    reason = "No --base-gguf was given" if job.base_gguf is None else missing()
+    check = _read_back(job, folder / FILE)
+    if not check.passed:
+        return (check,)
+    reason = "no --base-gguf was given" if job.base_gguf is None else missing()
     if job.base_gguf is None or reason:
-        check = _read_back(job, folder / FILE)
-        return Check(f"{check.said} {reason}: llama.cpp itself was not run.", check.passed)
-    return run(job, job.base_gguf, folder / FILE)
+        return (replace(check, said=f"{check.said} llama.cpp itself was not run: {reason}."),)
+    return check, run(job, job.base_gguf, folder / FILE)
 
 
 def _read_back(job: Job, file: Path) -> Check:
@@ -107,10 +110,8 @@ def _read_back(job: Job, file: Path) -> Check:
         ours = names.ordered(each.update.module, each.b) @ each.a * each.scaling
         apart = (b @ a * (alpha / a.shape[0]) - ours).abs().max()
         furthest = max(furthest, float(apart / ours.abs().max().clamp(min=1e-30)))
-    said = (
-        f"gguf reads it back: {len(adapter.updates)} updates, each the source's within "
-        f"{furthest:.0e} of its largest number."
-    )
+    nearness = f"within {furthest:.0e} of its largest number" if furthest else "exactly"
+    said = f"gguf reads it back: {len(adapter.updates)} updates, each the source's {nearness}."
     return Check(said, furthest < 1e-5 and not left, {"difference": furthest})
 
 

@@ -59,7 +59,7 @@ def merge(job: Job, folder: Path) -> Written:
     return Written(done.notes)
 
 
-def verify(job: Job, folder: Path) -> Check:
+def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     """Loads the folder as transformers and PEFT do and compares it with the source."""
     from importlib.metadata import version
 
@@ -74,7 +74,8 @@ def verify(job: Job, folder: Path) -> Check:
     else:
         model = load_adapted(load_whole(job.source.base), folder)
         loader, precision = f"PEFT {version('peft')} loads it", EXACT
-    return compared(loader, trace, follow(model, trace), precision=precision, without=without)
+    got = follow(model, trace)
+    return (compared(loader, trace, got, precision=precision, without=without),)
 
 
 def _precision(folder: Path) -> float:

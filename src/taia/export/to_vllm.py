@@ -8,6 +8,7 @@ ranks are filled up with zeros, and ``lora_alpha = r`` makes the one scale 1.
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -70,10 +71,10 @@ def _rank(adapter: Adapter) -> int:
     return max(adapter.rank(update) for update in adapter.updates)
 
 
-def verify(job: Job, folder: Path) -> Check:
+def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     """Compares what PEFT or transformers, which read the same files, make of the folder."""
-    check = to_transformers.verify(job, folder)
-    return Check(f"{check.said} vLLM itself was not run.", check.passed, check.measured)
+    (check,) = to_transformers.verify(job, folder)
+    return (replace(check, said=f"{check.said} vLLM itself was not run."),)
 
 
 def _check_modules(adapter: Adapter) -> None:
@@ -96,7 +97,7 @@ def _fold(adapter: Adapter, rank: int, folder: Path) -> tuple[str, ...]:
         tensors[parts["lora_A"].name] = pad(each.a, (0, 0, 0, missing)).contiguous()
         tensors[parts["lora_B"].name] = pad(each.b * each.scaling, (0, missing)).contiguous()
     save_file(tensors, folder / FILE, metadata={"format": "pt"})
-    one = {"r": rank, "lora_alpha": rank, "use_rslora": False}
-    patterns = {"rank_pattern": {}, "alpha_pattern": {}}
-    write_json(folder / ADAPTER_CONFIG, {**adapter.config, **one, **patterns})
+    config = dict(adapter.config)
+    config.update(r=rank, lora_alpha=rank, use_rslora=False, rank_pattern={}, alpha_pattern={})
+    write_json(folder / ADAPTER_CONFIG, config)
     return (f"Scales were folded into B in float32, and every module has rank {rank}.",)

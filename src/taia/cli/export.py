@@ -1,0 +1,91 @@
+"""``taia export``: write a composed model for another program, and check it there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from taia.cli.environment import prepare
+from taia.cli.options import AsJson
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR",
+            help="What taia compose wrote, or any PEFT adapter or checkpoint.",
+        ),
+    ],
+    to: Annotated[
+        Literal["transformers", "vllm", "gguf", "ollama", "mergekit"],
+        typer.Option("--to", help="The program it is for.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="The adapter's base model, if it is not where the adapter says.",
+            show_default=False,
+        ),
+    ] = None,
+    base_gguf: Annotated[
+        Path | None,
+        typer.Option(
+            "--base-gguf",
+            help="The base model as a GGUF file: llama.cpp checks the adapter on it, and Ollama "
+            "builds on it.",
+            show_default=False,
+        ),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Turn an adapter into a whole checkpoint.")
+    ] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not load the output and compare it.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an export that is there already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model or adapter for another program, and check it there.
+
+    The output is loaded as the program would, given the same tokens as the source, and their scores
+    are compared. If they differ nothing is left and the exit code is 1.
+    """
+    prepare()
+    from rich.console import Console
+
+    from taia.export.run import export as run
+
+    with Console(stderr=True).status("Reading") as status:
+        done = run(
+            source,
+            to,
+            output,
+            base=base,
+            base_gguf=base_gguf,
+            merge=merge,
+            verify=not no_verify,
+            overwrite=overwrite,
+            say=status.update,
+        )
+    if as_json:
+        typer.echo(json.dumps(done.to_json(), indent=1))
+        return
+    console = Console()
+    console.print(
+        f"Wrote {', '.join(done.files)} to {done.output}", highlight=False, soft_wrap=True
+    )
+    for line in (*(check.said for check in done.checks), *done.notes):
+        console.print(f"• {line}", highlight=False, soft_wrap=True, markup=False)
+    if no_verify:
+        console.print("• Nothing was checked (--no-verify).", highlight=False)
+    if done.use:
+        console.print(f"\n{done.use}", highlight=False, soft_wrap=True, markup=False)
