@@ -123,7 +123,9 @@ def switching(folder: Path, kind: str, repeats: int) -> dict[str, float]:
 def _peft(model: Any, adapter: Path, repeats: int) -> dict[str, float]:  # noqa: ANN401 - PeftModel
     """PEFT's own ways of coming to another part of an adapter."""
     merging = _median(
-        lambda way: getattr(model, way)(), ("merge_adapter", "unmerge_adapter"), max(3, repeats // 10)
+        lambda way: getattr(model, way)(),
+        ("merge_adapter", "unmerge_adapter"),
+        max(3, repeats // 10),
     )
     # As a filtered adapter beside the whole one would be; only the number of layers matters here.
     model.load_adapter(str(adapter), "filtered")
@@ -258,9 +260,7 @@ def table(results: dict[str, Any]) -> str:
         )
     lines += ["", "| a step of decoding | ms | × one row |", "| --- | ---: | ---: |"]
     one_row = results["rows"]["one row, tuned"]
-    lines += [
-        f"| {name} | {ms:.1f} | {ms / one_row:.2f} |" for name, ms in results["rows"].items()
-    ]
+    lines += [f"| {name} | {ms:.1f} | {ms / one_row:.2f} |" for name, ms in results["rows"].items()]
     verdict = "; ".join(results["missed"])
     return "\n".join([*lines, "", f"MISSED: {verdict}" if verdict else "all targets met"])
 

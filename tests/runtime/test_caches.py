@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
-import tiny_models
+import tiny_adapters
 from switchables import IDS, adapted, logits, pair
 from taia import SwitchableModel
 from taia.errors import RunError
@@ -16,7 +16,9 @@ MORE = IDS[:, :1]
 
 @pytest.fixture(params=["adapter", "checkpoint"])
 def model(request):
-    return pair("llama") if request.param == "checkpoint" else SwitchableModel.wrap(adapted("llama"))
+    return (
+        pair("llama") if request.param == "checkpoint" else SwitchableModel.wrap(adapted("llama"))
+    )
 
 
 @torch.no_grad()
@@ -38,8 +40,6 @@ def test_a_cache_of_another_mode_is_refused(model, way):
         ),
     }
     before = cache.get_seq_length()
-    for twin in (cache, copy.deepcopy(cache)):
-        assert twin.get_seq_length() == before
     with pytest.raises(RunError, match="another mode"):
         ways[way]()
     assert cache.get_seq_length() == before, "it was filled all the same"
@@ -71,13 +71,13 @@ def test_an_emptied_cache_fits_every_mode(model):
     fill(model, "base", cache)
     fresh = DynamicCache(config=model.config)
     assert fill(model, "base", fresh) is fresh
-    fresh.crop(0)
+    fresh.crop(-IDS.shape[1])
     fill(model, "tuned", fresh)
 
 
 def test_a_cache_made_beside_it_is_trusted_once(model):
     """One that no watched pass filled has no mark; from then on it has."""
-    base = tiny_models.llama(vocab_size=64, num_hidden_layers=3)
+    base = tiny_adapters.model("llama")
     cache = base(IDS, use_cache=True).past_key_values
     with model.mode("base"):
         model(MORE, past_key_values=cache)
@@ -88,7 +88,8 @@ def test_a_cache_made_beside_it_is_trusted_once(model):
 def test_rows_have_a_cache_each():
     model = SwitchableModel.wrap(adapted("llama"))
     modes = ["base", "taia"]
-    cache = model(IDS, modes=modes, use_cache=True).past_key_values
+    with torch.no_grad():
+        cache = model(IDS, modes=modes, use_cache=True).past_key_values
     for others in (["taia", "base"], ["base", "base"], None):
         with pytest.raises(RunError, match="another mode"):
             model(MORE, modes=others, past_key_values=cache)
@@ -97,7 +98,7 @@ def test_rows_have_a_cache_each():
     torch.testing.assert_close(found, whole)
     cache.batch_select_indices(torch.tensor([1, 0]))
     model.filled(cache, ["taia", "base"])
-    swapped = logits(model, MORE, modes=["taia", "base"], past_key_values=cache)[:, -1]
+    swapped = logits(model, MORE[[1, 0]], modes=["taia", "base"], past_key_values=cache)[:, -1]
     torch.testing.assert_close(swapped, whole[[1, 0]])
 
 

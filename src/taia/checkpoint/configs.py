@@ -186,7 +186,9 @@ def check_exchangeable(base: _Config, tuned: _Config) -> None:
 
 def _others(base: _Config, tuned: _Config) -> list[str]:
     """Keys with different values that play a part and have no rule of their own."""
-    return sorted(key for key in base.keys() & tuned.keys() - _INDIFFERENT if base[key] != tuned[key])
+    return sorted(
+        key for key in base.keys() & tuned.keys() - _INDIFFERENT if base[key] != tuned[key]
+    )
 
 
 def may_tie(config: _Config | None) -> bool:

@@ -44,11 +44,17 @@ def load_parts(
         device = _best_device()
     wanted: Any = dtype or (torch.float32 if device == "cpu" else "auto")
     place = locate(base)
+    if _is_adapter(place):
+        # transformers would load the base that the adapter names, and the adapter on it.
+        raise AdapterError(
+            f"{place.given} is an adapter, and was given as the base model.",
+            "Give the model that it was trained on, and the adapter as the tuned one.",
+        )
     other = None if tuned is None else locate(tuned)
     model = _load(place, wanted, device, options)
     if other is None:
         return model, None
-    if (other.path / ADAPTER_CONFIG).is_file():
+    if _is_adapter(other):
         return with_adapter(model, other), None
     return model, _load(other, model.dtype, device, options)
 
@@ -80,6 +86,10 @@ def with_adapter(model: PreTrainedModel, place: Located) -> PeftModel:
             "Give the base model that the adapter was trained on.",
         )
     return adapted
+
+
+def _is_adapter(place: Located) -> bool:
+    return (place.path / ADAPTER_CONFIG).is_file()
 
 
 def _load(

@@ -116,9 +116,7 @@ def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 
 
-def _untied(
-    tuned: Mapping[str, torch.Tensor], model: torch.nn.Module
-) -> dict[str, torch.Tensor]:
+def _untied(tuned: Mapping[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A state given by name, without the second names of tensors that the base ties.
 
     Raises:

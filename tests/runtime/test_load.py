@@ -1,0 +1,155 @@
+"""From folders to a switchable model."""
+
+import gc
+import json
+
+import pytest
+import torch
+
+import tiny_adapters
+import tiny_models
+from switchables import logits
+from taia import SwitchableModel
+from taia.checkpoint.compose import compose
+from taia.errors import AdapterError, CheckpointError, SelectionError
+from tiny_molora import MEDCARE, molora
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3-moe", "mixtral"])
+def test_adapters_and_checkpoints_are_what_transformers_and_peft_load(tmp_path, family):
+    base, adapter = tiny_adapters.save_pair(tmp_path, family)
+    reference = tiny_adapters.load_adapted(base, adapter)
+    plain = tiny_adapters.logits(tiny_adapters.load_base(base))
+    model = SwitchableModel.load(base, adapter, device="cpu")
+    assert not model.model.training
+    tuned = tiny_adapters.logits(reference)
+    assert torch.equal(logits(model), tuned)
+    reference.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = SwitchableModel.load(base, tmp_path / "merged", device="cpu")
+    torch.testing.assert_close(logits(merged), tuned, rtol=1e-4, atol=1e-4)
+    for one in (model, merged):
+        with one.mode("base"):
+            assert torch.equal(logits(one), plain)
+    for mode in ("taia", "taif", "attention + 0.5*mlp"):
+        with model.mode(mode), merged.mode(mode):
+            torch.testing.assert_close(logits(model), logits(merged), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("keep", ["taia", "taif", "attention + 0.3*mlp", "all - mlp[1:]"])
+@pytest.mark.parametrize("family", ["tied-llama", "gpt2"])
+def test_a_mode_is_what_compose_writes_bit_for_bit(tmp_path, family, keep):
+    """Row slices of fused projections included, which adapters refuse."""
+    tiny_adapters.model(family).save_pretrained(tmp_path / "base")
+    tuned = tiny_adapters.model(family)
+    for parameter in tuned.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.1
+    tuned.save_pretrained(tmp_path / "tuned")
+    model = SwitchableModel.load(tmp_path / "base", tmp_path / "tuned", device="cpu")
+    for number, selection in enumerate((keep, "q_proj + 0.5*v_proj")):
+        output = tmp_path / f"out{number}"
+        compose(tmp_path / "base", tmp_path / "tuned", output, keep=selection)
+        composed = tiny_adapters.load_base(output)
+        with model.mode(selection):
+            live = dict(model.model.named_parameters())
+            for name, parameter in composed.named_parameters():
+                assert torch.equal(live[name], parameter), name
+            assert torch.equal(logits(model), logits(composed))
+
+
+def test_molora_loads_without_importing_it_first(tmp_path):
+    tiny_models.save_llama(tmp_path / "base")
+    made = molora(**MEDCARE)
+    made.save_pretrained(tmp_path / "adapter")
+    model = SwitchableModel.load(tmp_path / "base", tmp_path / "adapter", device="cpu")
+    assert torch.equal(logits(model), logits(made))
+
+
+def test_memory_is_the_base_and_what_differs(tmp_path):
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4}
+    base = tiny_models.llama(**sizes)
+    base.save_pretrained(tmp_path / "base")
+    for name, parameter in base.named_parameters():
+        if "layers.1" in name:
+            parameter.data += 1
+    base.save_pretrained(tmp_path / "tuned")
+    whole = sum(p.nbytes for p in base.parameters())
+    changed = sum(p.nbytes for n, p in base.named_parameters() if "layers.1" in n)
+    del base, parameter
+    before = _held()
+    model = SwitchableModel.load(tmp_path / "base", tmp_path / "tuned", device="cpu")
+    assert _held() - before <= 1.05 * (whole + changed)
+    assert model.modes
+
+
+def _held():
+    gc.collect()
+    tensors = (x for x in gc.get_objects() if issubclass(type(x), torch.Tensor))
+    return sum({s.data_ptr(): s.nbytes() for t in tensors for s in [t.untyped_storage()]}.values())
+
+
+def test_a_base_alone_and_its_dtype(tmp_path):
+    base = tiny_models.save_llama(tmp_path / "base")
+    assert SwitchableModel.load(base, None, device="cpu").dtype == torch.float32
+    model = SwitchableModel.load(base, None, {"plain": "none"}, device="cpu", dtype=torch.bfloat16)
+    assert (model.dtype, set(model.modes)) == (torch.bfloat16, {"base", "plain"})
+
+
+def test_what_does_not_fit_is_said(tmp_path):
+    base, adapter = tiny_adapters.save_pair(tmp_path, "llama")
+    shallow = tiny_models.save_llama(tmp_path / "shallow")
+    with pytest.raises(AdapterError, match=r"14 tensors of .* have no place"):
+        SwitchableModel.load(shallow, adapter, device="cpu")
+    wide = {"hidden_size": 64, "num_hidden_layers": 3}
+    with pytest.raises(AdapterError, match="does not fit the base model"):
+        SwitchableModel.load(
+            tiny_models.save_llama(tmp_path / "wide", **wide), adapter, device="cpu"
+        )
+    with pytest.raises(CheckpointError, match="does not exist"):
+        SwitchableModel.load(base, tmp_path / "nowhere", device="cpu")
+    with pytest.raises(SelectionError, match="nonsense"):
+        SwitchableModel.load(base, adapter, {"x": "nonsense"}, device="cpu")
+    for tuned in (None, adapter):
+        with pytest.raises(AdapterError, match="is an adapter, and was given as the base"):
+            SwitchableModel.load(adapter, tuned, device="cpu")
+
+
+def test_a_tensor_that_peft_would_leave_out_is_refused(tmp_path):
+    base, adapter = tiny_adapters.save_pair(tmp_path, "llama")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["target_modules"] = ["q_proj", "v_proj"]
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(AdapterError, match="have no place"):
+        SwitchableModel.load(base, adapter, device="cpu")
+
+
+def test_a_quantised_base_under_an_adapter(tmp_path):
+    pytest.importorskip("bitsandbytes", reason="4-bit weights need bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128}
+    base = tiny_models.save_llama(tmp_path / "base", **sizes)
+    tiny_models.lora(tiny_models.llama(**sizes)).save_pretrained(tmp_path / "adapter")
+    options = {"quantization_config": BitsAndBytesConfig(load_in_4bit=True), "device": "cpu"}
+    model = SwitchableModel.load(base, tmp_path / "adapter", **options)
+    plain = SwitchableModel.load(base, None, **options)
+    assert model.can_mix
+    alone = {}
+    for mode in ("base", "taia"):
+        with model.mode(mode):
+            alone[mode] = logits(model)
+    assert torch.equal(alone["base"], logits(plain))
+    mixed = logits(model, modes=["taia", "base"])
+    assert torch.equal(mixed[0], alone["taia"][0])
+    assert torch.equal(mixed[1], alone["base"][1])
+    with pytest.raises(CheckpointError, match="quantised"):
+        SwitchableModel.wrap(plain.model, plain.model)
+
+
+def test_a_device_map(tmp_path):
+    base, adapter = tiny_adapters.save_pair(tmp_path, "llama")
+    model = SwitchableModel.load(base, adapter, device_map={"": "cpu"}, dtype=torch.float32)
+    assert torch.equal(
+        logits(model), tiny_adapters.logits(tiny_adapters.load_adapted(base, adapter))
+    )
+    with model.mode("base"):
+        assert torch.equal(logits(model), tiny_adapters.logits(tiny_adapters.load_base(base)))
