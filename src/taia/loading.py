@@ -25,6 +25,16 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "taia"
 
 
+def speaker(base: Located, tuned: Located | None) -> Located:
+    """Whose tokenizer and chat template all modes speak with: the tuned model's where it has one.
+
+    A fine-tune may have brought the template with it, and modes are compared on the same prompts.
+    """
+    if tuned is not None and (tuned.path / "tokenizer_config.json").is_file():
+        return tuned
+    return base
+
+
 def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
     """A model's tokenizer.
 

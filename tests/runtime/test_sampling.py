@@ -49,7 +49,7 @@ def test_rows_are_apart():
         request(),
         request(temperature=0.7),
         request(temperature=2.0, top_k=2),
-        request(logit_bias={3: 50.0}),
+        request(logit_bias={3: 50}),
         request(temperature=1.0, top_p=0.5, logprobs=2),
         request(logprobs=0, logit_bias={0: -50.0}),
     ]

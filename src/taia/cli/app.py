@@ -15,6 +15,7 @@ from taia.cli.demo import demo
 from taia.cli.export import export
 from taia.cli.inspect import inspect
 from taia.cli.report import report
+from taia.cli.serve import serve
 from taia.cli.train import train
 from taia.errors import TaiaError
 
@@ -53,7 +54,7 @@ app = typer.Typer(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-for command in (demo, train, compose, export, inspect, report):
+for command in (demo, train, compose, export, inspect, report, serve):
     app.command()(_guarded(command))
 
 

@@ -40,21 +40,35 @@ def write(job: Job, folder: Path) -> Written:
         return Written(done.notes, "vllm serve {output}")
     plain_low_rank(adapter, "vLLM")
     _check_modules(adapter)
-    rank = max(adapter.rank(update) for update in adapter.updates)
-    slots = next((slot for slot in _RANKS if slot >= rank), None)
-    if slots is None:
-        raise AdapterError(
-            f"vLLM takes ranks up to {_RANKS[-1]}, and {job.source.place.given} has rank {rank}.",
-            "Merge it: taia export DIR --to vllm --merge.",
-        )
+    room = slots(adapter)
     to_transformers.write(job, folder)
-    notes = () if alike(adapter) else _fold(adapter, rank, folder)
+    notes = () if alike(adapter) else _fold(adapter, _rank(adapter), folder)
     base = shlex.quote(job.source.base.repo or str(job.source.base.path.resolve()))
     use = (
-        f"vllm serve {base} --enable-lora --max-lora-rank {slots} "
+        f"vllm serve {base} --enable-lora --max-lora-rank {room} "
         f"--lora-modules {shlex.quote(job.output.name)}={{output}}"
     )
     return Written(notes, use)
+
+
+def slots(adapter: Adapter) -> int:
+    """What ``--max-lora-rank`` must be for an adapter.
+
+    Raises:
+        AdapterError: If no value is large enough.
+    """
+    rank = _rank(adapter)
+    for room in _RANKS:
+        if room >= rank:
+            return room
+    raise AdapterError(
+        f"vLLM takes ranks up to {_RANKS[-1]}, and {adapter.folder} has rank {rank}.",
+        "Merge it: taia export DIR --to vllm --merge.",
+    )
+
+
+def _rank(adapter: Adapter) -> int:
+    return max(adapter.rank(update) for update in adapter.updates)
 
 
 def verify(job: Job, folder: Path) -> tuple[Check, ...]:

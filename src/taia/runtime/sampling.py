@@ -51,9 +51,8 @@ def _biased(logits: torch.Tensor, requests: Sequence[Generation]) -> torch.Tenso
         return logits
     rows, tokens, biases = zip(*entries, strict=True)
     places = torch.tensor([rows, tokens], device=logits.device)
-    return logits.index_put(
-        tuple(places), torch.tensor(biases, device=logits.device), accumulate=True
-    )
+    added = torch.tensor(biases, dtype=logits.dtype, device=logits.device)
+    return logits.index_put(tuple(places), added, accumulate=True)
 
 
 def _drawn(
