@@ -34,6 +34,7 @@ export class Board {
     const across = count > ROW ? Math.ceil(count / 2) : count;
     this.section.style.setProperty("--across", across);
     this.section.replaceChildren(...this.columns.map(({ element }) => element));
+    this.section.scrollTo({ left: 0, behavior: "instant" });
     this.seen.disconnect();
     this.columns.forEach(({ element }) => this.seen.observe(element));
     this.name();
@@ -58,7 +59,7 @@ export class Board {
    * @param {boolean} withGone
    */
   compare(id, withGone) {
-    const answered = this.columns.filter(({ finish }) => finish);
+    const answered = this.columns.filter(({ finish }) => finish && finish !== "error");
     const reference = answered.find(({ mode }) => mode.id === id);
     for (const column of answered) {
       if (reference && column !== reference) column.compare(reference, withGone);

@@ -4,6 +4,9 @@ import { diff } from "./diff.js";
 import { mark } from "./marks.js";
 import { clearTrouble, showTrouble } from "./trouble.js";
 
+const ENDS = { length: "cut at max tokens", stopped: "stopped", error: "failed" };
+const EMPTY = { writing: "waiting…", stop: "an empty answer" };
+
 let made = 0;
 
 export class Column {
@@ -145,13 +148,13 @@ export class Column {
 
   #show() {
     const { tokens, seconds, finish } = this;
-    const speed = seconds > 0 && tokens > 1 && !this.letter ? ` · ${Math.round(tokens / seconds)}/s` : "";
+    const facts = tokens ? [`${tokens} tokens`] : [];
     // How long an answer takes can give a mode away.
-    const time = this.letter ? "" : ` · ${seconds.toFixed(1)} s${speed}`;
-    const ends = { length: "cut at the most tokens", stopped: "stopped", error: "broken off" };
-    const end = ends[finish] ? ` · ${ends[finish]}` : "";
-    const begun = finish === "writing" && !tokens ? "waiting…" : `${tokens} tokens${time}${end}`;
-    this.figures.textContent = finish ? begun : "";
+    if (tokens && !this.letter) {
+      facts.push(`${seconds.toFixed(1)} s`, `${Math.round(tokens / seconds)}/s`);
+    }
+    const end = tokens ? ENDS[finish] : (EMPTY[finish] ?? ENDS[finish]);
+    this.figures.textContent = [...facts, ...(end ? [end] : [])].join(" · ");
   }
 }
 

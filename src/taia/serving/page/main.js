@@ -40,7 +40,7 @@ function show() {
   $("#stop").disabled = !running;
   modes.fieldset.disabled = running || voting;
   for (const button of [$("#copy-link"), $("#copy-markdown")]) button.disabled = !shown;
-  if (running) say(`Asking ${board.columns.length} modes…`);
+  if (running) say("Asking…");
   if (!voting) ballot.close();
   if (shown) showDifferences();
 }
@@ -109,6 +109,7 @@ async function start() {
   board.lay(modes.chosen);
   showTally($("#tally"), modes.all);
   show();
+  say("Write a prompt, then press Ctrl+Enter.");
   await openLink();
 }
 
@@ -118,6 +119,8 @@ composer.addEventListener("submit", (event) => {
   // The link's round is no longer what is shown.
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
   comparison.send(settings.read(), modes.chosen);
+  // On a phone the answers are below what can be seen.
+  if ($("#columns").getBoundingClientRect().top > innerHeight / 2) $("#status").scrollIntoView();
 });
 $("#stop").addEventListener("click", () => comparison.stop());
 $("#reference").addEventListener("change", (event) => {
