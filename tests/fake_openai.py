@@ -6,10 +6,11 @@ import json
 import mimetypes
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import taia
@@ -42,6 +43,8 @@ class FakeServer:
         asked: Bodies of the requests for answers, in order.
         paths: Every path that was asked for.
         left: Modes whose client went away while it was held.
+        before_models: What /v1/models waits for.
+        url: Where it is, while it runs.
     """
 
     scripts: dict[str, Sequence[Any] | Refusal]
@@ -49,8 +52,8 @@ class FakeServer:
     key: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    left: set[str] = field(default_factory=set)
-    gone: threading.Event = field(default_factory=threading.Event)
+    left: Queue[str] = field(default_factory=Queue)
+    before_models: threading.Event | None = None
     url: str = ""
 
 
@@ -63,6 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.fake.paths.append(self.path)
         if self.path == "/v1/models":
+            if self.fake.before_models:
+                self.fake.before_models.wait(30)
             if self._authorised():
                 data = [
                     {"id": mode, "object": "model", "selection": self.fake.selections.get(mode)}
@@ -90,6 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
+        with suppress(ConnectionError):
+            self._say(body["model"], script)
+
+    def _say(self, mode: str, script: Sequence[Any]) -> None:
         count = 0
         for step in script:
             if step is CUT:
@@ -97,8 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             if step is HOLD:
                 # The client sends nothing more: reading ends when it goes.
                 self.rfile.read(1)
-                self.fake.left.add(body["model"])
-                self.fake.gone.set()
+                self.fake.left.put(mode)
                 return
             if isinstance(step, threading.Event):
                 step.wait(30)

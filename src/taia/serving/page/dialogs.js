@@ -19,7 +19,8 @@ export function askForKey(saved) {
   const dialog = $("#key");
   const field = dialog.querySelector("input");
   field.value = apiKey();
-  dialog.returnValue = "cancel";
+  dialog.returnValue = "";
+  $("#cancel-key").onclick = () => dialog.close();
   dialog.onclose = () => {
     if (dialog.returnValue !== "save") return;
     sessionStorage.setItem(KEY, field.value.trim());

@@ -36,7 +36,7 @@ function remedy(error, retry) {
 /** Which buttons can be pressed now. */
 function show() {
   const { running, voting, shown } = comparison;
-  $("#send").disabled = running || !modes.all.length;
+  $("#send").disabled = running;
   $("#stop").disabled = !running;
   modes.fieldset.disabled = running || voting;
   for (const button of [$("#copy-link"), $("#copy-markdown")]) button.disabled = !shown;
@@ -113,14 +113,21 @@ async function start() {
   await openLink();
 }
 
-composer.addEventListener("submit", (event) => {
-  event.preventDefault();
-  if ($("#send").disabled) return;
+async function send() {
+  // A quick reader may be done before the modes are here; or the server was gone, and is back.
+  await started;
+  if (!modes.all.length) await (started = start());
+  if (comparison.running || !modes.all.length) return;
   // The link's round is no longer what is shown.
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
   comparison.send(settings.read(), modes.chosen);
   // On a phone the answers are below what can be seen.
   if ($("#columns").getBoundingClientRect().top > innerHeight / 2) $("#status").scrollIntoView();
+}
+
+composer.addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
 });
 $("#stop").addEventListener("click", () => comparison.stop());
 $("#reference").addEventListener("change", (event) => {
@@ -192,4 +199,5 @@ listen(
   ],
   $("#help dl"),
 );
-start();
+
+let started = start();
