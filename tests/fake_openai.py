@@ -43,7 +43,7 @@ class FakeServer:
         asked: Bodies of the requests for answers, in order.
         paths: Every path that was asked for.
         left: Modes whose client went away while it was held.
-        before_models: What /v1/models waits for.
+        before_models: What /v1/models waits for, or says instead.
         url: Where it is, while it runs.
     """
 
@@ -53,7 +53,7 @@ class FakeServer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     left: Queue[str] = field(default_factory=Queue)
-    before_models: threading.Event | None = None
+    before_models: threading.Event | Refusal | None = None
     url: str = ""
 
 
@@ -66,9 +66,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.fake.paths.append(self.path)
         if self.path == "/v1/models":
-            if self.fake.before_models:
-                self.fake.before_models.wait(30)
-            if self._authorised():
+            before = self.fake.before_models
+            if isinstance(before, threading.Event):
+                before.wait(30)
+            if isinstance(before, Refusal):
+                self._refuse(before)
+            elif self._authorised():
                 data = [
                     {"id": mode, "object": "model", "selection": self.fake.selections.get(mode)}
                     for mode in self.fake.scripts

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from taia.evaluation.statistics import accuracy
 
 TEXTS = st.lists(
-    st.sampled_from(["a", "b", "cat", "Cat", "don't", "3.14", ",", ".", "\n", "  ", "你", "好", "ไ"])
+    st.sampled_from(
+        ["a", "b", "cat", "Cat", "don't", "3.14", ",", ".", "\n", "  ", "你", "好", "ไ"]
+    )
     | st.text(max_size=6),
     max_size=12,
 ).map(" ".join)
@@ -90,7 +92,9 @@ def test_texts_that_would_hold_the_page_up_are_not_compared(run):
 def test_the_interval_is_the_packages(run):
     asked = [[right, total] for total in range(30) for right in range(total + 1)]
     asked += [[1, 10_000], [5_000, 10_000], [9_999, 10_000]]
-    found = run("statistics.js", "x.map(([r, n]) => Object.values(m.wilson(r, n)).map(String))", asked)
+    found = run(
+        "statistics.js", "x.map(([r, n]) => Object.values(m.wilson(r, n)).map(String))", asked
+    )
     for (right, total), texts in zip(asked, found, strict=True):
         value, low, high = map(float, texts)
         expected = accuracy([True] * right + [False] * (total - right))
@@ -148,7 +152,9 @@ def test_every_order_is_drawn_and_nothing_is_lost(run):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_events_are_read_however_they_are_cut(run, size):
-    sent = ': comment\r\ndata: {"a":"é你"}\r\n\r\nevent: x\ndata: two\ndata:lines\n\ndata: unfinished'
+    sent = (
+        ': comment\r\ndata: {"a":"é你"}\r\n\r\nevent: x\ndata: two\ndata:lines\n\ndata: unfinished'
+    )
     bytes_ = list(sent.encode())
     chunks = [bytes_[i : i + size] for i in range(0, len(bytes_), size)]
     send = "x.forEach((chunk) => to.enqueue(new Uint8Array(chunk))); to.close();"

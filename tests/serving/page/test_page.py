@@ -105,9 +105,7 @@ def test_differences_mark_the_right_words(serve, visit):
     finish(page)
 
     def marks(tag):
-        return [
-            column.locator(tag).all_inner_texts() for column in page.locator(".column").all()
-        ]
+        return [column.locator(tag).all_inner_texts() for column in page.locator(".column").all()]
 
     assert marks("ins") == [[], ["dog", "a"], ["red"], []]
     assert marks("del") == [[], [], [], []]
@@ -124,7 +122,7 @@ def test_differences_mark_the_right_words(serve, visit):
     assert marks("ins") == [["cat", "the"], [], ["cat", "the red"], ["cat", "the"]]
     page.select_option("#reference", "")
     assert marks("ins") == [[], [], [], []]
-    assert [text for text in columns(page).values()][:3] == list(TEXTS.values())
+    assert list(columns(page).values())[:3] == list(TEXTS.values())
 
 
 def test_escape_stops_every_answer(serve, visit):
@@ -220,7 +218,9 @@ def test_answers_that_were_cut_short_are_not_voted_on(serve, visit):
 
 
 def test_a_link_restores_everything_elsewhere(serve, visit):
-    fake = serve({mode: [text] for mode, text in TEXTS.items()}, {"taia": "all - mlp"}, key="s3cret")
+    fake = serve(
+        {mode: [text] for mode, text in TEXTS.items()}, {"taia": "all - mlp"}, key="s3cret"
+    )
     page = visit(fake.url, permissions=["clipboard-read", "clipboard-write"])
     page.click("text=Enter the key")
     page.fill("[name=key]", "s3cret")
@@ -273,7 +273,7 @@ def test_without_a_clipboard_the_text_is_there_to_copy(serve, visit):
     assert page.evaluate(selected) == len(page.input_value("#copy textarea"))
 
 
-HOSTILE = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script></div><b>b</b>"
+HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script></div><b>b</b>'
 
 
 def test_what_a_model_or_a_link_says_is_text(serve, visit):
@@ -386,14 +386,16 @@ def test_history_is_leafed_through_and_survives(serve, visit):
 
 def test_what_storage_holds_may_be_damaged(serve, visit):
     page = visit(serve({"base": ["a"]}).url)
-    page.evaluate(
-        "['history', 'votes', 'settings', 'hidden', 'reference']"
-        ".forEach((name, i) => localStorage.setItem('taia.' + name, ['{', '7', '[1]', '\"x\"'][i % 4]))"
-    )
-    page.reload()
-    ask(page)
-    finish(page)
-    assert columns(page) == {"base": "a"}
+    names = ["history", "votes", "settings", "hidden", "reference"]
+    for wrong in ("{", "7", "[1, {}]", '"x"', '{"a": 1}', "null"):
+        put = (
+            "([names, text]) => names.forEach((name) => localStorage.setItem('taia.' + name, text))"
+        )
+        page.evaluate(put, [names, wrong])
+        page.reload()
+        ask(page)
+        finish(page)
+        assert columns(page) == {"base": "a"}
 
 
 def test_the_keyboard_is_enough(serve, visit):
@@ -463,7 +465,9 @@ LONG = "attention[0:16] + 0.5*mlp + 0.25*norm[0:8]"
     [(1600, 4), (1280, 4), (640, 1), (390, 1), (320, 1)],
 )
 def test_nothing_sticks_out(serve, visit, width, beside):
-    page = visit(serve({m: ["word " * 60 + "x" * 200] for m in ("base", "tuned", "taia", LONG)}).url)
+    page = visit(
+        serve({m: ["word " * 60 + "x" * 200] for m in ("base", "tuned", "taia", LONG)}).url
+    )
     page.set_viewport_size({"width": width, "height": 800})
     page.check("[name=blind]")
     for vote in (False, True):
@@ -538,3 +542,16 @@ def test_a_quick_reader_may_send_before_the_modes_are_here(serve, visit):
     gate.set()
     finish(page)
     assert columns(page) == {"base": "a"}
+
+
+def test_the_page_waits_for_a_model_that_is_still_loading(serve, visit):
+    fake = serve({"base": ["a"]})
+    fake.before_models = Refusal(503, "The model is still being loaded.", {"Retry-After": "5"})
+    page = visit("about:blank")
+    page.clock.install()
+    page.goto(fake.url)
+    expect(page.locator("#trouble")).to_contain_text("The model is still being loaded.")
+    fake.before_models = None
+    page.clock.run_for(6_000)
+    expect(page.locator(".column")).to_have_count(1)
+    expect(page.locator("#trouble")).to_be_hidden()

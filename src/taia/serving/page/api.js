@@ -10,11 +10,11 @@ export class ApiError extends Error {
    * @param {string} problem
    * @param {string} mend empty where the problem says it, too
    * @param {number} status of HTTP; 0 where there was no answer
+   * @param {?number} after seconds until the server wants to be asked again, where it says so
    */
-  constructor(problem, mend, status = 0) {
+  constructor(problem, mend, status = 0, after = null) {
     super(problem);
-    this.mend = mend;
-    this.status = status;
+    Object.assign(this, { mend, status, after });
   }
 }
 
@@ -85,19 +85,23 @@ async function refusal(response) {
   if (status === 401) {
     return new ApiError("The server asks for an API key.", "Enter the one it was started with.", status);
   }
+  const after = seconds(response.headers.get("Retry-After"));
   if (status === 429) {
-    return new ApiError("The server has too much to do.", patience(response.headers), status);
+    const wait = after === null ? "in a little while" : `in ${after} s`;
+    return new ApiError("The server has too much to do.", `Try again ${wait}.`, status, after);
   }
   return response.json().then(
-    ({ error }) => new ApiError(error.message, "", status),
-    () => new ApiError(`The server answered ${status}.`, "Its log says why.", status),
+    ({ error }) => new ApiError(error.message, "", status, after),
+    () => new ApiError(`The server answered ${status}.`, "Its log says why.", status, after),
   );
 }
 
-function patience(headers) {
-  const after = headers.get("Retry-After");
-  const seconds = /^\d+$/.test(after ?? "") ? Number(after) : (Date.parse(after) - Date.now()) / 1000;
-  return seconds > 0 ? `Try again in ${Math.ceil(seconds)} s.` : "Try again in a little while.";
+/** What Retry-After says, a number or a date. */
+function seconds(header) {
+  if (header === null) return null;
+  if (/^\d+$/.test(header)) return Number(header);
+  const until = Math.ceil((Date.parse(header) - Date.now()) / 1000);
+  return until > 0 ? until : null;
 }
 
 function broken() {

@@ -8,8 +8,7 @@ const MOST = 50;
 
 /** @returns {import("./round.js").Round[]} */
 export function past() {
-  const kept = recall(NAME, []);
-  return (Array.isArray(kept) ? kept : []).flatMap((value) => {
+  return recall(NAME, []).flatMap((value) => {
     try {
       return [readRound(value)];
     } catch {

@@ -101,6 +101,8 @@ async function start() {
     modes.fill(await models(apiKey()));
   } catch (error) {
     showTrouble($("#trouble"), error, remedy(error, start));
+    // The server is there before its model is.
+    if (error.status === 503 && error.after) setTimeout(start, 1000 * error.after);
     return;
   }
   const wanted = recall("reference", "base");

@@ -3,12 +3,15 @@
 const PREFIX = "taia.";
 
 /**
+ * @template T
  * @param {string} name
- * @param {any} otherwise given back where there is nothing readable
+ * @param {T} otherwise given back where there is nothing of its kind
+ * @returns {T}
  */
 export function recall(name, otherwise) {
   try {
-    return JSON.parse(localStorage.getItem(PREFIX + name)) ?? otherwise;
+    const value = JSON.parse(localStorage.getItem(PREFIX + name)) ?? otherwise;
+    return kind(value) === kind(otherwise) ? value : otherwise;
   } catch {
     return otherwise;
   }
@@ -26,4 +29,8 @@ export function keep(name, value) {
   } catch {
     return false;
   }
+}
+
+function kind(value) {
+  return Array.isArray(value) ? "array" : typeof value;
 }

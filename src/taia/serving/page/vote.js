@@ -61,8 +61,7 @@ export function tally(votes) {
 
 /** @returns {Vote[]} */
 export function votes() {
-  const kept = recall(NAME, []);
-  return Array.isArray(kept) ? kept : [];
+  return recall(NAME, []).filter(({ modes, best }) => Array.isArray(modes) && Array.isArray(best));
 }
 
 /** @param {Vote} vote */
