@@ -30,7 +30,9 @@ LAYERS = (
 )
 
 #: Siblings that may be imported all the same, and why. Remove a line once it is not needed.
-JUSTIFIED: dict[tuple[str, str], str] = {}
+JUSTIFIED: dict[tuple[str, str], str] = {
+    ("serving", "export"): "vLLM serves the adapters that `taia export` writes for it",
+}
 
 HEAVY = {"torch", "transformers", "safetensors", "numpy", "peft", "trl", "accelerate", "datasets"}
 

@@ -7,8 +7,9 @@ import torch
 
 import tiny_models
 from taia.errors import DataError
-from taia.evaluation.likelihood import Request, can_share, encode, score_options, score_requests
+from taia.evaluation.likelihood import Request, encode, score_options, score_requests
 from taia.evaluation.questions import Question
+from taia.runtime.forward import can_share
 
 V = tiny_models.VOCABULARY
 LLAMA = tiny_models.LLAMA

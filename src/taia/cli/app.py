@@ -13,6 +13,7 @@ import typer
 from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.inspect import inspect
+from taia.cli.serve import serve
 from taia.cli.train import train
 from taia.errors import TaiaError
 
@@ -51,7 +52,7 @@ app = typer.Typer(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-for command in (demo, train, compose, inspect):
+for command in (demo, train, compose, inspect, serve):
     app.command()(_guarded(command))
 
 

@@ -202,7 +202,7 @@ class MoloraLinear(nn.Module, LoraLayer):
         return result
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> NoReturn:
-        """Refused: which experts a token passes through depends on the token.
+        """RefusedError: which experts a token passes through depends on the token.
 
         Raises:
             AdapterError: Always.

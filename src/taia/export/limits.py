@@ -1,0 +1,60 @@
+"""What other programs cannot carry of an adapter, said before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint.adapters.read import Adapter, Update
+from taia.errors import AdapterError
+
+#: Kind of an update → what people call it.
+_KINDS: Final = {
+    "embedding": "a low-rank update of the embedding",
+    "tokens": "trained tokens",
+    "whole": "modules saved whole (modules_to_save)",
+    "bias": "trained biases",
+}
+_MERGE: Final = "Merge it: taia export DIR --to transformers --merge."
+
+
+def plain_low_rank(adapter: Adapter, program: str) -> None:
+    """Checks that an adapter is low-rank updates of matrices and nothing else.
+
+    Args:
+        adapter: The adapter.
+        program: Who will load it, for the message.
+
+    Raises:
+        AdapterError: With the first thing that the program cannot carry, and the alternative.
+    """
+    if adapter.config["peft_type"] == PEFT_TYPE and adapter.routed:
+        raise AdapterError(
+            f"{program} has no MoLoRA: {adapter.folder} holds a router and experts.",
+            "Compose a part of it without experts, or export it --to transformers.",
+        )
+    for what, where in _beyond(adapter):
+        raise AdapterError(f"{program} cannot carry {what}; the adapter has {where}.", _MERGE)
+
+
+def _beyond(adapter: Adapter) -> Iterator[tuple[str, str]]:
+    if adapter.config.get("alora_invocation_tokens"):
+        yield "an activated LoRA", "alora_invocation_tokens"
+    for update in adapter.updates:
+        if update.kind != "low rank":
+            yield _KINDS.get(update.kind, update.kind), update.parameter
+        elif update.through_parameter:
+            yield "an update of a bare parameter (target_parameters)", update.parameter
+        elif beyond := _more_than_a_product(adapter, update):
+            yield beyond, update.parameter
+
+
+def _more_than_a_product(adapter: Adapter, update: Update) -> str | None:
+    if "magnitude" in update.parts:
+        return "DoRA"
+    if "lora_B_bias" in update.parts:
+        return "a bias beside B (lora_bias)"
+    if adapter.shape(update.parts["lora_A"])[0] != adapter.rank(update):
+        return "an update of stacked experts"
+    return None

@@ -1,0 +1,100 @@
+"""An export, from start to end: written aside, checked, and only then put in its place."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.manifest import MANIFEST
+from taia.checkpoint.staging import check_output, staged
+from taia.errors import InputError, RunError
+from taia.export.job import Job
+from taia.export.result import Check, Export, Target
+from taia.export.source import read_source
+
+#: Of these an output that may be overwritten must hold one.
+MARKS: Final = (MANIFEST, "config.json", ADAPTER_CONFIG, "adapter.gguf", "mergekit.yml")
+_TARGETS: Final = ("transformers", "vllm", "gguf", "ollama", "mergekit")
+
+
+def export(
+    source: str | Path,
+    target: Target,
+    output: str | Path,
+    *,
+    base: str | None = None,
+    base_gguf: str | Path | None = None,
+    merge: bool = False,
+    verify: bool = True,
+    overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Export:
+    """Writes a model or adapter for another program, and checks it there.
+
+    Args:
+        source: A folder or hub name: a PEFT adapter or a whole checkpoint, composed or not.
+        target: The program.
+        output: The folder to write.
+        base: The adapter's base model; by default what the adapter says.
+        base_gguf: The base as a GGUF file: for Ollama to build on, and to check adapters with.
+        merge: Make an adapter a whole checkpoint.
+        verify: Whether to load the output and compare it with the source.
+        overwrite: Replace an export or model that is there already.
+        say: Told what is being done.
+
+    Raises:
+        InputError: If what was given cannot be exported so (see :mod:`taia.errors` for its kinds).
+        RunError: If the output cannot be written, or differs from the source; then nothing is left.
+    """
+    if target not in _TARGETS:
+        raise InputError(f"There is no target {target!r}.", f"Use one of {', '.join(_TARGETS)}.")
+    say = say or (lambda _: None)
+    read = read_source(source, base)
+    if merge and read.adapter is None:
+        raise InputError(
+            f"{read.place.given} is a whole checkpoint: there is no adapter to merge.",
+            "Leave --merge away, or give the adapter.",
+        )
+    gguf = None if base_gguf is None else _gguf(Path(base_gguf), target)
+    inputs = [path for path in (read.folder, gguf) if path is not None]
+    if read.adapter is not None and (merge or verify or target != "transformers"):
+        inputs.append(read.base.path)
+    output = check_output(Path(output), inputs, overwrite, MARKS)
+    job = Job(read, output, merge, gguf)
+    module = import_module(f"taia.export.to_{target}")
+    with staged(output, overwrite, MARKS) as folder:
+        say(f"Writing for {target}")
+        written = module.write(job, folder)
+        checks: tuple[Check, ...] = ()
+        if verify:
+            say("Loading and comparing")
+            checks = (module.verify(job, folder),)
+        for check in checks:
+            if not check.passed:
+                raise RunError(
+                    f"The output is not the source. {check.said}",
+                    "Nothing was left at the output; please report this with the adapter's config.",
+                )
+        files = tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
+    use = written.use and written.use.replace("{output}", shlex.quote(str(output)))
+    return Export(target, output, files, checks, written.notes, use)
+
+
+def _gguf(file: Path, target: str) -> Path:
+    if target not in ("gguf", "ollama"):
+        raise InputError(f"--base-gguf is of no use --to {target}.", "Leave it away.")
+    file = file.expanduser()
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(4)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read: {error.strerror or error}.", "Check the path."
+        ) from error
+    if magic != b"GGUF":
+        raise InputError(f"{file} is not a GGUF file.", "Give the base model as GGUF.")
+    return file.resolve()

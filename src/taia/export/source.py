@@ -1,0 +1,114 @@
+"""What is exported: a folder with an adapter or a whole checkpoint, and the base that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from taia.checkpoint.adapters.read import Adapter, read_adapter
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
+from taia.checkpoint.locate import Located, locate
+from taia.checkpoint.manifest import MANIFEST
+from taia.errors import AdapterError, CheckpointError, InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        place: Where it lies.
+        adapter: The adapter, ``None`` for a whole checkpoint.
+        record: What ``taia compose`` wrote beside it (``taia_config.json``), empty without one.
+        given_base: The base that was given, as it was typed.
+    """
+
+    place: Located
+    adapter: Adapter | None
+    record: Mapping[str, Any]
+    given_base: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Its folder."""
+        return self.place.path
+
+    @cached_property
+    def base(self) -> Located:
+        """The adapter's base model: the one given, else the one recorded.
+
+        Raises:
+            CheckpointError: If it is not there.
+            DownloadError: If it is on the hub and cannot be fetched.
+            InputError: If nothing says which it is.
+        """
+        name = self.given_base or self._recorded_base()
+        if not name:
+            raise InputError(
+                f"Nothing says what {self.place.given} was trained on.",
+                "Give the base model with --base.",
+            )
+        try:
+            return locate(name)
+        except CheckpointError as error:
+            if self.given_base:
+                raise
+            raise CheckpointError(
+                f"{self.place.given} was trained on {name!r}, which is not there.",
+                "Give the base model with --base.",
+            ) from error
+
+    @cached_property
+    def base_config(self) -> Mapping[str, Any]:
+        """The base's ``config.json``.
+
+        Raises:
+            CheckpointError: If it has none.
+        """
+        file = self.base.path / "config.json"
+        if not file.is_file():
+            raise CheckpointError(f"{self.base.given} has no config.json.", "Give a model folder.")
+        return read_json(file)
+
+    def _recorded_base(self) -> str | None:
+        if (recorded := self.record.get("base")) and isinstance(recorded, dict):
+            repo, commit = recorded.get("repo"), recorded.get("commit")
+            where = f"{repo}@{commit}" if repo and commit else repo or recorded.get("path")
+            if where:
+                return str(where)
+        return self.adapter and self.adapter.config.get("base_model_name_or_path")
+
+
+def read_source(given: str | Path, base: str | None = None) -> Source:
+    """Finds and checks what is to be exported; no tensor is loaded.
+
+    Args:
+        given: A folder or hub name: a PEFT adapter or a whole checkpoint, composed or not.
+        base: The adapter's base model, where what the adapter says of it does not hold here.
+
+    Raises:
+        AdapterError: If it is an adapter that taia or PEFT cannot read.
+        CheckpointError: If there is no model, or it is damaged.
+        DownloadError: If a hub name cannot be fetched.
+    """
+    place = locate(given)
+    if not place.path.is_dir():
+        raise CheckpointError(
+            f"{place.given} is a file.", "Give the folder that holds the model or adapter."
+        )
+    record = read_json(place.path / MANIFEST) if (place.path / MANIFEST).is_file() else {}
+    if not (place.path / ADAPTER_CONFIG).is_file():
+        Checkpoint.open(place.path)
+        return Source(place, None, record, base)
+    adapter = read_adapter(place.path)
+    for update in adapter.updates:
+        for part in update.parts.values():
+            if part.name != part.tensor:
+                raise AdapterError(
+                    f"{place.given} calls a tensor {part.tensor!r}, which PEFT would ignore.",
+                    "Write it with PEFT's names first: taia compose BASE DIR --keep tuned.",
+                )
+    return Source(place, adapter, record, base)

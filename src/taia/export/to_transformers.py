@@ -1,0 +1,88 @@
+"""For transformers and PEFT: an adapter stays one, or is merged into a whole checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from taia.checkpoint import companions
+from taia.checkpoint.adapters.compose import compose_adapter
+from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint.adapters.read import FILE
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.locate import Located
+from taia.checkpoint.manifest import MANIFEST
+from taia.checkpoint.merging.write import write_tensors
+from taia.export.result import Check, Written
+from taia.selection import Selection
+
+if TYPE_CHECKING:
+    from taia.export.job import Job
+
+#: How far scores may be apart, as a share of their spread. The same numbers in the same program:
+#: only the order of float32 sums may differ.
+EXACT: Final = 1e-4
+#: After merging, by the dtype that W_base + ΔW was rounded to.
+_ROUNDED: Final = {"F64": EXACT, "F32": EXACT, "F16": 0.02, "BF16": 0.1}
+#: The card, the record and the config that belong to the weights.
+_BESIDE: Final = ("README.md", MANIFEST, "config.json")
+
+
+def write(job: Job, folder: Path) -> Written:
+    """Writes a folder that transformers or PEFT load."""
+    source = job.source
+    if source.adapter is None:
+        write_tensors(Checkpoint.open(source.folder), folder, {}, None, None)
+        _copy_beside(source.folder, folder)
+        return Written()
+    if job.merge:
+        return merge(job, folder)
+    shutil.copyfile(source.folder / FILE, folder / FILE)
+    shutil.copyfile(source.folder / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
+    _copy_beside(source.folder, folder)
+    if source.adapter.config["peft_type"] == PEFT_TYPE:
+        return Written(("PEFT loads MoLoRA once taia.molora is imported.",))
+    return Written()
+
+
+def merge(job: Job, folder: Path) -> Written:
+    """Writes the base with the adapter merged into it."""
+    # Under the output's name, which the card shows.
+    inner = folder / ".merging" / job.output.name
+    done = compose_adapter(
+        job.source.base, job.source.place, inner, Selection.parse("tuned"), merge=True
+    )
+    for path in inner.iterdir():
+        path.rename(folder / path.name)
+    shutil.rmtree(inner.parent)
+    return Written(done.notes)
+
+
+def verify(job: Job, folder: Path) -> Check:
+    """Loads the folder as transformers and PEFT do and compares it with the source."""
+    from importlib.metadata import version
+
+    from taia.export.follow import compared, follow
+    from taia.export.reference import load_adapted, load_whole
+
+    trace, without = job.trace
+    if job.source.adapter is None or job.merge:
+        model = load_whole(Located(str(job.output), folder))
+        loader = f"transformers {version('transformers')} loads it"
+        precision = _precision(folder) if job.merge else EXACT
+    else:
+        model = load_adapted(load_whole(job.source.base), folder)
+        loader, precision = f"PEFT {version('peft')} loads it", EXACT
+    return compared(loader, trace, follow(model, trace), precision=precision, without=without)
+
+
+def _precision(folder: Path) -> float:
+    dtypes = {entry.dtype for entry in Checkpoint.open(folder).tensors.values()}
+    return max(_ROUNDED.get(dtype, EXACT) for dtype in dtypes)
+
+
+def _copy_beside(source: Path, folder: Path) -> None:
+    found = companions.companions(source, source, True)[0]
+    found |= {name: source / name for name in _BESIDE if (source / name).is_file()}
+    companions.copy(found, folder)

@@ -1,0 +1,1 @@
+"""A model and its modes behind OpenAI's HTTP interface, and vLLM with the same modes."""

@@ -1,0 +1,1 @@
+"""OpenAI's forms of an answer: a chat's and a completion's, whole and in pieces."""

@@ -1,0 +1,83 @@
+"""From what was typed to a model that can be served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from taia.runtime.check import Limits
+from taia.serving.prompts import Prompter
+from taia.serving.settings import Settings
+from taia.serving.texts import TokenTexts
+from taia.serving.worker import Loaded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from taia.runtime.switchable import SwitchableModel
+
+
+def load(
+    base: str,
+    tuned: str,
+    modes: Mapping[str, str],
+    settings: Settings,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+) -> Loaded:
+    """Load a model with its modes.
+
+    Args:
+        base: The model before fine-tuning: a folder or a hub name.
+        tuned: The model after it: a folder, a hub name, or a PEFT adapter.
+        modes: Mode → selection.
+        settings: What the server allows.
+        dtype: Of the weights, as torch calls it; by default float32 on a CPU and the checkpoint's
+            on a GPU.
+        device: Where to.
+
+    Raises:
+        InputError: If they cannot be used together.
+    """
+    import torch
+
+    from taia.checkpoint.locate import locate
+    from taia.loading import load_tokenizer
+    from taia.runtime.switchable import SwitchableModel
+
+    tokenizer = load_tokenizer(locate(base))
+    model = SwitchableModel.load(
+        base, tuned, modes, dtype=dtype and getattr(torch, dtype), device=device
+    )
+    return prepare(model, modes, tokenizer, settings)
+
+
+def prepare(
+    model: SwitchableModel,
+    modes: Mapping[str, str],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
+) -> Loaded:
+    """Make a live model ready to be served in some of its modes."""
+    from taia.runtime.engine import Engine
+
+    prompter = Prompter(
+        tokenizer, _ends(model, tokenizer), Limits.of(model.model), settings.max_tokens
+    )
+    return Loaded(
+        model,
+        modes,
+        prompter,
+        TokenTexts(tokenizer),
+        Engine(model, tokenizer, max_rows=settings.max_rows),
+    )
+
+
+def _ends(model: SwitchableModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Tokens that end an answer: the model's and the tokenizer's."""
+    live: Any = model.model
+    found: set[int] = set()
+    for value in (live.generation_config.eos_token_id, tokenizer.eos_token_id):
+        found |= {value} if isinstance(value, int) else set(value or ())
+    return frozenset(found)
