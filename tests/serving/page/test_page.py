@@ -123,6 +123,9 @@ def test_differences_mark_the_right_words(serve, visit):
     page.select_option("#reference", "")
     assert marks("ins") == [[], [], [], []]
     assert list(columns(page).values())[:3] == list(TEXTS.values())
+    page.select_option("#reference", "taia")
+    page.reload()
+    expect(page.locator("#reference")).to_have_value("taia")
 
 
 def test_escape_stops_every_answer(serve, visit):
