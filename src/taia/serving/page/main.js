@@ -100,9 +100,13 @@ async function start() {
   try {
     modes.fill(await models(apiKey()));
   } catch (error) {
-    showTrouble($("#trouble"), error, remedy(error, start));
     // The server is there before its model is.
-    if (error.status === 503 && error.after) setTimeout(start, 1000 * error.after);
+    if (error.status === 503 && error.after) {
+      say("The model is still being loaded. The page goes on by itself.");
+      setTimeout(() => modes.all.length || (started = start()), 1000 * error.after);
+    } else {
+      showTrouble($("#trouble"), error, remedy(error, start));
+    }
     return;
   }
   const wanted = recall("reference", "base");
