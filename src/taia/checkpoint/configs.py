@@ -8,6 +8,7 @@ special tokens with the vocabulary.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -74,6 +75,9 @@ _INDIFFERENT: Final = frozenset(
         "vocab_size",
     }
 )
+
+#: What plays a part in training alone.
+_TRAINING: Final = re.compile("drop|init|pretraining_tp|router_aux_loss_coef")
 
 
 def text_config(config: _Config) -> _Config:
@@ -148,10 +152,7 @@ def composed_config(
         if tokens_tuned:
             for side, source in ((config, tuned), (inner, theirs)):
                 side.update({key: source[key] for key in TOKENS if source.get(key) is not None})
-        others = sorted(
-            key for key in inner.keys() & theirs.keys() - _INDIFFERENT if inner[key] != theirs[key]
-        )
-        if others:
+        if others := _others(inner, theirs):
             notes.append(f"config.json differs in {', '.join(others)}; the base's values are kept.")
     if rows is not None:
         for side in (config, inner):
@@ -163,6 +164,29 @@ def composed_config(
                 side["tie_word_embeddings"] = False
         notes.append("Head and embedding differ, so config.json no longer ties them.")
     return (config if config != base else None), notes
+
+
+def check_exchangeable(base: _Config, tuned: _Config) -> None:
+    """Refuse configs of which one live model cannot be both, whichever tensors it holds.
+
+    Raises:
+        MismatchError: If they describe different architectures, or tensors are not all that tells
+            the two models apart.
+    """
+    check_kinship(base, tuned)
+    mine, theirs = text_config(base), text_config(tuned)
+    others = [key for key in _others(mine, theirs) if not _TRAINING.search(key)]
+    if others or _positions(mine) != _positions(theirs):
+        what = f"differ in {others[0]}" if others else "encode positions differently"
+        raise MismatchError(
+            f"The configs of base and tuned {what}, which a live model cannot switch.",
+            "Compose on disk with `taia compose`, which writes one config for what is kept.",
+        )
+
+
+def _others(base: _Config, tuned: _Config) -> list[str]:
+    """Keys with different values that play a part and have no rule of their own."""
+    return sorted(key for key in base.keys() & tuned.keys() - _INDIFFERENT if base[key] != tuned[key])
 
 
 def may_tie(config: _Config | None) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.blending import between
+from taia.checkpoint.configs import check_exchangeable
 from taia.errors import CheckpointError, MismatchError
 from taia.runtime.update import Plan
 from taia.selection import Alpha, Pieces, Selection
@@ -60,7 +61,11 @@ class CheckpointUpdate:
         self, model: PreTrainedModel, tuned: Mapping[str, torch.Tensor] | PreTrainedModel
     ) -> None:
         live = _state(model)
-        theirs = _state(tuned) if isinstance(tuned, torch.nn.Module) else _known(tuned, model, live)
+        if isinstance(tuned, torch.nn.Module):
+            check_exchangeable(model.config.to_dict(), tuned.config.to_dict())
+            theirs = _state(tuned)
+        else:
+            theirs = _untied(tuned, model)
         _check_alike(live, theirs)
         self._anatomy = Anatomy.of_tensors(
             [TensorInfo(name, tuple(tensor.shape)) for name, tensor in live.items()],
@@ -111,12 +116,26 @@ def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 
 
-def _known(
-    tuned: Mapping[str, torch.Tensor], model: torch.nn.Module, live: Mapping[str, torch.Tensor]
+def _untied(
+    tuned: Mapping[str, torch.Tensor], model: torch.nn.Module
 ) -> dict[str, torch.Tensor]:
-    """A state given by name, without the second names of tied tensors."""
-    tied = model.state_dict().keys() - live.keys()
-    return {name: tensor for name, tensor in tuned.items() if name not in tied}
+    """A state given by name, without the second names of tensors that the base ties.
+
+    Raises:
+        MismatchError: If they are not tied there.
+    """
+    state = dict(tuned)
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        own = first.setdefault(id(parameter), name)
+        if own != name and name in state:
+            if own in state and not _same_bits(state[own], state[name]):
+                raise MismatchError(
+                    f"{name} is {own} in the base, and another tensor in the tuned model.",
+                    "Compose it on disk with `taia compose`, which unties the two.",
+                )
+            state.setdefault(own, state.pop(name))
+    return state
 
 
 def _check_alike(live: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> None:
@@ -149,6 +168,8 @@ def _described(tensor: torch.Tensor) -> str:
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors are equal bit for bit: −0.0 is not 0.0, and NaN may equal NaN."""
     bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
+    if one.shape != other.shape:
+        return False
     return torch.equal(one.view(bits), other.to(one.device).view(bits))
 
 

@@ -310,8 +310,8 @@ class SwitchableModel:
             yield
         finally:
             with self._turns.alone():
-                self._switch(before)
                 self._turns.leave()
+                self._switch(before)
 
     def _rows_or_not(self, modes: Sequence[str] | None) -> AbstractContextManager[None]:
         return nullcontext() if modes is None else self.rows(modes)
@@ -319,11 +319,11 @@ class SwitchableModel:
     @property
     def _plain(self) -> Any:  # noqa: ANN401 - any of transformers' models
         """The model without PEFT's wrapper."""
-        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        return _without_peft(self.model)
 
     def _name_modes(self, modes: Mapping[str, str] | None) -> None:
         ends = _ENDS if self._update.has_update else {"base": MODES["base"]}
-        for name, selection in {**ends, **(modes or {})}.items():
+        for name, selection in (*ends.items(), *(modes or {}).items()):
             self.add_mode(name, selection)
         if modes is None and self._update.has_update:
             for name in _USUAL:
@@ -356,6 +356,10 @@ class SwitchableModel:
 
 def _wrapper(model: Any) -> SwitchableModel | None:  # noqa: ANN401 - a model
     """Whose a model is already; a copy has the reference too, and is nobody's."""
-    plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    plain = _without_peft(model)
     wrapper: SwitchableModel | None = getattr(plain, "_taia_wrapper", lambda: None)()
     return wrapper if wrapper is not None and wrapper._plain is plain else None
+
+
+def _without_peft(model: Any) -> Any:  # noqa: ANN401 - a model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
