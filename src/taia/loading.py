@@ -1,11 +1,15 @@
 """A live model from a folder or a hub name, by transformers: no network for paths, no pickle.
 
-And where taia keeps what it fetched or made, and could make again.
+And where taia keeps what it fetched or made, and could make again; and libraries kept off the
+terminal, which has bars and words of our own.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +27,30 @@ def cache_folder() -> Path:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "taia"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own bars and notes off the terminal, for a while."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    data_bars = datasets.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+        if not data_bars:
+            datasets.enable_progress_bars()
 
 
 def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
