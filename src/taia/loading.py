@@ -18,7 +18,7 @@ from taia.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def cache_folder() -> Path:
@@ -71,6 +71,26 @@ def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     return tokenizer
+
+
+def load_config(place: Located) -> PreTrainedConfig:
+    """A model's configuration.
+
+    Raises:
+        CheckpointError: If there is none that transformers knows.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            place.path, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{place.given} has no config.json that transformers knows: {_first_line(error)}.",
+            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
+        ) from error
+    return config
 
 
 def load_model(place: Located, dtype: torch.dtype, **options: object) -> PreTrainedModel:

@@ -1,0 +1,159 @@
+"""What is evaluated: models in memory, or on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from taia.checkpoint.index import read_json
+from taia.checkpoint.locate import Located, locate
+from taia.checkpoint.manifest import MANIFEST
+from taia.errors import InputError
+from taia.evaluation.harness.backend import Backend, Watch
+from taia.evaluation.identity import tokenizer_hash, weights
+from taia.loading import load_config, load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from taia.runtime.switchable import SwitchableModel
+
+
+class Subject(Protocol):
+    """What is evaluated.
+
+    Attributes:
+        base: The base model as it was given, if it was.
+        tuned: The tuned model as it was given, if it was.
+        dtype: What is computed in.
+        folders: What is read of the disk.
+    """
+
+    base: str | None
+    tuned: str | None
+    dtype: str
+    folders: list[Path]
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether prompts can be in a chat format."""
+
+    def hashes(self) -> dict[str, Any]:
+        """What tells it from any other."""
+
+    def recipe(self) -> dict[str, Any] | None:
+        """How it was tuned, where that is on record."""
+
+    def backend(self, modes: Mapping[str, str], watch: Watch) -> Backend:
+        """What answers for modes; nothing heavy is done before it is asked."""
+
+
+class InMemory:
+    """Models in memory: the base once, what differs once.
+
+    Prompts are made by the tuned model's tokenizer where it has one, else by the base's: all modes
+    see the same.
+
+    Args:
+        base: A folder or hub name.
+        tuned: A folder or hub name of a model or an adapter; none for the base alone.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; by default float32 on a CPU, and what the
+            checkpoint is stored in elsewhere.
+        device: Where; by default a GPU if there is one.
+        max_rows: How many answers are generated at once.
+        load_in_4bit: Whether the base's weights are quantised.
+
+    Raises:
+        CheckpointError: If a place holds no model, or there is no tokenizer.
+        DownloadError: If one cannot be fetched.
+        InputError: If there is no such dtype.
+    """
+
+    def __init__(
+        self,
+        base: str | Path,
+        tuned: str | Path | None,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        max_rows: int = 32,
+        load_in_4bit: bool = False,
+    ) -> None:
+        import torch
+
+        self.base, self.tuned = str(base), None if tuned is None else str(tuned)
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = None if dtype is None else _dtype(dtype)
+        self.dtype = dtype or ("float32" if self._device == "cpu" else "checkpoint")
+        if load_in_4bit:
+            self.dtype += ", 4-bit base"
+        self._four_bits, self._max_rows = load_in_4bit, max_rows
+        self._base = locate(base)
+        self._tuned = None if tuned is None else locate(tuned)
+        self.folders = [place.path for place in (self._base, self._tuned) if place is not None]
+        self._tokenizer = load_tokenizer(self._speaker())
+
+    @property
+    def has_chat_template(self) -> bool:  # noqa: D102
+        return self._tokenizer.chat_template is not None
+
+    def hashes(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "base": weights(self._base),
+            "tuned": None if self._tuned is None else weights(self._tuned),
+            "tokenizer": tokenizer_hash(self._tokenizer),
+        }
+
+    def recipe(self) -> dict[str, Any] | None:  # noqa: D102
+        file = None if self._tuned is None else self._tuned.path / MANIFEST
+        record = read_json(file) if file is not None and file.is_file() else {}
+        return record if record.get("kind") == "training" else None
+
+    def backend(self, modes: Mapping[str, str], watch: Watch) -> Backend:  # noqa: D102
+        from taia.evaluation.harness.encoder import Encoder
+        from taia.evaluation.harness.local import LocalBackend
+
+        def load() -> SwitchableModel:
+            from taia.runtime.switchable import SwitchableModel
+
+            watch("Loading the model", 0, None)
+            return SwitchableModel.load(
+                self._base.path,
+                None if self._tuned is None else self._tuned.path,
+                modes,
+                dtype=self._dtype,
+                device=self._device,
+                **(_four_bits(self._dtype) if self._four_bits else {}),
+            )
+
+        encoder = Encoder(load_config(self._base), self._tokenizer)
+        return LocalBackend(encoder, load, self._max_rows)
+
+    def _speaker(self) -> Located:
+        """Whose tokenizer speaks."""
+        tuned = self._tuned
+        has_own = tuned is not None and (tuned.path / "tokenizer_config.json").is_file()
+        return tuned if tuned is not None and has_own else self._base
+
+
+def _dtype(name: str) -> torch.dtype:
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise InputError(f"There is no dtype {name!r} here.", f"Choose from {', '.join(known)}.")
+    return known[name]
+
+
+def _four_bits(dtype: torch.dtype | None) -> dict[str, Any]:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=dtype or torch.bfloat16,
+        )
+    }
