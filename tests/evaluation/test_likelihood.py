@@ -10,12 +10,12 @@ from taia.errors import DataError
 from taia.evaluation.likelihood import (
     Likelihood,
     Request,
-    can_share,
     encode,
     likelihoods,
     score_options,
 )
 from taia.evaluation.questions import Question
+from taia.runtime.forward import can_share
 
 V = tiny_models.VOCABULARY
 LLAMA = tiny_models.LLAMA

@@ -13,7 +13,6 @@ is why rotary, absolute and ALiBi positions all come out right.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 
 from taia.errors import DataError
 from taia.evaluation.questions import Normalise, Question
+from taia.runtime.forward import Forward, can_share
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -147,36 +147,12 @@ def likelihoods(
     model.train(False)
     try:
         run = _shared if (can_share(model) if share is None else share) else _apart
-        for done in run(_Forward(model), requests, batch_tokens, found):
+        for done in run(_Logs(model), requests, batch_tokens, found):
             if progress:
                 progress(done)
     finally:
         model.train(training)
     return found
-
-
-@torch.inference_mode()
-def can_share(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether a prompt's cache can be continued by several options.
-
-    True for keys and values, whole or in a sliding window. False for recurrent states (Mamba,
-    linear attention and hybrids): several tokens after a state need kernels that few models have,
-    and the others silently start from nothing.
-    """
-    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
-
-    training = model.training
-    model.train(False)
-    try:
-        cache = _Forward(model).cached(torch.zeros(1, 1, dtype=torch.long), None)[1]
-    finally:
-        model.train(training)
-    return type(cache) is DynamicCache and all(
-        isinstance(layer, DynamicLayer)
-        and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
-        and layer.get_seq_length() > 0
-        for layer in cache.layers
-    )
 
 
 class _Longer(NamedTuple):
@@ -188,42 +164,30 @@ class _Longer(NamedTuple):
     option: tuple[int, ...]
 
 
-class _Forward:
-    """A model's forward pass that computes logits only where they are asked for."""
+class _Logs:
+    """Log-probabilities of a model's forward pass, computed only where they are asked for."""
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        inner: Any = model
-        if hasattr(inner, "get_base_model"):
-            inner = inner.get_base_model()
-        parameters = inspect.signature(inner.forward).parameters
-        self._model: Any = model
-        self._keeps = "logits_to_keep" in parameters
-        self._device = inner.get_input_embeddings().weight.device
+        self._forward = Forward(model)
 
     def cached(
         self, ids: torch.Tensor, cache: DynamicCache | None, keep: int = 1
     ) -> tuple[torch.Tensor, Any]:
         """Log-probabilities at the last ``keep`` positions of ``ids``, and the cache after it."""
-        out = self._call(ids, keep, use_cache=True, past_key_values=cache)
-        return self._log_softmax(out.logits, keep), getattr(out, "past_key_values", None)
+        logits, out = self._forward(ids, keep, use_cache=True, past_key_values=cache)
+        return _log_softmax(logits), getattr(out, "past_key_values", None)
 
     def plain(self, ids: torch.Tensor, keep: int) -> torch.Tensor:
         """Log-probabilities ``[rows, keep, vocabulary]`` at the last ``keep`` positions."""
-        return self._log_softmax(self._call(ids, keep, use_cache=False).logits, keep)
+        return _log_softmax(self._forward(ids, keep, use_cache=False)[0])
 
-    def _call(self, ids: torch.Tensor, keep: int, **options: Any) -> Any:  # noqa: ANN401 - each architecture has its own output class
-        if self._keeps:
-            options["logits_to_keep"] = keep
-        options = {key: value for key, value in options.items() if value is not None}
-        return self._model(input_ids=ids.to(self._device), **options)
 
-    @staticmethod
-    def _log_softmax(logits: torch.Tensor, keep: int) -> torch.Tensor:
-        return logits[:, -keep:].float().log_softmax(-1).cpu()
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    return logits.float().log_softmax(-1).cpu()
 
 
 def _shared(
-    forward: _Forward, requests: Sequence[Request], batch_tokens: int, found: _Found
+    forward: _Logs, requests: Sequence[Request], batch_tokens: int, found: _Found
 ) -> Iterator[int]:
     """Each prompt once; its options continue its cache."""
     head = _common([request.prompt for request in requests])
@@ -277,7 +241,7 @@ def _batches(longer: Sequence[_Longer], batch_tokens: int) -> Iterator[list[_Lon
 
 
 def _continue(
-    forward: _Forward, longer: Sequence[_Longer], cache: DynamicCache, found: _Found
+    forward: _Logs, longer: Sequence[_Longer], cache: DynamicCache, found: _Found
 ) -> None:
     """Add the options' tokens after their first, run after the prompts' cache."""
     width = len(longer[-1].option) - 1
@@ -295,7 +259,7 @@ def _continue(
 
 
 def _apart(
-    forward: _Forward, requests: Sequence[Request], batch_tokens: int, found: _Found
+    forward: _Logs, requests: Sequence[Request], batch_tokens: int, found: _Found
 ) -> Iterator[int]:
     """One row per option, prompt and all."""
     rows = sorted(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 #: Why an answer ended: a token or text that ends it, its length, or its reader went away.
 Finish: TypeAlias = Literal["stop", "length", "cancelled"]
-
-_NOTHING: Final[Mapping[int, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Generation:
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
-    logit_bias: Mapping[int, float] = field(default=_NOTHING)
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int | None = None
 
 
@@ -89,3 +86,15 @@ class Generated:
     text: str
     tokens: tuple[Token, ...]
     finish: Finish
+
+    @classmethod
+    def of(cls, parts: Sequence[Progress]) -> Generated:
+        """Put together what the steps added to an answer that has ended."""
+        finish = parts[-1].finish
+        if finish is None:
+            raise ValueError("the answer goes on")
+        return cls(
+            "".join(part.text for part in parts),
+            tuple(token for part in parts for token in part.tokens),
+            finish,
+        )

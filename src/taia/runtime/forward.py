@@ -1,0 +1,106 @@
+"""One forward pass of any causal model, and what its cache allows."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+#: What architectures call the state that a next forward goes on from.
+STATES = ("past_key_values", "cache_params", "state")
+
+#: Part of the logits' spread by which padding may move a logit: rounding does less, a position that
+#: is off by one does more.
+_MOVED = 0.01
+
+
+class Forward:
+    """A model's forward pass that computes logits only where they are asked for.
+
+    Attributes:
+        device: Where the tokens go.
+        takes_positions: Whether positions can be given.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        inner: Any = model
+        if hasattr(inner, "get_base_model"):
+            inner = inner.get_base_model()
+        parameters = inspect.signature(inner.forward).parameters
+        self._model: Any = model
+        self._keeps = "logits_to_keep" in parameters
+        self.takes_positions = "position_ids" in parameters
+        self.device: torch.device = inner.get_input_embeddings().weight.device
+
+    def __call__(
+        self,
+        ids: torch.Tensor,
+        keep: int,
+        **options: Any,  # noqa: ANN401 - each architecture has its own
+    ) -> tuple[torch.Tensor, Any]:
+        """Run tokens.
+
+        Args:
+            ids: Tokens ``[rows, positions]``.
+            keep: At how many of the last positions logits are wanted.
+            options: Of the model's forward; those that are None are left out.
+
+        Returns:
+            Logits ``[rows, keep, vocabulary]``, and the model's whole output.
+        """
+        if self._keeps:
+            options["logits_to_keep"] = keep
+        options = {key: value for key, value in options.items() if value is not None}
+        out = self._model(input_ids=ids.to(self.device), **options)
+        return out.logits[:, -keep:], out
+
+
+@torch.inference_mode()
+def can_share(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether a prompt's cache can be cut, joined and continued by several tokens.
+
+    True for keys and values, whole or in a sliding window. False for recurrent states (Mamba,
+    linear attention and hybrids): several tokens after a state need kernels that few models have,
+    and the others silently start from nothing.
+    """
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    training = model.training
+    model.train(False)
+    try:
+        probe = torch.zeros(1, 1, dtype=torch.long)
+        cache = getattr(Forward(model)(probe, 1, use_cache=True)[1], "past_key_values", None)
+    finally:
+        model.train(training)
+    return type(cache) is DynamicCache and all(
+        isinstance(layer, DynamicLayer)
+        and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
+        and layer.get_seq_length() > 0
+        for layer in cache.layers
+    )
+
+
+@torch.inference_mode()
+def can_pad(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether a row that is padded on its left gives what it gives alone.
+
+    A model that is given positions can. One that finds them itself is tried: ALiBi from the mask,
+    or relative, passes; learned positions counted from the first column do not.
+    """
+    forward = Forward(model)
+    if forward.takes_positions:
+        return True
+    training = model.training
+    model.train(False)
+    try:
+        alone = forward(torch.tensor([[1, 2, 3]]), 1)[0].float()
+        mask = torch.tensor([[0, 0, 1, 1, 1]], device=forward.device)
+        padded = forward(torch.tensor([[0, 0, 1, 2, 3]]), 1, attention_mask=mask)[0].float()
+    finally:
+        model.train(training)
+    return bool((alone - padded).abs().max() <= _MOVED * alone.std())
