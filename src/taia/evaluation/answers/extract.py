@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 _BOX: Final = re.compile(r"\\f?box(?:ed)?(?=[\s{])\s*")
@@ -17,6 +17,9 @@ _ANNOUNCED: Final = re.compile(
 )
 _CHOSEN: Final = re.compile(r"选(?:择|项)?\s*[:：]?\s*(?P<answer>[（(]?[A-Z](?![A-Za-z])[)）]?)")
 _ONE_SENTENCE: Final = re.compile(r"(?:[A-Za-z]\.\s)?(?:[^.!?。！？\n]|[.](?=\S))*[.!。！]?")
+
+# What may be missing from an option's end.
+_TAIL: Final = re.compile(r"""[\s.。"”]+$""")
 
 _NOISE: Final = re.compile(
     r"\s*\\!\s*|\\[,;: ]|(?<=\d)\{,\}(?=\d)|\\(?:left|right|displaystyle)(?![a-z])|[`*]|\\[()\[\]]"
@@ -35,15 +38,17 @@ _GOES_ON: Final = re.compile(
 )
 
 
-def final_answer(response: str) -> str | None:
+def final_answer(response: str, options: Sequence[str] = ()) -> str | None:
     r"""The answer a response comes to.
 
     It is the last ``\boxed{…}`` that holds something; without one, what follows the last "The
     answer is", "Answer:", 答案是, 答案： or 选, up to the end of its sentence; without that, a
-    response of a single sentence is its own answer. A placeholder (``{answer}``) is none.
+    response of a single sentence is its own answer. A placeholder (``{answer}``) is none. An
+    option's whole text is one answer, whatever full stops and line breaks are in it.
 
     Args:
         response: What the model wrote.
+        options: The options' texts, if there are any.
 
     Returns:
         The answer's text, or None if the response comes to none.
@@ -51,17 +56,35 @@ def final_answer(response: str) -> str | None:
     boxes = [box for box in boxed(response) if box]
     if boxes:
         return boxes[-1]
+    option = _any_of(options)
+    whole = response.strip()
+    if option and option.fullmatch(whole):
+        return whole
     found = sorted(
-        (match.start(), match["answer"].strip().strip("*").strip())
+        (match.start(), _announced(match, option))
         for pattern in (_ANNOUNCED, _CHOSEN)
         for match in pattern.finditer(response)
     )
     answers = [text for _, text in found if text and text != "{answer}"]
     if answers:
         return answers[-1]
-    whole = response.strip()
     speaks = whole and not found and not _BOX.search(whole)
     return whole if speaks and _ONE_SENTENCE.fullmatch(whole) else None
+
+
+def _any_of(options: Sequence[str]) -> re.Pattern[str] | None:
+    """The whole of one of the texts, up to the end of its sentence or of its line."""
+    texts = [r"\s+".join(map(re.escape, _TAIL.sub("", option).split())) for option in options]
+    longest_first = "|".join(sorted(filter(None, texts), key=len, reverse=True))
+    if not longest_first:
+        return None
+    end = r"""["”’'*)]*\s*(?:[.。!！]+["”’'*]*(?=\s|$)|[。！]|(?=\n)|$)"""
+    return re.compile(rf"""\s*["“‘'*(]*(?:{longest_first}){end}""", re.IGNORECASE)
+
+
+def _announced(match: re.Match[str], option: re.Pattern[str] | None) -> str:
+    whole = option.match(match.string, match.start("answer")) if option else None
+    return (whole.group() if whole else match["answer"]).strip().strip("*").strip()
 
 
 def boxed(text: str) -> Iterator[str]:

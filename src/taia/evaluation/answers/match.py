@@ -26,7 +26,7 @@ def is_right(item: Item, response: str) -> bool:
     Raises:
         InputError: If the item is mathematics and math-verify is not installed.
     """
-    answer = final_answer(response) or ""
+    answer = final_answer(response, item.options) or ""
     if item.kind == "math":
         return equal_math(answer, item.gold)
     if item.kind == "number":
@@ -82,20 +82,25 @@ def equal_number(answer: str, gold: str) -> bool:
 def equal_option(answer: str, gold: str, options: Sequence[str] = ()) -> bool:
     """Equality of the letters, or of the whole text of the right option.
 
+    A text that is an option's is read as that option's ("O(D)" is not D), unless it is an option's
+    letter and nothing else.
+
     Args:
         answer: An answer's text.
         gold: The right letter, with or without brackets.
         options: The options' texts, in the order of their letters; if not given, letters only.
     """
     right = gold.strip("()").upper()
-    given = letter(answer, last=chr(ord("A") + len(options) - 1) if options else "Z")
+    index = ord(right) - ord("A")
+    last = chr(ord("A") + len(options) - 1) if options else "Z"
+    text = _normal(answer)
+    same = [number for number, option in enumerate(options) if _option(option) == text]
+    if same and not re.fullmatch(f"[a-{last.lower()}]", text):
+        return index in same
+    given = letter(answer, last)
     if given is not None:
         return given == right
-    index = ord(right) - ord("A")
-    if not 0 <= index < len(options):
-        return False
-    text = _normal(options[index])
-    return _normal(answer) in (text, f"{right.casefold()} {text}")
+    return 0 <= index < len(options) and text == f"{right.casefold()} {_option(options[index])}"
 
 
 def equal_text(answer: str, gold: str) -> bool:
@@ -118,6 +123,11 @@ def _normal(text: str) -> str:
     while len(text) > 2 and _PAIRS.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         text = text[1:-1].strip().rstrip(".。 ")
     return " ".join(re.sub(r"[,，;](?!\d)", " ", text).split())
+
+
+def _option(text: str) -> str:
+    """An option as it is compared: some data sets leave a quote behind its end."""
+    return _normal(text[:-1] if text.count('"') == 1 and text.endswith('"') else text)
 
 
 def _bare(latex: str) -> str:
