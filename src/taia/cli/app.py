@@ -12,6 +12,7 @@ import typer
 
 from taia.cli.compose import compose
 from taia.cli.demo import demo
+from taia.cli.eval import evaluate
 from taia.cli.inspect import inspect
 from taia.cli.train import train
 from taia.errors import TaiaError
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 for command in (demo, train, compose, inspect):
     app.command()(_guarded(command))
+app.command("eval")(_guarded(evaluate))
 
 
 def _version(wanted: bool) -> None:

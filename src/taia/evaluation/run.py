@@ -2,71 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from taia.errors import InputError, SelectionError, StoppedError
+from taia.errors import InputError, SelectionError
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.results import TaskResult, read_run, result_path, read_result
-from taia.selection import Selection
+from taia.evaluation.settings import MODES, Server, Settings, Watch
 from taia.selection.listing import read_modes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from taia.evaluation.harness.running import Evaluation
     from taia.evaluation.harness.subject import Subject
-    from taia.evaluation.harness.tasks import Tasks
-
-    Watch: TypeAlias = Callable[[str, int, int | None], None]
-
-#: How answers of the paper's tasks are matched.
-Protocol: TypeAlias = Literal["taia", "authors"]
-
-MODES: Final = "base,tuned,taia,taif"
-#: What LoRACL is, where other modes have a selection.
-_LORACL: Final = "base or tuned, per prompt"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What results depend on, beside weights and tasks.
-
-    Attributes:
-        limit: At most so many items of each task; ``None``: all.
-        num_fewshot: Examples before each question; ``None``: as each task says.
-        chat_template: Whether prompts are in the chat format; ``None``: where there is one.
-        max_gen_toks: Longest answer in tokens; ``None``: as each task says.
-        protocol: How answers of the paper's tasks are matched.
-        seed: Of the examples shown and of draws.
-    """
-
-    limit: int | None = None
-    num_fewshot: int | None = None
-    chat_template: bool | None = None
-    max_gen_toks: int | None = None
-    protocol: Protocol = "taia"
-    seed: int = 1234
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation gave.
-
-    Attributes:
-        output: The run's folder.
-        facts: What its ``run.json`` holds.
-        results: Every result in it, in the order of modes and tasks.
-        unmet: Of each condition that is not met, why.
-    """
-
-    output: Path
-    facts: Mapping[str, Any]
-    results: tuple[TaskResult, ...]
-    unmet: tuple[str, ...]
 
 
 def evaluate(
@@ -130,34 +77,61 @@ def evaluate(
     """
     settings = settings or Settings()
     watch = watch or (lambda *_: None)
-    _check(base, tuned, server, settings, batch_size, tasks)
+    _check(settings, tasks, batch_size)
     selections = _selections(modes, has_update=tuned is not None or server is not None)
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.quiet import quiet_harness
-    from taia.evaluation.harness.subject import InMemory
+    from taia.evaluation.harness.running import Run
+    from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
-    from taia.evaluation.paper import FOLDER
 
     with quiet_harness():
-        subject: Subject = (
-            Served(server, base, list(selections))
-            if server is not None
-            else InMemory(
-                _given(base),
-                tuned,
-                dtype=dtype,
-                device=device,
-                max_rows=batch_size,
-                load_in_4bit=load_in_4bit,
+        subject: Subject
+        if server is not None:
+            subject = OnServer(server, base, list(selections), rows=batch_size)
+        elif base is not None:
+            subject = InMemory(
+                base, tuned, dtype=dtype, device=device, rows=batch_size, four_bits=load_in_4bit
             )
-        )
+        else:
+            raise InputError("No model is given.", "Give a base model, or a server.")
         watch("Loading tasks", 0, None)
         loaded = load_tasks(
             tasks,
-            [FOLDER, *map(Path, include_path)],
+            [Path(folder) for folder in include_path],
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
         )
-        return _Run(subject, loaded, selections, settings, log_samples, watch).evaluate(
-            Path(output), overwrite=overwrite, require=require, command=command
+        run = Run(subject, loaded, selections, settings, log_samples, watch)
+        return run.evaluate(
+            Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"
         )
+
+
+def _selections(modes: str, has_update: bool) -> dict[str, str]:
+    """Name → selection of each mode; LoRACL's is none.
+
+    Raises:
+        SelectionError: If one cannot be read, or there is nothing to select from.
+    """
+    found = read_modes(modes, also=[LORACL])
+    if not has_update and list(found) != ["base"]:
+        raise SelectionError(
+            "No tuned model is given, so there is no update to keep a part of.",
+            "Give TUNED, or --modes base.",
+        )
+    return found
+
+
+def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:
+    if not tasks:
+        raise InputError("No task is asked for.", "Name some, as in --tasks taia_math,arc_easy.")
+    numbers = {
+        "--limit": (settings.limit, 1),
+        "--num-fewshot": (settings.num_fewshot, 0),
+        "--max-gen-toks": (settings.max_gen_toks, 1),
+        "--batch-size": (batch_size, 1),
+    }
+    for name, (value, least) in numbers.items():
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}.", f"Give at least {least}.")

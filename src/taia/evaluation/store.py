@@ -26,7 +26,6 @@ from taia.evaluation.results import (
 )
 
 
-
 class Store:
     """The folder of a run.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
+from taia.evaluation.harness.encoder import Encoder, Pair
 from taia.evaluation.harness.stages import Stages
-
-#: Told of a piece of work: its name, how much is done, how much there is.
-Watch: TypeAlias = Callable[[str, int, int | None], None]
+from taia.evaluation.likelihood import Likelihood
+from taia.evaluation.settings import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,19 @@ class Asked:
 
 
 class Backend(Protocol):
-    """Answers in modes. Each method is told texts and knows nothing of tasks."""
+    """Answers in modes. It is told texts and tokens, and knows nothing of tasks."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Turns texts into tokens.
+
+        Raises:
+            InputError: If there is no tokenizer.
+        """
 
     @property
     def tokenizer_name(self) -> str:
-        """Of the tokenizer; part of lm-evaluation-harness's keys."""
-
-    @property
-    def chat_template(self) -> str | None:
-        """The template, ``None`` where there is none (or only the server knows it)."""
+        """Part of lm-evaluation-harness's keys."""
 
     def apply_chat_template(
         self, chat: list[dict[str, str]], add_generation_prompt: bool, for_generation: bool
@@ -51,20 +55,8 @@ class Backend(Protocol):
             for_generation: Whether the prompt is generated from; else continuations are rated.
         """
 
-    def likelihoods(
-        self, modes: Sequence[str], pairs: Sequence[tuple[str, str]], watch: Watch
-    ) -> dict[str, list[tuple[float, bool]]]:
-        """Of each continuation after its context: log-probability in nats, and is it greedy."""
-
-    def rolling(
-        self, modes: Sequence[str], texts: Sequence[str], watch: Watch
-    ) -> dict[str, list[float]]:
-        """Log-probability in nats of each whole text, in windows as long as the model allows."""
-
-    def losses(
-        self, modes: Sequence[str], prompts: Sequence[str], watch: Watch
-    ) -> dict[str, list[float]]:
-        """Mean negative log-likelihood of each prompt's tokens; NaN where there are too few."""
+    def rate(self, mode: str, pairs: Sequence[Pair], watch: Watch) -> list[Likelihood]:
+        """How likely each continuation is after its context."""
 
     def generate(self, asked: Sequence[Asked], watch: Watch) -> list[str]:
         """The answers, in order."""

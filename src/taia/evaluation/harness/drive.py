@@ -11,10 +11,18 @@ from taia.evaluation.harness.scores import Scores, read_scores
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.model import ModesLM
+    from taia.evaluation.harness.tasks import LmTask
 
 
 def run(
-    lm: ModesLM, name: str, task: Any, *, limit: int | None, chat: bool, seed: int, log: bool  # noqa: ANN401 - lm_eval has no types
+    lm: ModesLM,
+    name: str,
+    task: LmTask,
+    *,
+    limit: int | None,
+    chat: bool,
+    seed: int,
+    log: bool,
 ) -> Scores:
     """Evaluate a task in the model's mode.
 
@@ -42,7 +50,13 @@ def run(
 
 
 def requests(
-    lm: ModesLM, name: str, task: Any, *, limit: int | None, chat: bool, seed: int  # noqa: ANN401 - lm_eval has no types
+    lm: ModesLM,
+    name: str,
+    task: LmTask,
+    *,
+    limit: int | None,
+    chat: bool,
+    seed: int,
 ) -> Sequence[Any]:
     """The requests that a task will make.
 
@@ -69,11 +83,11 @@ def requests(
     return made
 
 
-def prepare(lm: ModesLM, task: Any, seed: int) -> None:  # noqa: ANN401 - lm_eval has no types
+def prepare(lm: ModesLM, task: LmTask, seed: int) -> None:
     """Give every mode the same examples, and prompts for the kind of request that will follow."""
     import numpy as np
 
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what lm-evaluation-harness's tasks draw from
+    np.random.seed(seed)
     task.set_fewshot_seed(seed=seed)
     lm.for_generation = task.OUTPUT_TYPE == "generate_until"

@@ -55,11 +55,27 @@ class Encoder(HFLM):  # type: ignore[misc]  # lm_eval has no types
         """
         if room >= self.max_length:
             raise InputError(
-                f"The task generates up to {room} tokens; the model reads {self.max_length} in all.",
+                f"The task generates {room} tokens; the model reads only {self.max_length}.",
                 "Give fewer with --max-gen-toks.",
             )
         ids, _ = self.tok_batch_encode([text], left_truncate_len=self.max_length - room)
         return tuple(ids[0].tolist())
+
+    def letter(self, letter: str) -> int:
+        """A letter's token; where it is several, the one that holds the letter."""
+        return int(self.tokenizer.encode(letter, add_special_tokens=False)[-1])
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as a prompt.
+
+        Raises:
+            InputError: If the tokenizer has no chat template.
+        """
+        if self.tokenizer.chat_template is None:
+            raise InputError("The tokenizer has no chat template.", "Add --no-apply-chat-template.")
+        return str(super().apply_chat_template(chat_history, add_generation_prompt))
 
     def text(self, tokens: Sequence[int], until: Sequence[str]) -> str:
         """An answer's text, without what ended it."""
@@ -79,7 +95,7 @@ class Encoder(HFLM):  # type: ignore[misc]  # lm_eval has no types
             )
         if len(continuation) > self.max_length:
             raise InputError(
-                f"A continuation has {len(continuation)} tokens; the model reads {self.max_length}.",
+                f"A continuation of {len(continuation)} tokens; the model reads {self.max_length}.",
                 "Such an item cannot be rated: leave the task out.",
             )
         whole = (context + continuation)[-(self.max_length + 1) :]

@@ -18,10 +18,12 @@ from typing import Any, Final, TypeAlias
 
 from lm_eval.api.model import LM
 
-from taia.errors import MismatchError, RunError
-from taia.evaluation.harness.backend import Asked, Backend, Watch
+from taia.errors import RunError
+from taia.evaluation.harness.backend import Asked, Backend
 from taia.evaluation.harness.stages import read_stages
+from taia.evaluation.likelihood import Likelihood
 from taia.evaluation.loracl import LORACL, Source, choose
+from taia.evaluation.settings import Watch
 
 #: The modes that LoRACL chooses from.
 SOURCES: Final[tuple[Source, ...]] = ("base", "tuned")
@@ -75,10 +77,6 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
         """Of the tokenizer."""
         return self._backend.tokenizer_name
 
-    def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The chat template."""
-        return self._backend.chat_template
-
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
@@ -90,18 +88,14 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         """Log-probability of each continuation after its context, and whether it is greedy."""
         made = [_Request(r.args, str(r.args[0]), r.args) for r in requests]
-        answers: list[tuple[float, bool]] = self._answers(
-            "likelihood", made, lambda modes, work: self._backend.likelihoods(modes, work, self._tell)
-        )
-        _check_finite([value for value, _ in answers], self.mode)
-        return answers
+        answers: list[Likelihood] = self._answers("likelihood", made, self._likelihoods)
+        _check_finite([answer.logprob for answer in answers], self.mode)
+        return [tuple(answer) for answer in answers]
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
         """Log-probability of each whole text."""
         made = [_Request(r.args, str(r.args[0]), str(r.args[0])) for r in requests]
-        answers: list[float] = self._answers(
-            "rolling", made, lambda modes, work: self._backend.rolling(modes, work, self._tell)
-        )
+        answers: list[float] = self._answers("rolling", made, self._rolling)
         _check_finite(answers, self.mode)
         return answers
 
@@ -116,6 +110,34 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
             seen[text] += 1
         answers: list[str] = self._answers("generation", made, self._generate)
         return answers
+
+    def _likelihoods(
+        self, modes: Sequence[str], work: Sequence[tuple[str, str]]
+    ) -> dict[str, list[Likelihood]]:
+        pairs = self._backend.encoder.pairs(work)
+        return {mode: self._backend.rate(mode, pairs, self._tell) for mode in modes}
+
+    def _rolling(self, modes: Sequence[str], work: Sequence[str]) -> dict[str, list[float]]:
+        windows = [self._backend.encoder.windows(text) for text in work]
+        flat = [window for of_text in windows for window in of_text]
+        found = {}
+        for mode in modes:
+            rated = iter(self._backend.rate(mode, flat, self._tell))
+            found[mode] = [sum(next(rated).logprob for _ in of_text) for of_text in windows]
+        return found
+
+    def _losses(self, modes: Sequence[str], work: Sequence[str]) -> dict[str, list[float]]:
+        """Mean negative log-likelihood of each prompt's tokens; NaN where there is only one."""
+        prompts = [self._backend.encoder.prompt(text, 1) for text in work]
+        pairs = [(ids[:1], ids[1:]) for ids in prompts if len(ids) > 1]
+        found = {}
+        for mode in modes:
+            rated = iter(self._backend.rate(mode, pairs, self._tell))
+            found[mode] = [
+                -next(rated).logprob / (len(ids) - 1) if len(ids) > 1 else math.nan
+                for ids in prompts
+            ]
+        return found
 
     def _generate(
         self, modes: Sequence[str], work: Sequence[tuple[Any, ...]]
@@ -134,9 +156,7 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
             modes = list(dict.fromkeys([*SOURCES, *(m for m in modes if m != LORACL)]))
         self._complete(kind, modes, {r.key: r.work for r in requests}, compute)
         sources = self._chosen([r.prompt for r in requests]) if self.mode == LORACL else {}
-        return [
-            self._memory[sources.get(r.prompt, self.mode), kind, r.key] for r in requests
-        ]
+        return [self._memory[sources.get(r.prompt, self.mode), kind, r.key] for r in requests]
 
     def _complete(
         self, kind: str, modes: Sequence[str], work: Mapping[Hashable, Any], compute: _Compute
@@ -160,7 +180,7 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
             "loss",
             SOURCES,
             {prompt: prompt for prompt in distinct},
-            lambda modes, work: self._backend.losses(modes, work, self._tell),
+            self._losses,
         )
         base, tuned = ([self._memory[m, "loss", p] for p in distinct] for m in SOURCES)
         return dict(zip(distinct, choose(base, tuned), strict=True))

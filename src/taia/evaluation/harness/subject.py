@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,8 +10,12 @@ from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.manifest import MANIFEST
 from taia.errors import InputError
-from taia.evaluation.harness.backend import Backend, Watch
+from taia.evaluation.harness.backend import Backend
+from taia.evaluation.harness.encoder import Encoder
+from taia.evaluation.harness.local import LocalBackend
+from taia.evaluation.harness.server import ServerBackend
 from taia.evaluation.identity import tokenizer_hash, weights
+from taia.evaluation.settings import Server, Watch
 from taia.loading import load_config, load_tokenizer
 
 if TYPE_CHECKING:
@@ -61,8 +65,8 @@ class InMemory:
         dtype: ``float32``, ``bfloat16`` or ``float16``; by default float32 on a CPU, and what the
             checkpoint is stored in elsewhere.
         device: Where; by default a GPU if there is one.
-        max_rows: How many answers are generated at once.
-        load_in_4bit: Whether the base's weights are quantised.
+        rows: How many answers are generated at once.
+        four_bits: Whether the base's weights are quantised.
 
     Raises:
         CheckpointError: If a place holds no model, or there is no tokenizer.
@@ -77,8 +81,8 @@ class InMemory:
         *,
         dtype: str | None = None,
         device: str | None = None,
-        max_rows: int = 32,
-        load_in_4bit: bool = False,
+        rows: int = 32,
+        four_bits: bool = False,
     ) -> None:
         import torch
 
@@ -86,9 +90,9 @@ class InMemory:
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = None if dtype is None else _dtype(dtype)
         self.dtype = dtype or ("float32" if self._device == "cpu" else "checkpoint")
-        if load_in_4bit:
+        if four_bits:
             self.dtype += ", 4-bit base"
-        self._four_bits, self._max_rows = load_in_4bit, max_rows
+        self._four_bits, self._rows = four_bits, rows
         self._base = locate(base)
         self._tuned = None if tuned is None else locate(tuned)
         self.folders = [place.path for place in (self._base, self._tuned) if place is not None]
@@ -111,9 +115,6 @@ class InMemory:
         return record if record.get("kind") == "training" else None
 
     def backend(self, modes: Mapping[str, str], watch: Watch) -> Backend:  # noqa: D102
-        from taia.evaluation.harness.encoder import Encoder
-        from taia.evaluation.harness.local import LocalBackend
-
         def load() -> SwitchableModel:
             from taia.runtime.switchable import SwitchableModel
 
@@ -128,13 +129,64 @@ class InMemory:
             )
 
         encoder = Encoder(load_config(self._base), self._tokenizer)
-        return LocalBackend(encoder, load, self._max_rows)
+        return LocalBackend(encoder, load, self._rows)
 
     def _speaker(self) -> Located:
         """Whose tokenizer speaks."""
         tuned = self._tuned
         has_own = tuned is not None and (tuned.path / "tokenizer_config.json").is_file()
         return tuned if tuned is not None and has_own else self._base
+
+
+class OnServer:
+    """Models on a server.
+
+    Args:
+        server: The server.
+        base: A folder or hub name whose tokenizer is the models'; without, nothing is rated.
+        modes: The modes that it has a model for.
+        rows: How many requests are under way at once.
+
+    Raises:
+        InputError: If a model is named for a mode that is not asked for.
+        CheckpointError: If the base has no tokenizer.
+        DownloadError: If it cannot be fetched.
+    """
+
+    def __init__(
+        self, server: Server, base: str | Path | None, modes: Sequence[str], *, rows: int
+    ) -> None:
+        if strange := [mode for mode in server.models if mode not in modes]:
+            raise InputError(
+                f"--model-of names {strange[0]!r}, which is no mode of this run.",
+                f"The modes are {', '.join(modes)}.",
+            )
+        self.base, self.tuned, self.dtype = None if base is None else str(base), None, "server"
+        self._server, self._rows = server, rows
+        self._ids = {mode: server.models.get(mode, mode) for mode in modes}
+        place = None if base is None else locate(base)
+        self.folders = [] if place is None else [place.path]
+        self._encoder = (
+            None if place is None else Encoder(load_config(place), load_tokenizer(place))
+        )
+
+    @property
+    def has_chat_template(self) -> bool:  # noqa: D102
+        return self._encoder is None or self._encoder.tokenizer.chat_template is not None
+
+    def hashes(self) -> dict[str, Any]:
+        """Its address and the models' ids: their weights cannot be known from here."""
+        encoder = self._encoder
+        return {
+            "server": {"url": self._server.url, "models": self._ids},
+            "tokenizer": None if encoder is None else tokenizer_hash(encoder.tokenizer),
+        }
+
+    def recipe(self) -> None:
+        """Not known."""
+
+    def backend(self, modes: Mapping[str, str], watch: Watch) -> Backend:  # noqa: D102
+        return ServerBackend(self._server, self._encoder, self._rows)
 
 
 def _dtype(name: str) -> torch.dtype:

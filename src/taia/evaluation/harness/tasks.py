@@ -8,13 +8,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from taia.errors import DownloadError, InputError, TaiaError
+from taia.evaluation.paper import FOLDER
+
+#: A task of lm-evaluation-harness, which has no types.
+LmTask: TypeAlias = Any
 
 #: Of a task's configuration: where it lies and what it was told, which the data's hash tells.
 _PLACES: Final = frozenset({"metadata", "dataset_kwargs"})
-_OFFLINE: Final = ("OfflineMode", "ConnectionError", "DatasetNotFound", "ConnectTimeout", "HfHubHTTP")
+_OFFLINE: Final = (
+    "OfflineMode",
+    "ConnectionError",
+    "DatasetNotFound",
+    "ConnectTimeout",
+    "HfHubHTTP",
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Tasks:
         groups: Name → the tasks in it.
     """
 
-    tasks: Mapping[str, Any]
+    tasks: Mapping[str, LmTask]
     groups: Mapping[str, list[str]]
 
 
@@ -41,7 +51,8 @@ def load_tasks(
 
     Args:
         names: Of tasks, groups or tags.
-        folders: With task files, searched before lm-evaluation-harness's own.
+        folders: With task files of the user's, searched before taia's and
+            lm-evaluation-harness's own.
         metadata: What the tasks' functions are told.
         num_fewshot: Examples before each question, where the task does not rule them out.
 
@@ -72,7 +83,7 @@ def load_tasks(
     return Tasks(tasks, groups)
 
 
-def task_identity(task: Any, instances: Sequence[Any]) -> dict[str, Any]:  # noqa: ANN401 - lm_eval has no types
+def task_identity(task: LmTask, instances: Sequence[Any]) -> dict[str, Any]:
     """What a task is: its version, its configuration with its functions, and every item.
 
     Args:
@@ -90,9 +101,15 @@ def task_identity(task: Any, instances: Sequence[Any]) -> dict[str, Any]:  # noq
     }
 
 
-def version(task: Any) -> str:  # noqa: ANN401 - lm_eval has no types
+def version(task: LmTask) -> str:
     """A task's version."""
     return str(task.VERSION)
+
+
+def is_own(task: LmTask) -> bool:
+    """Whether a task is one of taia's, whose matching depends on the protocol."""
+    source = (task.get_config("metadata") or {}).get("config_source", "")
+    return Path(source).parent == FOLDER
 
 
 def _manager(names: list[str], folders: Sequence[Path], metadata: Mapping[str, Any]) -> Any:  # noqa: ANN401 - lm_eval has no types
@@ -103,7 +120,7 @@ def _manager(names: list[str], folders: Sequence[Path], metadata: Mapping[str, A
     """
     from lm_eval.tasks import TaskManager
 
-    paths = [str(folder) for folder in folders]
+    paths = [str(folder) for folder in (FOLDER, *folders)]
     own = TaskManager(include_path=paths, include_defaults=False, metadata=dict(metadata))
     if set(names) <= set(own.all_tasks):
         return own
@@ -142,7 +159,7 @@ def _load(manager: Any, name: str) -> Any:  # noqa: ANN401 - lm_eval has no type
         ) from error
 
 
-def _check(task: Any) -> None:  # noqa: ANN401 - lm_eval has no types
+def _check(task: LmTask) -> None:
     name = task.config.task
     if getattr(task, "UNSAFE_CODE", False):
         raise InputError(
