@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -156,9 +157,7 @@ def evaluate(
             tasks=_parts(tasks),
             modes=modes or (MODES if has_update else "base"),
             output=output,
-            settings=Settings(
-                limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed
-            ),
+            settings=settings,
             data_dir=data_dir,
             include_path=include_path or [],
             dtype=dtype,

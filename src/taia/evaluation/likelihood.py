@@ -159,7 +159,7 @@ class _Longer(NamedTuple):
     """An option of more than one token: its prompt's row in the cache, and whose it is."""
 
     row: int
-    index: int
+    request: int
     number: int
     option: tuple[int, ...]
 
@@ -252,8 +252,8 @@ def _continue(
     cache.batch_select_indices(torch.tensor([one.row for one in longer]))
     logs = forward.cached(ids, cache, keep=width)[0]
     for place, one in enumerate(longer):
-        first, rest = found[one.index][one.number], _rate(logs[place], one.option[1:])
-        found[one.index][one.number] = Likelihood(
+        first, rest = found[one.request][one.number], _rate(logs[place], one.option[1:])
+        found[one.request][one.number] = Likelihood(
             first.logprob + rest.logprob, first.is_greedy and rest.is_greedy
         )
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from taia.errors import InputError, TaiaError
+from taia.errors import InputError, RunError, TaiaError
 from taia.evaluation.harness.scores import Scores, read_scores
 
 if TYPE_CHECKING:
@@ -34,18 +34,33 @@ def run(
         chat: Whether prompts are in the chat format, examples as turns of it.
         seed: Of the examples shown.
         log: Whether items keep prompts and responses.
+
+    Raises:
+        RunError: If the model or the task's scoring fails.
     """
     from lm_eval import evaluate
 
     prepare(lm, task, seed)
-    found = evaluate(
-        lm,
-        {"tasks": {name: task}},
-        limit=limit,
-        bootstrap_iters=0,
-        apply_chat_template=chat,
-        fewshot_as_multiturn=chat,
-    )
+    try:
+        found = evaluate(
+            lm,
+            {"tasks": {name: task}},
+            limit=limit,
+            bootstrap_iters=0,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=chat,
+        )
+    except TaiaError:
+        raise
+    except Exception as error:  # a task's functions raise what they like
+        if "OutOfMemory" in type(error).__name__:
+            raise RunError(
+                f"The task {name} needs more memory than there is.", "Try a smaller --batch-size."
+            ) from error
+        raise RunError(
+            f"The task {name} failed in mode {lm.mode}: {type(error).__name__}: {error}.",
+            "Check its file and its data; results of other tasks are kept.",
+        ) from error
     return read_scores(found, name, log)
 
 

@@ -90,7 +90,7 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
         made = [_Request(r.args, str(r.args[0]), r.args) for r in requests]
         answers: list[Likelihood] = self._answers("likelihood", made, self._likelihoods)
         _check_finite([answer.logprob for answer in answers], self.mode)
-        return [tuple(answer) for answer in answers]
+        return [(answer.logprob, answer.is_greedy) for answer in answers]
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
         """Log-probability of each whole text."""

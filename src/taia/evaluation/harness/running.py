@@ -119,7 +119,11 @@ class Run:
 
     def _task(self, name: str, task: LmTask, facts: Mapping[str, Any], store: Store) -> None:
         """Evaluate the modes that have no result of a task yet."""
-        how = {"limit": self._settings.limit, "chat": self._chat, "seed": self._settings.seed}
+        how: dict[str, Any] = {
+            "limit": self._settings.limit,
+            "chat": self._chat,
+            "seed": self._settings.seed,
+        }
         self._watch(f"{name}: making prompts", 0, None)
         identity = task_identity(task, drive.requests(self._lm, name, task, **how))
         store.drop_stale(name, identity)

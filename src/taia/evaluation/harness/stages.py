@@ -97,7 +97,7 @@ def _stage(kwargs: dict[str, Any], where: str, max_new_tokens: int | None) -> St
     return Stage(
         max_new_tokens=1 if letters else length,
         until=tuple(text for text in known.get("until") or () if text),
-        temperature=float(known["temperature"]),
+        temperature=float(known.get("temperature", 0.0)),
         top_p=float(known.get("top_p", 1.0)),
         top_k=int(known.get("top_k", 0)),
         letters=letters,

@@ -25,19 +25,23 @@ if TYPE_CHECKING:
 
 
 class Subject(Protocol):
-    """What is evaluated.
+    """What is evaluated."""
 
-    Attributes:
-        base: The base model as it was given, if it was.
-        tuned: The tuned model as it was given, if it was.
-        dtype: What is computed in.
-        folders: What is read of the disk.
-    """
+    @property
+    def base(self) -> str | None:
+        """The base model as it was given, if it was."""
 
-    base: str | None
-    tuned: str | None
-    dtype: str
-    folders: list[Path]
+    @property
+    def tuned(self) -> str | None:
+        """The tuned model as it was given, if it was."""
+
+    @property
+    def dtype(self) -> str:
+        """What is computed in."""
+
+    @property
+    def folders(self) -> list[Path]:
+        """What is read of the disk."""
 
     @property
     def has_chat_template(self) -> bool:
@@ -200,10 +204,11 @@ def _dtype(name: str) -> torch.dtype:
 
 def _four_bits(dtype: torch.dtype | None) -> dict[str, Any]:
     import torch
-    from transformers import BitsAndBytesConfig
+    import transformers
 
+    config: Any = transformers.BitsAndBytesConfig
     return {
-        "quantization_config": BitsAndBytesConfig(
+        "quantization_config": config(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=dtype or torch.bfloat16,
