@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         StoppedError,
         TaiaError,
     )
+    from taia.runtime.switchable import SwitchableModel
     from taia.selection import MODES, Selection
 
     __version__: str
@@ -58,6 +59,7 @@ __all__ = [
     "Selection",
     "SelectionError",
     "StoppedError",
+    "SwitchableModel",
     "TaiaError",
     "TensorInfo",
     "__version__",
@@ -72,6 +74,7 @@ _HOMES: Final = {
     "Composition": "taia.checkpoint.composition",
     "Label": "taia.anatomy",
     "Selection": "taia.selection",
+    "SwitchableModel": "taia.runtime.switchable",
     "TensorInfo": "taia.anatomy",
     "compose": "taia.checkpoint.compose",
 }

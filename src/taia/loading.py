@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError
@@ -67,7 +67,7 @@ def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"{place.given} has no tokenizer that transformers loads: {_first_line(error)}.",
+            f"{place.given} has no tokenizer that transformers loads: {first_line(error)}.",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     return tokenizer
@@ -87,18 +87,20 @@ def load_config(place: Located) -> PreTrainedConfig:
         )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{place.given} has no config.json that transformers knows: {_first_line(error)}.",
+            f"{place.given} has no config.json that transformers knows: {first_line(error)}.",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     return config
 
 
-def load_model(place: Located, dtype: torch.dtype, **options: object) -> PreTrainedModel:
+def load_model(
+    place: Located, dtype: torch.dtype | Literal["auto"], **options: object
+) -> PreTrainedModel:
     """A causal language model with all its weights.
 
     Args:
         place: Where it lies.
-        dtype: Of its weights in memory.
+        dtype: Of its weights in memory; ``"auto"`` for what they have on disk.
         **options: Further ones of ``from_pretrained``.
 
     Raises:
@@ -119,7 +121,7 @@ def load_model(place: Located, dtype: torch.dtype, **options: object) -> PreTrai
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{place.given} is not a model that transformers loads: {_first_line(error)}.",
+            f"{place.given} is not a model that transformers loads: {first_line(error)}.",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     if missing := sorted(report["missing_keys"]):
@@ -133,5 +135,6 @@ def load_model(place: Located, dtype: torch.dtype, **options: object) -> PreTrai
     return loaded
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, without its full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -5,8 +5,7 @@ import torch
 
 import tiny_models
 from taia.errors import AdapterError
-from taia.runtime.switch import lora_mode
-from taia.selection import Selection
+from taia.runtime.switchable import SwitchableModel
 from tiny_molora import MEDCARE, molora
 
 IDS = torch.arange(24).reshape(2, 12)
@@ -18,7 +17,7 @@ def logits(model):
 
 
 def in_mode(model, text):
-    with lora_mode(model, Selection.parse(text)):
+    with SwitchableModel.wrap(model).mode(text):
         return logits(model)
 
 
@@ -68,7 +67,7 @@ def test_a_fraction_scales(tuned):
 
 def test_nothing_is_left_behind(tuned):
     before = logits(tuned)
-    with pytest.raises(RuntimeError, match="on purpose"), lora_mode(tuned, Selection.parse("taia")):
+    with pytest.raises(RuntimeError, match="on purpose"), SwitchableModel.wrap(tuned).mode("taia"):
         raise RuntimeError("on purpose")
     assert torch.equal(logits(tuned), before)
 
@@ -77,6 +76,6 @@ def test_experts_and_their_router_are_not_parted():
     for text in ("attention + experts", "all - experts", "all - 0.5*router"):
         with (
             pytest.raises(AdapterError, match="router"),
-            lora_mode(molora(**MEDCARE), Selection.parse(text)),
+            SwitchableModel.wrap(molora(**MEDCARE)).mode(text),
         ):
             pass

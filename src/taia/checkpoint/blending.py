@@ -49,7 +49,6 @@ def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
 
 def _chunk(step: Blend, base_runs: Rope, tuned_runs: Rope, sources: Sources) -> memoryview:
     base, tuned = _read(base_runs, sources), _read(tuned_runs, sources)
-    wide = torch.float64 if torch.float64 in (base.dtype, tuned.dtype) else torch.float32
     out, result = _space(step.dtype, base.numel())
     grid = tuple(tensor.view(-1, step.period) for tensor in (base, tuned, result))
     for first, last, alpha in step.pieces:
@@ -59,9 +58,15 @@ def _chunk(step: Blend, base_runs: Rope, tuned_runs: Rope, sources: Sources) -> 
         elif alpha == 1.0:
             piece.copy_(theirs)
         else:
-            anchor = ours.to(wide)
-            piece.copy_(torch.sub(theirs.to(wide), anchor).mul_(alpha).add_(anchor))
+            piece.copy_(between(ours, theirs, alpha))
     return out
+
+
+def between(base: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tensor:
+    """The sum base + α·(tuned − base), in float32, or float64 where either side is."""
+    wide = torch.float64 if torch.float64 in (base.dtype, tuned.dtype) else torch.float32
+    anchor = base.to(wide)
+    return torch.sub(tuned.to(wide), anchor).mul_(alpha).add_(anchor)
 
 
 def _read(runs: Rope, sources: Sources) -> torch.Tensor:

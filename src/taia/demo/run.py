@@ -27,6 +27,7 @@ from taia.loading import load_tokenizer, quiet
 from taia.reporting.html import Report, write_report
 from taia.reporting.progress import Watcher, unwatched
 from taia.reporting.words import findings
+from taia.runtime.switchable import SwitchableModel
 from taia.selection import Selection
 from taia.training.reading import changed
 from taia.training.recipe import Recipe
@@ -120,9 +121,10 @@ def demonstrate(
             for name in ("taia_config.json", "README.md"):
                 _relocate(taia / name, staging, output)
         scores = {}
-        for mode, selection in selections.items():
+        switchable = SwitchableModel.wrap(tuned)
+        for mode in selections:
             with clock(f"asking {mode}"), quiet():
-                scores[mode] = _ask(tuned, tokenizer, asked, mode, selection, watch)
+                scores[mode] = _ask(switchable, tokenizer, asked, mode, watch)
 
         texts = {mode: str(selection) for mode, selection in selections.items()}
         comparison = Comparison(tuple(asked), texts, scores)
@@ -198,15 +200,13 @@ def _train(
 
 
 def _ask(
-    model: PeftModel,
+    model: SwitchableModel,
     tokenizer: PreTrainedTokenizerBase,
     asked: Sequence[Question],
     mode: str,
-    selection: Selection,
     watch: Watcher,
 ) -> list[list[float]]:
     from taia.evaluation.likelihood import score_options
-    from taia.runtime.switch import lora_mode
 
     done = 0
 
@@ -216,8 +216,8 @@ def _ask(
         watch(f"Asking {mode}", done, len(asked))
 
     watch(f"Asking {mode}", 0, len(asked))
-    with lora_mode(model, selection):
-        scores = score_options(model, tokenizer, asked, normalise=NORMALISE, progress=count)
+    with model.mode(mode):
+        scores = score_options(model.model, tokenizer, asked, normalise=NORMALISE, progress=count)
     if not all(math.isfinite(score) for row in scores for score in row):
         raise RunError(f"In mode {mode} the model's scores are not numbers.", "Use another model.")
     return scores

@@ -22,6 +22,7 @@ from lm_eval.models.utils import postprocess_generated_text
 from taia.errors import InputError, RunError
 from taia.evaluation.harness.turns import Turn, in_stages
 from taia.evaluation.likelihood import Likelihood
+from taia.loading import first_line
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.backend import Asked
@@ -156,8 +157,7 @@ class ServerBackend:
         try:
             return ask()
         except Exception as error:  # several clients' errors have no common class
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise RunError(
-                f"{self._server.url} failed {self._server.attempts} times: {reason}.",
+                f"{self._server.url} failed {self._server.attempts} times: {first_line(error)}.",
                 "Check the address, the models' ids (--model-of) and OPENAI_API_KEY.",
             ) from error

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from taia.errors import DownloadError, InputError, TaiaError
 from taia.evaluation.paper import FOLDER
+from taia.loading import first_line
 
 #: A task of lm-evaluation-harness, which has no types.
 LmTask: TypeAlias = Any
@@ -144,17 +145,17 @@ def _load(manager: Any, name: str) -> Any:  # noqa: ANN401 - lm_eval has no type
         raise
     except ImportError as error:
         raise InputError(
-            f"The task {name} needs a package that is not here: {_first_line(error)}.",
+            f"The task {name} needs a package that is not here: {first_line(error)}.",
             "Install it, or leave the task out.",
         ) from error
     except Exception as error:  # what libraries raise for one missing file has no common class
         if any(word in str(cause_name) for cause_name in _lineage(error) for word in _OFFLINE):
             raise DownloadError(
-                f"The data of the task {name} cannot be fetched: {_first_line(error)}.",
+                f"The data of the task {name} cannot be fetched: {first_line(error)}.",
                 "Connect, or unset HF_HUB_OFFLINE and HF_DATASETS_OFFLINE, and try again.",
             ) from error
         raise InputError(
-            f"The task {name} cannot be loaded: {_first_line(error)}.",
+            f"The task {name} cannot be loaded: {first_line(error)}.",
             "Check its file and its data.",
         ) from error
 
@@ -184,7 +185,3 @@ def _stable(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False).encode(
         "utf-8", "backslashreplace"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

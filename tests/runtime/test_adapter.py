@@ -5,8 +5,7 @@ import torch
 
 import tiny_models
 from taia.errors import AdapterError, SelectionError
-from taia.runtime.switch import lora_mode
-from taia.selection import Selection
+from taia.runtime.switchable import SwitchableModel
 
 IDS = torch.arange(24).reshape(2, 12)
 
@@ -17,7 +16,7 @@ def logits(model):
 
 
 def in_mode(model, text):
-    with lora_mode(model, Selection.parse(text)):
+    with SwitchableModel.wrap(model).mode(text):
         return logits(model)
 
 
@@ -69,7 +68,7 @@ def test_everything_comes_back(tuned):
         in_mode(tuned, text)
         with (
             pytest.raises(RuntimeError, match="on purpose"),
-            lora_mode(tuned, Selection.parse(text)),
+            SwitchableModel.wrap(tuned).mode(text),
         ):
             raise RuntimeError("on purpose")
         assert torch.equal(logits(tuned), before)
@@ -77,15 +76,17 @@ def test_everything_comes_back(tuned):
 
 
 def test_nested_modes_unwind(tuned):
-    with lora_mode(tuned, Selection.parse("taia")):
+    model = SwitchableModel.wrap(tuned)
+    with model.mode("taia"):
         outer = logits(tuned)
-        in_mode(tuned, "base")
+        with model.mode("base"):
+            assert not torch.equal(logits(tuned), outer)
         assert torch.equal(logits(tuned), outer)
 
 
 def test_nothing_is_copied(tuned):
     places = [p.data_ptr() for p in tuned.parameters()]
-    with lora_mode(tuned, Selection.parse("taia")):
+    with SwitchableModel.wrap(tuned).mode("taia"):
         assert [p.data_ptr() for p in tuned.parameters()] == places
 
 

@@ -1,0 +1,179 @@
+"""The update of a whole tuned checkpoint: tensors that differ, exchanged by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import torch
+
+from taia.anatomy import Anatomy, TensorInfo
+from taia.checkpoint.blending import between
+from taia.errors import CheckpointError, MismatchError
+from taia.runtime.update import Plan
+from taia.selection import Alpha, Pieces, Selection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(slots=True)
+class _Pair:
+    """A tensor that differs.
+
+    Attributes:
+        name: Its name in the live model.
+        live: The model's parameter or buffer, which holds ``base``, ``tuned`` or what lies between.
+        base: The base's values.
+        tuned: The tuned model's.
+        place: Where the values that ``live`` holds begin in memory.
+    """
+
+    name: str
+    live: torch.Tensor
+    base: torch.Tensor
+    tuned: torch.Tensor
+    place: int
+
+
+class CheckpointUpdate:
+    """A base model in memory, and of a tuned checkpoint what differs from it.
+
+    A tensor of α 0 or 1 is a reference to one of the two; a fraction is calculated when a mode is
+    entered and freed when it is left.
+
+    Args:
+        model: The base model, whole and not quantised.
+        tuned: Another model, or its state by name.
+
+    Raises:
+        MismatchError: If names, shapes or dtypes differ.
+        CheckpointError: If the base is quantised or lies partly on disk.
+    """
+
+    cannot_mix: Final = "a tuned checkpoint has one weight for all rows"
+    has_update: Final = True
+    found_in: Final = "base"
+
+    def __init__(
+        self, model: PreTrainedModel, tuned: Mapping[str, torch.Tensor] | PreTrainedModel
+    ) -> None:
+        live = _state(model)
+        theirs = _state(tuned) if isinstance(tuned, torch.nn.Module) else _known(tuned, model, live)
+        _check_alike(live, theirs)
+        self._anatomy = Anatomy.of_tensors(
+            [TensorInfo(name, tuple(tensor.shape)) for name, tensor in live.items()],
+            model.config.to_dict(),
+        )
+        self._pairs = [
+            _Pair(name, mine, mine.data, _own(theirs[name].data, mine.device), mine.data_ptr())
+            for name, mine in live.items()
+            if not _same_bits(mine.data, theirs[name].data)
+        ]
+
+    def plan(self, selection: Selection) -> Plan:
+        """Work out the α of each tensor that differs.
+
+        Raises:
+            SelectionError: If the selection matches nothing.
+        """
+        found = selection.alphas(self._anatomy)
+        return Plan(tuple(found[pair.name] for pair in self._pairs), ())
+
+    def apply(self, plan: Plan) -> None:
+        """Put the model in a mode.
+
+        Raises:
+            CheckpointError: If the model's tensors were exchanged by someone else meanwhile.
+        """
+        for pair in self._pairs:
+            if pair.live.data_ptr() != pair.place:
+                raise CheckpointError(
+                    f"{pair.name} was moved or exchanged since the model was made switchable.",
+                    "Move or convert the models first, and wrap them then.",
+                )
+        # What can fail comes before anything is changed.
+        values = [_at(pair, alpha) for pair, alpha in zip(self._pairs, plan.alphas, strict=True)]
+        for pair, value in zip(self._pairs, values, strict=True):
+            pair.live.data = value
+            pair.place = value.data_ptr()
+
+    def apply_rows(self, plans: Sequence[Plan]) -> NoReturn:
+        """Never called: rows cannot be mixed."""
+        raise AssertionError(self.cannot_mix)
+
+
+def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and saved buffers by name; tied ones once, under their first name."""
+    saved = model.state_dict().keys()
+    state: dict[str, torch.Tensor] = dict(model.named_parameters())
+    return state | {name: buffer for name, buffer in model.named_buffers() if name in saved}
+
+
+def _known(
+    tuned: Mapping[str, torch.Tensor], model: torch.nn.Module, live: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """A state given by name, without the second names of tied tensors."""
+    tied = model.state_dict().keys() - live.keys()
+    return {name: tensor for name, tensor in tuned.items() if name not in tied}
+
+
+def _check_alike(live: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> None:
+    only = sorted(live.keys() ^ theirs.keys())
+    if only:
+        whose = "base" if only[0] in live else "tuned model"
+        raise MismatchError(
+            f"Only the {whose} has {only[0]} ({len(only)} tensors are in one of the two alone).",
+            "Give a model that was fine-tuned from this base.",
+        )
+    for name, mine in live.items():
+        if mine.device.type == "meta" or getattr(mine, "quant_state", None) is not None:
+            raise CheckpointError(
+                f"{name} is quantised or not in memory, so that it cannot be compared.",
+                "Load base and tuned whole and not quantised, or use an adapter.",
+            )
+        other = theirs[name]
+        if (mine.shape, mine.dtype) != (other.shape, other.dtype):
+            raise MismatchError(
+                f"{name} is {_described(mine)} in the base and {_described(other)} in the tuned "
+                "model.",
+                "Give a model that was fine-tuned from this base, loaded in the same dtype.",
+            )
+
+
+def _described(tensor: torch.Tensor) -> str:
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal bit for bit: −0.0 is not 0.0, and NaN may equal NaN."""
+    bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
+    return torch.equal(one.view(bits), other.to(one.device).view(bits))
+
+
+def _own(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device, in memory of its own: a view would keep all of its owner's."""
+    tensor = tensor.to(device)
+    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if whole else tensor.clone()
+
+
+def _at(pair: _Pair, alpha: Alpha) -> torch.Tensor:
+    """The values of a tensor at α."""
+    if isinstance(alpha, Pieces):
+        made = torch.empty_like(pair.base)
+        for start, stop, piece in alpha.pieces:
+            base, tuned, part = (
+                tensor.narrow(alpha.axis, start, stop - start)
+                for tensor in (pair.base, pair.tuned, made)
+            )
+            part.copy_(_blended(base, tuned, piece))
+        return made
+    return _blended(pair.base, pair.tuned, alpha)
+
+
+def _blended(base: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tensor:
+    if alpha in (0, 1):
+        return tuned if alpha else base
+    return between(base, tuned, alpha).to(base.dtype)

@@ -1,0 +1,361 @@
+"""A model that is base, tuned, TAIA or any selection, switched in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+from taia.errors import AdapterError, InputError, RunError, SelectionError
+from taia.runtime.caches import mark
+from taia.runtime.turns import Turns
+from taia.runtime.update import Plan, State, Update
+from taia.runtime.watch import check_caches, check_rows, guard_peft, watch_forward
+from taia.selection import MODES, Selection
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import Cache, PreTrainedConfig, PreTrainedModel
+
+#: The modes that every model has, and whose names no other selection may take.
+_ENDS: Final = {name: MODES[name] for name in ("base", "tuned")}
+#: The further modes that it has where none are asked for.
+_USUAL: Final = ("taia", "taif")
+
+
+class SwitchableModel:
+    """A model that is base, tuned, TAIA or any selection, switched in place.
+
+    ::
+
+        model = SwitchableModel.load("base/", "tuned/")
+        with model.mode("taia"):
+            model.generate(**inputs)
+        model(input_ids, modes=["base", "taia"])  # an adapter's, row by row
+
+    The base's weights are held once. An adapter's layers are switched off and on; of a tuned
+    checkpoint only the tensors that differ are held beside the base's, and exchanged by reference.
+
+    Threads: the mode is the model's, not a thread's. One thread at a time runs the model or
+    switches it through this object, and the others wait. While a thread is in a ``with`` block of
+    :meth:`mode` or :meth:`rows`, others may run the model in that mode, and are refused a switch.
+    Whoever calls :attr:`model` directly has to see to that alone.
+
+    Attributes:
+        model: The live model: a ``PeftModel``, or transformers' own.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel | PreTrainedModel,
+        update: Update,
+        modes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take a model and its update; :meth:`load` and :meth:`wrap` make both."""
+        self.model: Any = model
+        self._update = update
+        self._turns = Turns()
+        self._selections: dict[str, str] = {}
+        self._plans: dict[str, Plan] = {}
+        self._name_modes(modes)
+        found = update.found_in
+        self._state = self._found = State(found, (self._plans[found],))
+        self._ends = self._watch()
+        self._plain._taia_wrapper = ref(self)
+        self.set_mode("tuned" if update.has_update else "base")
+
+    @classmethod
+    def load(
+        cls,
+        base: str | Path,
+        tuned: str | Path | None,
+        modes: Mapping[str, str] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str | None = None,
+        **options: Any,  # noqa: ANN401 - transformers' own
+    ) -> SwitchableModel:
+        """Load a model and its update from folders or the hub.
+
+        Args:
+            base: The base model: a folder or a hub name.
+            tuned: A PEFT adapter (LoRA, MoLoRA), a whole tuned checkpoint, or None for the base
+                alone.
+            modes: Name → selection; None for base, tuned, taia and taif. There are always base
+                and tuned.
+            dtype: Of the weights; None for float32 on the CPU and the checkpoint's own elsewhere.
+            device: Where to; None for the accelerator if there is one.
+            **options: Further ones of ``from_pretrained`` (``device_map``,
+                ``quantization_config``, …).
+
+        Raises:
+            CheckpointError: If a model cannot be loaded.
+            AdapterError: If the adapter cannot be used, or not switched.
+            MismatchError: If base and tuned do not belong together.
+            SelectionError: If a selection cannot be read or matches nothing.
+        """
+        from taia.runtime.load import load_parts
+
+        model, checkpoint = load_parts(base, tuned, dtype=dtype, device=device, **options)
+        return cls.wrap(model, checkpoint, modes)
+
+    @classmethod
+    def wrap(
+        cls,
+        model: PeftModel | PreTrainedModel,
+        tuned: Mapping[str, torch.Tensor] | PreTrainedModel | None = None,
+        modes: Mapping[str, str] | None = None,
+    ) -> SwitchableModel:
+        """Make a model switchable that is in memory already.
+
+        Args:
+            model: A PEFT model with active LoRA or MoLoRA adapters; or a base model.
+            tuned: The tuned checkpoint of a base model: another model, or its state by name.
+                Its tensors are kept where they differ, and not copied.
+            modes: As in :meth:`load`.
+
+        Raises:
+            AdapterError: If the adapter cannot be switched.
+            MismatchError: If base and tuned do not belong together.
+            SelectionError: If a selection cannot be read or matches nothing.
+        """
+        from taia.runtime.kinds import update_of
+
+        if (before := _wrapper(model)) is not None:
+            before._release()
+        return cls(model, update_of(model, tuned), modes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's inputs go."""
+        device: torch.device = self._plain.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the base's weights that are not quantised."""
+        dtype: torch.dtype = self._plain.dtype
+        return dtype
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The base model's config."""
+        config: PreTrainedConfig = self._plain.config
+        return config
+
+    @property
+    def modes(self) -> Mapping[str, str]:
+        """Name → selection of each mode, in the order in which they were named."""
+        return MappingProxyType(self._selections)
+
+    @property
+    def current(self) -> str:
+        """The mode it is in; while rows are in modes of their own, their names with commas."""
+        return self._state.name
+
+    @property
+    def can_mix(self) -> bool:
+        """Whether rows of one batch can be in different modes.
+
+        True for LoRA and MoLoRA on dense models; false for checkpoints, for DoRA, and for models
+        whose experts see the tokens of all rows together.
+        """
+        return self._update.cannot_mix is None
+
+    def add_mode(self, name: str, selection: str) -> None:
+        """Name a selection, and work out what it does, so that switching to it is quick.
+
+        Raises:
+            SelectionError: If it cannot be read or matches nothing, or the name is taken.
+            AdapterError: If the update cannot be cut so.
+        """
+        plan = self._update.plan(Selection.parse(selection))
+        if self._plans.setdefault(name, plan) != plan:
+            raise SelectionError(
+                f"The mode {name!r} is {self._selections[name]!r} already.",
+                f"Give {selection!r} another name.",
+            )
+        self._selections.setdefault(name, selection)
+
+    def set_mode(self, mode: str) -> None:
+        """Put the model in a mode, until it is put in another.
+
+        Args:
+            mode: A mode's name, or a selection.
+
+        Raises:
+            SelectionError: If it is neither.
+            RunError: If the model is running, or another thread holds it in a mode.
+        """
+        with self._turns.switching():
+            self._switch(State(mode, (self._plan(mode),)))
+
+    @contextmanager
+    def mode(self, mode: str) -> Iterator[None]:
+        """Put the model in a mode for the length of a block.
+
+        When the block ends, by an exception too, the model is bit for bit what it was before.
+
+        Raises:
+            SelectionError: As :meth:`set_mode` does.
+            RunError: As :meth:`set_mode` does.
+        """
+        with self._block(State(mode, (self._plan(mode),))):
+            yield
+
+    @contextmanager
+    def rows(self, modes: Sequence[str]) -> Iterator[None]:
+        """Put each row of the batches that run in a block in a mode of its own.
+
+        Args:
+            modes: A mode for each row.
+
+        Raises:
+            AdapterError: If modes differ and cannot be mixed (:attr:`can_mix`).
+            SelectionError: As :meth:`set_mode` does.
+            RunError: As :meth:`set_mode` does.
+        """
+        with self._block(self._of_rows(modes)):
+            yield
+
+    def filled(self, cache: Cache, modes: Sequence[str]) -> None:
+        """Say in which modes the rows of a cache were filled.
+
+        Only for who cuts and joins the rows of caches; else the model keeps account itself.
+        """
+        mark(cache, self._of_rows(modes).filling)
+
+    def __call__(self, *args: Any, modes: Sequence[str] | None = None, **options: Any) -> Any:  # noqa: ANN401 - the model's own
+        """A forward pass, in the current mode or with a mode for each row.
+
+        Raises:
+            InputError: If there are more or fewer modes than rows.
+            RunError: If the KV cache was filled in another mode.
+            AdapterError: As :meth:`rows` does.
+        """
+        with self._turns.alone(), self._rows_or_not(modes), self._turns.running():
+            check_rows(args, options, self._state)
+            check_caches(options, self._state)
+            return self.model(*args, **options)
+
+    def generate(self, *args: Any, modes: Sequence[str] | None = None, **options: Any) -> Any:  # noqa: ANN401 - the model's own
+        """Transformers' ``generate``, in the current mode or with a mode for each row.
+
+        Beams and further answers of a row are in the row's mode.
+
+        Raises:
+            InputError: If there are more or fewer modes than rows.
+            RunError: If the KV cache was filled in another mode.
+            AdapterError: As :meth:`rows` does.
+        """
+        if modes is not None:
+            settings = options.get("generation_config") or self.model.generation_config
+            each = max(
+                options.get(name) or getattr(settings, name) or 1
+                for name in ("num_beams", "num_return_sequences")
+            )
+            modes = [mode for mode in modes for _ in range(each)]
+        with self._turns.alone(), self._rows_or_not(modes), self._turns.running():
+            check_caches(options, self._state)
+            return self.model.generate(*args, **options)
+
+    def _plan(self, mode: str) -> Plan:
+        if mode in self._plans:
+            return self._plans[mode]
+        try:
+            return self._update.plan(Selection.parse(mode))
+        except SelectionError as error:
+            raise SelectionError(
+                error.problem, f"{error.mend}; or name a mode: {', '.join(self._plans)}"
+            ) from error
+
+    def _of_rows(self, modes: Sequence[str]) -> State:
+        plans = tuple(self._plan(mode) for mode in modes)
+        if not plans:
+            raise InputError("There are no modes for the rows.", "Give one mode for each row.")
+        if all(plan == plans[0] for plan in plans):
+            return State(modes[0], plans[:1], len(plans))
+        if self._update.cannot_mix is not None:
+            raise AdapterError(
+                f"Rows of this model cannot be in different modes: {self._update.cannot_mix}.",
+                "Run one batch in each mode.",
+            )
+        return State(", ".join(modes), plans, len(plans))
+
+    def _switch(self, state: State) -> None:
+        if not self._ends:
+            raise RunError(
+                "The model has been made switchable anew, and is no longer this one's to switch.",
+                "Use the SwitchableModel that wraps it now.",
+            )
+        if len(state.plans) == 1:
+            self._update.apply(state.plans[0])
+        else:
+            self._update.apply_rows(state.plans)
+        self._state = state
+
+    @contextmanager
+    def _block(self, state: State) -> Iterator[None]:
+        with self._turns.switching():
+            before = self._state
+            self._turns.enter()
+        try:
+            with self._turns.switching():
+                self._switch(state)
+            yield
+        finally:
+            with self._turns.alone():
+                self._switch(before)
+                self._turns.leave()
+
+    def _rows_or_not(self, modes: Sequence[str] | None) -> AbstractContextManager[None]:
+        return nullcontext() if modes is None else self.rows(modes)
+
+    @property
+    def _plain(self) -> Any:  # noqa: ANN401 - any of transformers' models
+        """The model without PEFT's wrapper."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    def _name_modes(self, modes: Mapping[str, str] | None) -> None:
+        ends = _ENDS if self._update.has_update else {"base": MODES["base"]}
+        for name, selection in {**ends, **(modes or {})}.items():
+            self.add_mode(name, selection)
+        if modes is None and self._update.has_update:
+            for name in _USUAL:
+                # A model without a feed-forward block has no taif.
+                with suppress(SelectionError, AdapterError):
+                    self.add_mode(name, MODES[name])
+
+    def _watch(self) -> list[Callable[[], None]]:
+        ends = [watch_forward(self._plain, lambda: self._state)]
+        if self._plain is not self.model:
+            tuned = (self._plans["tuned"],)
+            in_base = partial(self.mode, "base")
+            ends.append(guard_peft(self.model, lambda: self._state.plans == tuned, in_base))
+        return ends
+
+    def _release(self) -> None:
+        """Leave the model as it was found, to another."""
+        with self._turns.switching():
+            if self._turns.in_block:
+                raise RunError(
+                    f"The model was to be wrapped anew inside a block of the mode {self.current}.",
+                    "Leave the block first.",
+                )
+            if self._state.plans != self._found.plans:
+                self._switch(self._found)
+            for end in self._ends:
+                end()
+            self._ends = []
+
+
+def _wrapper(model: Any) -> SwitchableModel | None:  # noqa: ANN401 - a model
+    """Whose a model is already; a copy has the reference too, and is nobody's."""
+    plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    wrapper: SwitchableModel | None = getattr(plain, "_taia_wrapper", lambda: None)()
+    return wrapper if wrapper is not None and wrapper._plain is plain else None

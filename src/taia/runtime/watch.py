@@ -1,0 +1,163 @@
+"""What happens to a live model beside its switches: forward passes, and PEFT's own methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final
+
+from taia.errors import AdapterError, InputError
+from taia.runtime.caches import caches_in, check, mark
+from taia.runtime.update import State
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+#: Methods of PEFT's that take the adapter for whole, whatever part of it a mode keeps.
+_OF_MODEL: Final = (
+    "save_pretrained",
+    "set_adapter",
+    "add_adapter",
+    "load_adapter",
+    "delete_adapter",
+)
+_OF_TUNER: Final = (
+    "merge_and_unload",
+    "merge_adapter",
+    "enable_adapter_layers",
+    "disable_adapter_layers",
+    "set_adapter",
+    "add_weighted_adapter",
+    "delete_adapter",
+)
+
+
+def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callable[[], None]:
+    """Check each forward pass against the mode, and mark the caches it fills.
+
+    The model's main body is watched, so that its pass without the head is, too. Of a compiled model
+    nothing is seen here; the call that leads to it checks.
+
+    Args:
+        model: The model, without PEFT's wrapper.
+        state: Tells what it is in.
+
+    Returns:
+        What ends it.
+    """
+    from torch.compiler import is_compiling
+
+    body = model.base_model
+
+    def before(module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if module is body and not is_compiling():  # not a copy, which has the hooks too
+            check_rows(args, kwargs, state())
+            check_caches(kwargs, state())
+
+    def after(module: object, _args: object, kwargs: dict[str, Any], output: Any) -> None:  # noqa: ANN401 - any output
+        if module is body and not is_compiling():
+            made = output if isinstance(output, dict) else {}
+            for cache in (*caches_in(kwargs), *caches_in(made)):
+                mark(cache, state().filling)
+
+    handles = (
+        body.register_forward_pre_hook(before, with_kwargs=True),
+        body.register_forward_hook(after, with_kwargs=True),
+    )
+
+    def end() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return end
+
+
+def check_caches(kwargs: dict[str, Any], state: State) -> None:
+    """Check the cache that a forward pass is given.
+
+    Raises:
+        RunError: If it was filled in another mode.
+    """
+    for cache in caches_in(kwargs):
+        check(cache, state.filling)
+
+
+def check_rows(args: tuple[Any, ...], kwargs: dict[str, Any], state: State) -> None:
+    """Check the batch that a forward pass is given.
+
+    Raises:
+        InputError: If it has more or fewer rows than there are modes.
+    """
+    inputs = (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
+    rows = next((len(x) for x in inputs if x is not None), state.rows)
+    if state.rows is not None and rows != state.rows:
+        raise InputError(
+            f"There are {state.rows} modes for a batch of {rows} rows.",
+            "Give one mode for each row.",
+        )
+
+
+def guard_peft(
+    model: PeftModel,
+    is_tuned: Callable[[], bool],
+    in_base: Callable[[], AbstractContextManager[None]],
+) -> Callable[[], None]:
+    """Keep PEFT's own methods from mistaking a part of an adapter for the whole.
+
+    ``disable_adapter()`` leads to the base from any mode, and back to the same mode; PEFT's own
+    would switch everything on. The others are refused in any mode but ``tuned``:
+    ``merge_and_unload()`` would merge what is switched off, too.
+
+    Args:
+        model: The model; its methods are replaced on the instance.
+        is_tuned: Whether it is in the mode ``tuned``.
+        in_base: Puts it in the mode ``base`` for a while.
+
+    Returns:
+        What ends it.
+    """
+
+    def guarded(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - PEFT's own
+            if not is_tuned():
+                raise AdapterError(
+                    f"{name}() takes the adapter for whole, and the mode keeps a part of it.",
+                    "Call it in the mode tuned; for a part of the adapter use `taia compose`.",
+                )
+            return method(*args, **kwargs)
+
+        return call
+
+    replaced: list[tuple[Any, str]] = []
+
+    def replace(owner: Any, name: str, call: Callable[..., Any]) -> None:  # noqa: ANN401 - any module
+        setattr(owner, name, _StandIn(owner, name, call))
+        replaced.append((owner, name))
+
+    for owner, names in ((model, _OF_MODEL), (model.base_model, _OF_TUNER)):
+        for name in names:
+            if method := getattr(owner, name, None):
+                replace(owner, name, guarded(name, method))
+    replace(model, "disable_adapter", in_base)
+
+    def end() -> None:
+        for owner, name in replaced:
+            delattr(owner, name)
+
+    return end
+
+
+class _StandIn:
+    """What stands in for a method on one instance; a copy of that has its class's method again."""
+
+    def __init__(self, owner: object, name: str, call: Callable[..., Any]) -> None:
+        self._owner = owner
+        self._name = name
+        self._call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
+        return self._call(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:  # noqa: ANN401 - a bound method
+        return getattr(type(self._owner), self._name).__get__(memo[id(self._owner)])
