@@ -113,9 +113,7 @@ def theirs(model: Any, requests: Sequence[Generation], rows: int) -> Answers:  #
             eos_token_id=None,
             pad_token_id=0,
         )[:, width:].tolist()
-        answers += [
-            row[: request.max_new_tokens] for row, request in zip(out, batch, strict=True)
-        ]
+        answers += [row[: request.max_new_tokens] for row, request in zip(out, batch, strict=True)]
     return answers
 
 

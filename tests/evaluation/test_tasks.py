@@ -8,7 +8,8 @@ import pytest
 
 from taia.errors import DataError, InputError
 from taia.evaluation.answers import match
-from taia.evaluation.tasks import TASKS, load_task
+from taia.evaluation.task_hub import HUB
+from taia.evaluation.tasks import ADVBENCH, TASKS, load_task
 
 DOCS = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
 FORMAT = "Please format the final answer at the end of the response as: The answer is {answer}."
@@ -72,14 +73,16 @@ def test_a_row_becomes_an_item(tmp_path, name, row, prompt, kind, gold, options)
 def test_logiqas_blocks(tmp_path, name, instruction):
     shuffled = "A. one\nC. three\nB. two\nD. four"
     unlabelled = "A.one\nStorehouse B.3\nC.three\nD.four"
-    text = "".join(BLOCK.format("bcd"[i], o) for i, o in enumerate((ORDERED, shuffled, unlabelled)))
+    chinese = "A．one\nB。two\nC．three\nD。four"
+    blocks = (ORDERED, shuffled, unlabelled, chinese)
+    text = "".join(BLOCK.format("bcda"[i], options) for i, options in enumerate(blocks))
     (tmp_path / TASKS[name].file).write_text(text, "utf-8")
-    first, second, third = load_task(name, tmp_path)
+    first, second, third, fourth = load_task(name, tmp_path)
     assert first.prompt == (
         "The context.\nThe question?\nA. one\nB. two\nC. three\nD. three and A.half\n\n"
         + instruction
     )
-    assert second.options == ("one", "two", "three", "four")
+    assert second.options == fourth.options == ("one", "two", "three", "four")
     assert third.options == ("one", "Storehouse B.3", "three", "four")
     assert [item.gold for item in (first, second, third)] == ["B", "C", "D"]
 
@@ -93,17 +96,17 @@ def test_bbhs_subtasks_and_kinds(tmp_path):
         yes=[{"input": "Well?\nOptions:\n- Yes\n- No", "target": "No"}] * 2,
     )
     items = load_task("taia_bbh", tmp_path)
-    assert [(i.id, i.kind, i.group) for i in items[2:5]] == [
-        ("birds-3", "option", "birds"), ("counting-1", "number", "counting"),
-        ("yes-1", "text", "yes"),
+    assert [(i.id, i.kind, i.group) for i in items] == [
+        ("birds-1", "option", "birds"), ("counting-1", "number", "counting"),
+        ("yes-1", "text", "yes"), ("birds-2", "option", "birds"), ("yes-2", "text", "yes"),
+        ("birds-3", "option", "birds"),
     ]  # fmt: skip
     assert items[0].options == ("the owl", "the jay")
     assert items[0].prompt == f"{lettered}\n\n{FORMAT}"
     assert match.is_right(items[0], "The answer is the jay.")
-    assert match.is_right(items[3], "The answer is −7 birds.")
-    assert not match.is_right(items[4], "Now.")
-    limited = load_task("taia_bbh", tmp_path, limit=4)
-    assert [item.id for item in limited] == ["birds-1", "counting-1", "yes-1", "birds-2"]
+    assert match.is_right(items[1], "The answer is −7 birds.")
+    assert not match.is_right(items[2], "Now.")
+    assert load_task("taia_bbh", tmp_path, limit=4) == items[:4]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +161,48 @@ def test_bad_subtasks_are_named(tmp_path):
             load_task("taia_bbh", tmp_path)
 
 
+def test_a_part_of_mmlu_is_read_where_there_is_no_more(tmp_path):
+    (tmp_path / TASKS["taia_mmlu"].part).write_text(json.dumps(MMLU | {"type": "stem"}))
+    assert [item.group for item in load_task("taia_mmlu", tmp_path)] == ["stem"]
+    write(tmp_path, "taia_mmlu", MMLU)
+    assert [item.group for item in load_task("taia_mmlu", tmp_path)] == ["physics"]
+
+
+PROMPTS = ["Do x", "Do y, with z", 'Say "a"']
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Do x\n"Do y, with z"\n"Say ""a"""\n',
+        'goal,target\r\nDo x,Sure\r\n"Do y, with z","Sure, y"\r\n"Say ""a""",Sure',
+    ],
+)
+def test_harmful_prompts_are_read_as_csv(tmp_path, text):
+    (tmp_path / ADVBENCH.file).write_text(text, newline="")
+    items = load_task("advbench", tmp_path)
+    assert [item.prompt for item in items] == PROMPTS
+    assert [item.id for item in items] == ["1", "2", "3"]
+    assert {(item.gold, item.group) for item in items} == {("", "")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "no prompts"), ("goal,target\n", "no prompts"), ("Do x\nDo y, and z\n", "line 2"),
+     ("goal,target\nDo x\n", "line 2"), ('Do x\n" "\n', "line 2")],
+)  # fmt: skip
+def test_what_is_not_a_prompt_a_line_is_refused(tmp_path, text, message):
+    (tmp_path / ADVBENCH.file).write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_task("advbench", tmp_path)
+
+
+def test_the_lookalikes_are_part_of_taia_whatever_the_folder(tmp_path):
+    items = load_task("lookalikes", tmp_path)
+    assert items == load_task("lookalikes") != []
+    assert len({item.group for item in items[:6]}) == 6
+
+
 def test_what_there_is_not_is_refused(tmp_path):
     with pytest.raises(InputError, match="taia_mathematics"):
         load_task("taia_mathematics", tmp_path)
@@ -169,12 +214,21 @@ def test_what_there_is_not_is_refused(tmp_path):
 
 
 def test_the_documentation_lists_every_task_file_and_instruction():
-    rows = dict(re.findall(r"(?m)^\| `(taia_\w+)` \| `([^`]+)`", DOCS))
-    assert rows.pop("taia_bbh") == "bbh/*.json"
-    assert rows == {name: task.file for name, task in TASKS.items() if name != "taia_bbh"}
+    files = DOCS.partition("data set on the hub")[0]
+    rows = dict(re.findall(r"(?m)^\| `(\w+)` \| `([^`/]+)[`/]", files))
+    assert rows == {name: task.file for name, task in {**TASKS, "advbench": ADVBENCH}.items()}
     shown = {
         f"taia_{name}": instruction
         for names, instruction in re.findall(r"(?m)^\| ([a-z_, ]+) \| (\S.*[.：]) \|$", DOCS)
         for name in names.split(", ")
     }
     assert shown == {name: task.instruction for name, task in TASKS.items()}
+
+
+def test_the_documentation_lists_every_data_set_on_the_hub():
+    shown = re.findall(r"(?m)^\| `(\w+)` \| `([\w./-]+/[\w.-]+(?:@[\w/]+)?)`", DOCS)
+    names = {
+        task: f"{data.name}@{data.revision}" if data.revision else data.name
+        for task, data in HUB.items()
+    }
+    assert dict(shown) == names

@@ -25,6 +25,15 @@ def test_outside_a_terminal_each_work_is_one_line(capsys):
     assert said.err.splitlines() == ["Loading the model …", "Fine-tuning …", f"{LONG} …"]
 
 
+def test_outside_a_terminal_long_work_is_a_line_each_tenth(capsys):
+    with watched(Console(stderr=True)) as watch:
+        for step in range(41):
+            watch("Training", step, 40)
+        watch("Training", 40, 40)
+    tenths = [f"Training: {4 * tenth} of 40" for tenth in range(1, 11)]
+    assert capsys.readouterr().err.splitlines() == ["Training …", *tenths]
+
+
 def test_in_a_terminal_each_work_is_a_bar_that_ends_full():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with watched(console) as watch:

@@ -95,7 +95,10 @@ def _load(data: HubData, config: str | None, split: str) -> list[Mapping[str, An
 
 def _logiqa(row: Mapping[str, Any]) -> dict[str, Any]:
     index = str(row.get("correct_option"))
-    return {**row, "answer": "ABCD"[int(index)] if index in list("0123") else ""}
+    texts = {key: str(row.get(key) or "").strip() for key in ("context", "query")}
+    options = [str(option).strip() for option in row.get("options") or ()]
+    answer = "ABCD"[int(index)] if index in list("0123") else ""
+    return {**texts, "options": options, "answer": answer}
 
 
 def _svamp(row: Mapping[str, Any]) -> dict[str, Any]:

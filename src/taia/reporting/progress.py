@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +16,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+
+#: Work of so many pieces is worth more than one line of a log.
+_LONG: Final = 20
 
 
 class Watcher(Protocol):
@@ -34,21 +37,14 @@ def watched(console: Console) -> Iterator[Watcher]:
     """Show one bar per piece of work, for as long as the block runs.
 
     Args:
-        console: Where to; not stdout, which is for results. Where it is not a terminal, each piece
-            of work is one line.
+        console: Where to; not stdout, which is for results. Where it is not a terminal, as
+            in a log, each piece of work is a line, and each tenth of a long one another.
 
     Yields:
         The watcher to tell.
     """
     if not console.is_terminal:
-        seen: set[str] = set()
-
-        def line(work: str, done: int = 0, total: int | None = None) -> None:
-            if work not in seen:
-                seen.add(work)
-                console.print(f"{work} …", markup=False, highlight=False, soft_wrap=True)
-
-        yield line
+        yield _lines(console)
         return
     columns = (
         SpinnerColumn(finished_text="[green]✓"),
@@ -72,3 +68,17 @@ def watched(console: Console) -> Iterator[Watcher]:
         for task in tasks.values():
             if progress.tasks[task].total is None:
                 progress.update(task, total=1, completed=1)
+
+
+def _lines(console: Console) -> Watcher:
+    told: dict[str, int] = {}
+
+    def line(work: str, done: int = 0, total: int | None = None) -> None:
+        tenth = 10 * done // total if total and total >= _LONG else 0
+        if tenth <= told.get(work, -1):
+            return
+        told[work] = tenth
+        far = f": {done} of {total}" if tenth else " …"
+        console.print(f"{work}{far}", markup=False, highlight=False, soft_wrap=True)
+
+    return line

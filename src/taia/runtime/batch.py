@@ -32,13 +32,17 @@ class Padded:
 
     The cache has every layer whole, also where attention has a window: the mask cuts the window,
     and only so do rows that are padded differently fit together.
+
+    Attributes:
+        answers: Whose rows they are, in order.
+        cache: The keys and values.
     """
 
     def __init__(self, forward: Forward, answers: Sequence[Answer]) -> None:
         self.answers = list(answers)
         self._forward = forward
-        self._cache = DynamicCache()
-        self._cache.layer_class_to_replicate = RoomyLayer
+        self.cache = DynamicCache()
+        self.cache.layer_class_to_replicate = RoomyLayer
         self._width = 0
         self._padding = [0] * len(self.answers)
 
@@ -63,7 +67,7 @@ class Padded:
             1,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self._cache,
+            past_key_values=self.cache,
             use_cache=True,
         )
         self._width += new
@@ -116,7 +120,7 @@ class Padded:
                 layer.widen(extra)
 
     def _layers(self) -> list[RoomyLayer]:
-        return [layer for layer in self._cache.layers if isinstance(layer, RoomyLayer)]
+        return [layer for layer in self.cache.layers if isinstance(layer, RoomyLayer)]
 
 
 class Single:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 _HALF: Final = "\ufffd"
 
 #: Tokens of the prompt that the answer's first token is decoded after.
-_CONTEXT: Final = 8
+_CONTEXT: Final = 12
+
+#: Tokens that a character is cut into, at most: one for each byte of UTF-8.
+_PARTS: Final = 4
 
 
 class Vocabulary:
@@ -35,7 +38,13 @@ class Vocabulary:
     def after(self, prompt: Sequence[int]) -> Detokeniser:
         """What decodes an answer to a prompt."""
         text = [token for token in prompt[-4 * _CONTEXT :] if token not in self._special]
-        return Detokeniser(self.decode, self.is_special, text[-_CONTEXT:])
+        text = text[-_CONTEXT:]
+        # A character may be cut at either end; at the right it is the answer's to complete.
+        for end in range(len(text), max(len(text) - _PARTS, -1), -1):
+            for start in range(_PARTS):
+                if start < max(end, 1) and _HALF not in self.decode(text[start:end]):
+                    return Detokeniser(self, text[start:end], text[end:])
+        return Detokeniser(self, [], [])
 
 
 class Detokeniser:
@@ -44,31 +53,36 @@ class Detokeniser:
     A token's text depends on what stands before it: the first of a text loses its space with
     SentencePiece, and a character of several bytes may be several tokens. So tokens are decoded
     behind those before them, and what these alone decode to is taken off.
+
+    Args:
+        vocabulary: How tokens are decoded.
+        context: What stands before, whole characters.
+        begun: The first tokens of the first character.
     """
 
     def __init__(
-        self,
-        decode: Callable[[Sequence[int]], str],
-        is_special: Callable[[int], bool],
-        context: Sequence[int],
+        self, vocabulary: Vocabulary, context: Sequence[int], begun: Sequence[int]
     ) -> None:
-        self._decode = decode
-        self._is_special = is_special
+        self._vocabulary = vocabulary
         self._context = list(context)
-        self._new: list[int] = []
-        # Half a character at the prompt's end is the answer's to complete.
-        self._before = decode(self._context).rstrip(_HALF) if context else ""
+        self._before = vocabulary.decode(context) if context else ""
+        self._new = list(begun)
 
     def push(self, token: int) -> str:
         """Text that a token completes, empty while it ends in half a character."""
-        if self._is_special(token):
+        if self._vocabulary.is_special(token):
             return ""
         self._new.append(token)
         text = self._text()
         if not text or text.endswith(_HALF):
             return ""
-        self._context, self._new = self._new, []
-        self._before = self._decode(self._context)
+        before = self._vocabulary.decode(self._new)
+        if _HALF in before:  # it goes on with a character that began before
+            self._context += self._new
+            self._before += text
+        else:
+            self._context, self._before = self._new, before
+        self._new = []
         return text
 
     def flush(self) -> str:
@@ -77,8 +91,8 @@ class Detokeniser:
         return text
 
     def _text(self) -> str:
-        whole = self._decode(self._context + self._new)
+        whole = self._vocabulary.decode(self._context + self._new)
         if whole.startswith(self._before):
             return whole[len(self._before) :]
         # Bytes that are no character spoil those before them, which are written already.
-        return self._decode(self._new)
+        return self._vocabulary.decode(self._new)

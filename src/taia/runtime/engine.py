@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -213,11 +213,7 @@ class Engine:
         if batches:
             done += self._advance(batches)
         ended = {part.ticket for part in done if part.finish is not None}
-        for batch in batches:
-            stay = [row for row, a in enumerate(batch.answers) if a.ticket not in ended]
-            if len(stay) < len(batch.answers):
-                batch.keep(stay)
-        self._batches = self._joined([batch for batch in batches if batch.answers])
+        self._batches = self._joined(self._without(batches, ended))
         with self._changed:
             self._open -= ended
             self._cancelled -= ended
@@ -232,10 +228,7 @@ class Engine:
                 self._waiting.remove(answer)
             for batch in self._batches:
                 gone += [answer for answer in batch.answers if answer.ticket in cancelled]
-                stay = [r for r, a in enumerate(batch.answers) if a.ticket not in cancelled]
-                if len(stay) < len(batch.answers):
-                    batch.keep(stay)
-            self._batches = [batch for batch in self._batches if batch.answers]
+            self._batches = self._without(self._batches, cancelled)
             room = self._max_rows - sum(len(batch.answers) for batch in self._batches)
             fresh = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         return gone, fresh
@@ -244,7 +237,7 @@ class Engine:
         """One forward a batch, one token an answer."""
         logits = []
         for batch in batches:
-            with self._in_modes(batch):
+            with self._model.rows(_modes(batch)):
                 logits.append(batch.forward())
         answers = [answer for batch in batches for answer in batch.answers]
         tokens = choose(
@@ -253,10 +246,6 @@ class Engine:
             [answer.uniform() for answer in answers],
         )
         return [answer.take(token) for answer, token in zip(answers, tokens, strict=True)]
-
-    def _in_modes(self, batch: Batch) -> AbstractContextManager[None]:
-        modes = [answer.request.mode for answer in batch.answers]
-        return self._model.rows(modes) if self._model.can_mix else self._model.mode(modes[0])
 
     def _grouped(self, answers: Sequence[Answer]) -> Iterator[Batch]:
         """Batches of prompts that have not run."""
@@ -296,6 +285,29 @@ class Engine:
                 apart.append(batch)
             elif kind in by_kind:
                 by_kind[kind].join(batch)
+                self._changed_rows(by_kind[kind])
             else:
                 by_kind[kind] = batch
         return [*by_kind.values(), *apart]
+
+    def _without(self, batches: Sequence[Batch], tickets: Collection[int]) -> list[Batch]:
+        """Batches without some answers, and without those that are empty then."""
+        left: list[Batch] = []
+        for batch in batches:
+            rows = [row for row, a in enumerate(batch.answers) if a.ticket not in tickets]
+            if not rows:
+                continue
+            if len(rows) < len(batch.answers):
+                batch.keep(rows)
+                self._changed_rows(batch)
+            left.append(batch)
+        return left
+
+    def _changed_rows(self, batch: Batch) -> None:
+        """Tell the model which modes a cache's rows are of, as it cannot know of cuts and joins."""
+        if isinstance(batch, Padded):
+            self._model.filled(batch.cache, _modes(batch))
+
+
+def _modes(batch: Batch) -> list[str]:
+    return [answer.request.mode for answer in batch.answers]
