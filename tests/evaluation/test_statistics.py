@@ -12,7 +12,6 @@ from taia.evaluation.statistics import (
     average,
     difference,
     holm,
-    mean_difference,
     standard_error,
 )  # fmt: skip
 
@@ -163,32 +162,3 @@ def test_the_average_of_the_papers_base_row():
            "MMLU": 4362}  # fmt: skip
     tasks = {name: answers(right, 10_000) for name, right in row.items()}
     assert round(100 * average(tasks).value, 2) == 30.58
-
-
-def test_the_bootstrap_agrees_with_theory_and_with_itself():
-    first = [math.sin(7 * n) + 0.5 for n in range(400)]
-    second = [math.sin(7 * n + 1) for n in range(400)]
-    estimate = mean_difference(first, second)
-    assert estimate == mean_difference(first, second)
-    assert estimate != mean_difference(first, second, seed=1)
-    deltas = [a - b for a, b in zip(first, second, strict=True)]
-    assert estimate.value == pytest.approx(sum(deltas) / 400)
-    half = 1.96 * standard_error(deltas)
-    assert estimate.high - estimate.value == pytest.approx(half, rel=0.05)
-    assert estimate.value - estimate.low == pytest.approx(half, rel=0.05)
-
-
-def test_the_bootstrap_keeps_pairs_together():
-    # Scores that differ widely between items, but by the same amount in each of them.
-    second = [float(n) for n in range(50)]
-    estimate = mean_difference([score + 1 for score in second], second)
-    assert (estimate.low, estimate.value, estimate.high) == (1.0, 1.0, 1.0)
-
-
-def test_the_bootstrap_draws_as_often_when_it_draws_in_parts():
-    first = [float(n % 7) for n in range(3000)]  # 333 draws at a time
-    estimate = mean_difference(first, [3.0] * 3000, resamples=700)
-    assert estimate.low < estimate.value < estimate.high
-    with pytest.raises(ValueError, match=r"shorter|longer"):
-        mean_difference([1.0], [])
-    assert math.isnan(mean_difference([], []).value)

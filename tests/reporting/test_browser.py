@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
-from html import escape, unescape
-from pathlib import Path
-
 import pytest
 
+from browsers import BROWSER, look
 from comparisons import realistic
+from eval_runs import facts, result, results
+from taia.analysis.norms import Norm, Norms
+from taia.evaluation.summary import Summary
+from taia.reporting.evaluation.html import render as render_runs
+from taia.reporting.evaluation.run import Run
 from taia.reporting.html import Report, render
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH"
 )
-
-#: Appended to a copy: what the page measures, as JSON in an attribute of the page around it.
-MEASURE = """<script>
-const root = document.documentElement;
-const outside = (cell, box) => cell.right > box.right + 1 || cell.left < box.left - 1;
-const cut = [...document.querySelectorAll("svg.plot")].flatMap(plot =>
-  [...plot.querySelectorAll("text")]
-    .filter(t => outside(t.getBoundingClientRect(), plot.getBoundingClientRect()))
-    .map(t => t.textContent));
-const hidden = [...document.querySelectorAll(".scroll")]
-  .filter(s => s.querySelector("tbody th").getBoundingClientRect().width > s.clientWidth / 2)
-  .map(s => s.getAttribute("aria-label"));
-const found = {window: innerWidth, page: root.scrollWidth, cut, hidden};
-parent.document.documentElement.dataset.found = JSON.stringify(found);
-</script>"""
 
 LONG = "attention[0:16] + 0.5*mlp + 0.25*norm[0:8]"
 PAGES = {
@@ -43,38 +24,59 @@ PAGES = {
 }
 
 
-def look(folder: Path, html: str, width: int) -> tuple[dict, list[str]]:
-    """What a page measures in a window so wide, and what the console says."""
-    # In a frame: windows are never as narrow as a phone.
-    frame = (
-        f'<iframe width="{width}" height="4000" frameborder="0" srcdoc="{escape(html + MEASURE)}">'
-    )
-    (folder / "page.html").write_text(f"<!doctype html>{frame}</iframe>", encoding="utf-8")
-    done = subprocess.run(
-        [
-            BROWSER,
-            *"--headless --no-sandbox --disable-gpu --disable-quic --no-first-run".split(),
-            *"--disable-background-networking --disable-component-update --disable-sync".split(),
-            *"--hide-scrollbars --enable-logging=stderr --dump-dom".split(),
-            f"--user-data-dir={folder / 'profile'}",
-            (folder / "page.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    found = re.search(r'data-found="([^"]*)"', done.stdout)
-    assert found, done.stderr[-2000:]
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(unescape(found[1])), console
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("made", PAGES.values(), ids=PAGES)
 def test_nothing_sticks_out_and_nothing_goes_wrong(tmp_path, made, width):
     command = f"taia demo --modes base,tuned,{LONG} --model " + "/a/long/path" * 12
     facts = {"SHA-256": {"model.safetensors": "0123456789abcdef" * 4}}
     html = render(Report("Name-" * 30, "One sentence.", made, command, [4.0, 1.0], facts))
+    found, console = look(tmp_path, html, width)
+    assert found == {"window": width, "page": width, "cut": [], "hidden": []}
+    assert console == []
+
+
+def norms(layers: int) -> Norms:
+    """Of a model with a name that is too long for its column."""
+    names = {"q_proj": 0.0, "a_projection_of_a_very_long_name": 0.1, "up_proj": 2.0}
+    return Norms(
+        "base",
+        "tuned",
+        tuple(
+            Norm(layer, "mlp", name, size * (layer + 1), 9.0, 1)
+            for layer in range(layers)
+            for component, name, size in zip(
+                ("attention", "mlp", "mlp"), names, (0.0, 0.1, 2.0), strict=True
+            )
+        ),
+    )
+
+
+RUNS = {
+    "the paper's": [Run("run", Summary.of(results(), facts(results())), norms(48))],
+    "seeds": [
+        Run(f"seed-{n}", Summary.of(made, facts(made)), None)
+        for n in range(2)
+        for made in [results(seed=n, items=40)]
+    ],
+    "long names": [
+        Run("Name-" * 40, Summary.of(made, facts(made, command="x" * 400, base="b" * 99)), norms(2))
+        for made in [
+            [
+                result(f"{'a_task_of_a_long_name_' * 3}{n}", mode, [float(n < 2), 0.0, 1.0])
+                for n in range(4)
+                for mode in ("base", "tuned", LONG, "taia")
+            ]
+        ]
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "width"),
+    [("the paper's", 390), ("the paper's", 1280), ("seeds", 1280), ("long names", 390)],
+)
+def test_the_report_of_runs(tmp_path, kind, width):
+    html = render_runs(RUNS[kind], "taia report " + "a/long/path" * 40)
     found, console = look(tmp_path, html, width)
     assert found == {"window": width, "page": width, "cut": [], "hidden": []}
     assert console == []

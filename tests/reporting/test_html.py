@@ -3,52 +3,16 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from comparisons import comparison, realistic
+from pages import Page, contrast, table, text
 from taia.reporting.html import Report, render, write_report
-from taia.reporting.table import pairs
-from taia.reporting.words import change, findings, interval, percent
+from taia.reporting.words import change, findings, interval, pairs, percent
 
-VOID = {"meta", "br", "img", "link", "input", "hr"}
 HOSTILE = '</title></code><script src="http://evil.example/x.js">alert("1")</script><img onerror=x>'
-
-
-class Page(HTMLParser):
-    """An element tree of a page; whatever is not nested properly fails."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.root = ET.Element("page")
-        self.open = [self.root]
-        self.feed(text)
-        self.close()
-        assert self.open == [self.root], f"not closed: {[x.tag for x in self.open]}"
-
-    def handle_starttag(self, tag, attrs):
-        names = [name for name, _ in attrs]
-        assert len(set(names)) == len(names), f"an attribute twice: {attrs}"
-        element = ET.SubElement(self.open[-1], tag, {k: v or "" for k, v in attrs})
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data):
-        element = self.open[-1]
-        if len(element):
-            element[-1].tail = (element[-1].tail or "") + data
-        else:
-            element.text = (element.text or "") + data
 
 
 def report(made, name="A model", **more) -> Report:
@@ -65,15 +29,6 @@ def report(made, name="A model", **more) -> Report:
 
 def page(made, **more) -> ET.Element:
     return Page(render(report(made, **more))).root
-
-
-def text(element: ET.Element) -> str:
-    return " ".join("".join(element.itertext()).split())
-
-
-def table(root: ET.Element, label: str) -> list[list[ET.Element]]:
-    region = root.find(f".//div[@aria-label='{label}']")
-    return [list(row) for row in region.iter("tr")]
 
 
 ODD = {
@@ -123,7 +78,7 @@ def test_numbers_are_the_comparisons():
     assert [text(cell) for cell in rows[-1]] == ["guessing", *["25"] * 7]
 
     for (one, other), (head, *cells) in zip(
-        pairs(made), table(root, "Differences")[1:], strict=True
+        pairs(made.modes), table(root, "Differences")[1:], strict=True
     ):
         assert text(head) == f"{one} − {other}"
         for group, cell in zip(("knowledge", "skill"), cells, strict=True):
@@ -163,19 +118,6 @@ def test_every_colour_used_is_one_of_the_page():
     assert {c for c in used if re.fullmatch(r"[ms]\d", c)} <= styled
     for scheme in re.findall(r":root \{(.*?)\}", source, re.DOTALL):
         assert {f"--c{n}" for n in range(6)} <= set(re.findall(r"--\w+", scheme))
-
-
-def contrast(one: str, other: str) -> float:
-    """The ratio of WCAG 2, from 1 to 21."""
-
-    def light(colour: str) -> float:
-        digits = colour[1:] if len(colour) == 7 else "".join(c + c for c in colour[1:])
-        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-    low, high = sorted((light(one), light(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_text_and_marks_can_be_told_from_the_page_in_light_and_dark():

@@ -8,57 +8,11 @@ from itertools import pairwise
 import pytest
 
 from comparisons import comparison, first, realistic
-from taia.reporting import svg
-from taia.reporting.table import pairs
-from taia.reporting.words import change, percent
+from drawings import centre, lines, marks, parse, scale, span
+from taia.reporting import plots, svg
+from taia.reporting.words import change, pairs, percent
 
 HOSTILE = "<script>\"&'</script>"
-
-
-def parse(text: str) -> ET.Element:
-    return ET.fromstring(text)
-
-
-def lines(root: ET.Element, style: str) -> list[ET.Element]:
-    return [x for x in root.iter("line") if x.get("class", "").split()[0] == style]
-
-
-def span(line: ET.Element, axis: str = "x") -> tuple[float, float]:
-    return float(line.attrib[f"{axis}1"]), float(line.attrib[f"{axis}2"])
-
-
-def centre(mark: ET.Element) -> tuple[float, float]:
-    """The middle of a mark's box; in the shapes used, x is its centre."""
-    shape = mark[0]
-    if shape.tag == "circle":
-        return float(shape.attrib["cx"]), float(shape.attrib["cy"])
-    if shape.tag == "rect":
-        x, y, w, h = (float(shape.attrib[key]) for key in ("x", "y", "width", "height"))
-        return x + w / 2, y + h / 2
-    points = [tuple(map(float, p.split(","))) for p in shape.attrib["points"].split()]
-    xs, ys = zip(*points, strict=True)
-    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
-
-
-def marks(root: ET.Element) -> list[ET.Element]:
-    return [g for g in root.iter("g") if g.get("class", "").startswith("mark ")]
-
-
-def ticks(root: ET.Element, anchor: str) -> list[tuple[float, float]]:
-    """Value → place of an axis's numbers."""
-    found = [t for t in root.iter("text") if t.get("class") == "tick"]
-    place = "x" if anchor == "middle" else "y"
-    return [
-        (float((t.text or "").replace("−", "-")), float(t.attrib[place]))
-        for t in found
-        if t.get("text-anchor") == anchor
-    ]
-
-
-def scale(root: ET.Element, anchor: str = "middle"):
-    """The axis read off its own numbers: a line through the first and the last."""
-    (v0, p0), *_, (v1, p1) = ticks(root, anchor)
-    return lambda value: p0 + (value - v0) / (v1 - v0) * (p1 - p0)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +21,9 @@ def made():
 
 
 def test_differences_stand_where_the_axis_says(made):
-    shown = pairs(made)
+    shown = pairs(made.modes)
     for group in ("knowledge", "skill"):
-        root = parse(svg.against(made, shown, group))
+        root = parse(plots.against(made, shown, group))
         x = scale(root)
         rows = zip(shown, lines(root, "bar"), marks(root), strict=True)
         for (one, other), line, mark in rows:
@@ -82,7 +36,7 @@ def test_differences_stand_where_the_axis_says(made):
 
 
 def test_accuracies_stand_where_the_axis_says(made):
-    root = parse(svg.by_kind(made))
+    root = parse(plots.by_kind(made))
     x = scale(root)
     groups = [*made.kinds, "skill"]
     wanted = [made.accuracy(mode, group) for group in groups for mode in made.modes]
@@ -93,7 +47,7 @@ def test_accuracies_stand_where_the_axis_says(made):
 
 
 def test_the_trade_off_stands_where_the_axes_say(made):
-    root = parse(svg.trade_off(made))
+    root = parse(plots.trade_off(made))
     x, up = scale(root), scale(root, "end")
 
     def y(value):
@@ -113,7 +67,7 @@ def test_the_trade_off_stands_where_the_axes_say(made):
 
 def test_more_right_is_further_right():
     modes = {f"m{n}": {"law": first(n, 20), "trained": first(20 - n, 20)} for n in range(21)}
-    root = parse(svg.by_kind(comparison(modes)))
+    root = parse(plots.by_kind(comparison(modes)))
     places = [centre(mark)[0] for mark in marks(root)]
     assert all(a < b for a, b in pairwise(places[:21]))
     assert all(a > b for a, b in pairwise(places[21:]))
@@ -124,7 +78,11 @@ def test_nothing_leaves_the_view_box(extremes):
     made = comparison(
         {m: {"law": e, "trained": e} for m, e in zip(("base", "tuned"), extremes, strict=True)}
     )
-    drawn = [svg.trade_off(made), svg.by_kind(made), svg.against(made, pairs(made), "knowledge")]
+    drawn = [
+        plots.trade_off(made),
+        plots.by_kind(made),
+        plots.against(made, pairs(made.modes), "knowledge"),
+    ]
     for root in map(parse, drawn):
         _, _, width, height = map(float, root.attrib["viewBox"].split())
         for element in root.iter():
@@ -142,24 +100,30 @@ def test_nothing_leaves_the_view_box(extremes):
 def test_every_mode_has_a_mark_of_its_own(made):
     drawn = [ET.tostring(parse(svg.legend(index))) for index in range(2 * svg.SHAPES)]
     assert len(set(drawn)) == len(drawn)
-    for text, count in ((svg.trade_off(made), 7), (svg.by_kind(made), 42)):
+    for text, count in ((plots.trade_off(made), 7), (plots.by_kind(made), 42)):
         assert len(marks(parse(text))) == count
         assert len({mark.attrib["class"] for mark in marks(parse(text))}) == 7
 
 
 def test_a_line_has_its_marks_colour(made):
-    root = parse(svg.by_kind(made))
+    root = parse(plots.by_kind(made))
     for line, mark in zip(lines(root, "bar"), marks(root), strict=True):
         assert line.attrib["class"].split()[1][1:] == mark.attrib["class"].split()[-1][1:]
 
 
 def test_labels_give_the_numbers_to_who_cannot_see(made):
-    shown = pairs(made)
+    shown = pairs(made.modes)
     for text, numbers in (
-        (svg.against(made, shown, "skill"), [change(made.difference(*p, "skill")) for p in shown]),
-        (svg.by_kind(made), [percent(made.accuracy(m, k)) for m in made.modes for k in made.kinds]),
         (
-            svg.trade_off(made),
+            plots.against(made, shown, "skill"),
+            [change(made.difference(*p, "skill")) for p in shown],
+        ),
+        (
+            plots.by_kind(made),
+            [percent(made.accuracy(m, k)) for m in made.modes for k in made.kinds],
+        ),
+        (
+            plots.trade_off(made),
             [percent(made.accuracy(m, g)) for m in made.modes for g in ("skill", "knowledge")],
         ),
         (svg.losses([4.21, 1.5, 0.48]), ["4.21", "0.48", "3 steps"]),
@@ -172,9 +136,9 @@ def test_labels_give_the_numbers_to_who_cannot_see(made):
 def test_hostile_names_stay_text():
     made = comparison({m: {HOSTILE: "10", "trained": "01"} for m in ("base", "tuned", HOSTILE)})
     for text in (
-        svg.trade_off(made),
-        svg.by_kind(made),
-        svg.against(made, pairs(made), "knowledge"),
+        plots.trade_off(made),
+        plots.by_kind(made),
+        plots.against(made, pairs(made.modes), "knowledge"),
     ):
         root = parse(text)
         assert not list(root.iter("script"))
@@ -184,7 +148,7 @@ def test_hostile_names_stay_text():
 def test_long_names_are_cut_and_told_in_full():
     long = "attention[0:16] + 0.5*mlp"
     made = comparison({m: {long: "10", "trained": "01"} for m in ("base", "tuned", long)})
-    for text in (svg.by_kind(made), svg.against(made, pairs(made), "knowledge")):
+    for text in (plots.by_kind(made), plots.against(made, pairs(made.modes), "knowledge")):
         labels = [t for t in parse(text).iter("text") if t.get("class") == "label"]
         assert max(len(label.text or "") for label in labels) <= 18
         cut = [label for label in labels if "…" in (label.text or "")]

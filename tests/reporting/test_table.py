@@ -15,6 +15,7 @@ from taia.reporting import table
 from taia.reporting.anatomy import anatomy_table
 from taia.reporting.match import copying, match_table
 from taia.reporting.words import change, findings, interval, percent
+from taia.reporting.words import pairs as pairs_of
 from taia.selection import Pieces
 
 
@@ -42,7 +43,7 @@ def test_the_comparison_fits_eighty_columns_and_cuts_nothing(made):
         for group in (*made.kinds, "knowledge", "skill"):
             assert percent(made.accuracy(mode, group)) in text
             assert interval(made.accuracy(mode, group)) in text
-    for pair in table.pairs(made):
+    for pair in pairs_of(made.modes):
         assert any(change(made.difference(*pair, "knowledge")) in line for line in lines)
     words = " ".join(" ".join(lines).split())
     assert all(sentence in words for sentence in findings(made))
@@ -61,7 +62,7 @@ def test_accuracies_are_the_comparisons():
 def test_a_star_stands_where_the_interval_excludes_zero_and_nowhere_else():
     made = realistic()
     stars = 0
-    for (one, other), row in zip(table.pairs(made), rows(table.differences(made)), strict=True):
+    for (one, other), row in zip(pairs_of(made.modes), rows(table.differences(made)), strict=True):
         for group, cell in zip(("knowledge", "skill"), row[1:], strict=True):
             difference = made.difference(one, other, group)
             assert cell == change(difference) + ("*" if difference.is_clear else " ")
@@ -81,7 +82,7 @@ def test_a_star_stands_where_the_interval_excludes_zero_and_nowhere_else():
 )
 def test_what_is_compared_with_what(modes, pairs):
     made = comparison({mode: {"law": "10"} for mode in modes})
-    assert ["-".join(pair) for pair in table.pairs(made)] == pairs
+    assert ["-".join(pair) for pair in pairs_of(made.modes)] == pairs
     assert any("Differences" in line for line in shown(table.render(made))) == bool(pairs)
 
 

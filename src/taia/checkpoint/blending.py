@@ -31,7 +31,7 @@ def converted(step: Convert, sources: Sources) -> Iterator[memoryview]:
     """An extent's elements rounded to another dtype, chunk by chunk."""
     for start in range(0, step.extent.elements, _CHUNK):
         stop = min(start + _CHUNK, step.extent.elements)
-        yield _to_bytes(_read((step.extent.cut(start, stop),), sources), step.dtype)
+        yield _to_bytes(read((step.extent.cut(start, stop),), sources), step.dtype)
 
 
 def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
@@ -48,7 +48,7 @@ def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
 
 
 def _chunk(step: Blend, base_runs: Rope, tuned_runs: Rope, sources: Sources) -> memoryview:
-    base, tuned = _read(base_runs, sources), _read(tuned_runs, sources)
+    base, tuned = read(base_runs, sources), read(tuned_runs, sources)
     out, result = _space(step.dtype, base.numel())
     grid = tuple(tensor.view(-1, step.period) for tensor in (base, tuned, result))
     for first, last, alpha in step.pieces:
@@ -69,7 +69,7 @@ def between(base: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tens
     return torch.sub(tuned.to(wide), anchor).mul_(alpha).add_(anchor)
 
 
-def _read(runs: Rope, sources: Sources) -> torch.Tensor:
+def read(runs: Rope, sources: Sources) -> torch.Tensor:
     """A rope's elements, widened where its runs have different dtypes."""
     parts = [_read_extent(extent, sources) for extent in runs]
     if len(parts) == 1:

@@ -14,6 +14,7 @@ from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.eval import evaluate
 from taia.cli.inspect import inspect
+from taia.cli.report import report
 from taia.cli.train import train
 from taia.errors import TaiaError
 
@@ -52,7 +53,7 @@ app = typer.Typer(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-for command in (demo, train, compose, inspect):
+for command in (demo, train, compose, inspect, report):
     app.command()(_guarded(command))
 app.command("eval")(_guarded(evaluate))
 

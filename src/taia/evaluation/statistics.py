@@ -1,6 +1,6 @@
 """How sure one can be of an accuracy, of a difference between two, and of an average.
 
-Closed forms, or a bootstrap with a fixed seed: the same answers always give the same interval.
+Closed forms; what needs chance is in :mod:`taia.evaluation.resampling`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes zero; of a difference."""
+        return self.low > 0 or self.high < 0
+
 
 @dataclass(frozen=True, slots=True)
 class Difference(Estimate):
@@ -38,11 +43,6 @@ class Difference(Estimate):
     lost: int
     p_value: float
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
 
 @dataclass(frozen=True, slots=True)
 class Average:
@@ -50,6 +50,12 @@ class Average:
 
     value: float
     standard_error: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """With its 95% interval, by the normal distribution."""
+        half = _Z * self.standard_error
+        return Estimate(self.value, self.value - half, self.value + half)
 
 
 def accuracy(right: Sequence[bool]) -> Estimate:
@@ -103,40 +109,6 @@ def difference(first: Sequence[bool], second: Sequence[bool]) -> Difference:
     high = value + distance(high_one - one, other - low_other)
     p_value = _mcnemar(gained, lost)
     return Difference(value, max(-1.0, low), min(1.0, high), gained, lost, p_value)
-
-
-def mean_difference(
-    first: Sequence[float], second: Sequence[float], resamples: int = 10_000, seed: int = 0
-) -> Estimate:
-    """Mean score of the first minus that of the second, on the same items, by paired bootstrap.
-
-    For scores that are not right or wrong; for those, :func:`difference` needs no chance. The
-    interval is the percentile interval over items drawn with replacement: Efron, "Bootstrap
-    methods: another look at the jackknife" (1979).
-
-    Args:
-        first: Per item, the first mode's score.
-        second: The same of the second mode, for the same items in the same order.
-        resamples: How often items are drawn.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: If the two are not equally long.
-    """
-    deltas = [a - b for a, b in zip(first, second, strict=True)]
-    if not deltas:
-        return Estimate(math.nan, math.nan, math.nan)
-    import numpy as np
-
-    values, rng = np.asarray(deltas, dtype=np.float64), np.random.default_rng(seed)
-    # Some at a time: ten thousand draws of every item of BBH would take half a gigabyte.
-    rows = max(1, 1_000_000 // len(values))
-    means = [
-        values[rng.integers(len(values), size=(min(rows, resamples - done), len(values)))].mean(1)
-        for done in range(0, resamples, rows)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high))
 
 
 def standard_error(scores: Sequence[float]) -> float:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from taia.evaluation.comparison import Comparison
-from taia.reporting import svg
-from taia.reporting.table import pairs
-from taia.reporting.words import change, findings, heading, interval, percent
+from taia.reporting import plots, svg
+from taia.reporting.page import drawing, legends, page
+from taia.reporting.words import change, findings, heading, pairs
 
 
 @dataclass(frozen=True)
@@ -46,36 +46,27 @@ def write_report(path: Path, report: Report) -> None:
 
 def render(report: Report) -> str:
     """A report as HTML text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
     comparison = report.comparison
-    environment = Environment(
-        loader=PackageLoader("taia.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = pairs(comparison)
+    shown = pairs(comparison.modes)
     whole = [group for group in ("knowledge", "skill") if comparison.size(group)]
-    plots = {"by_kind": Markup(svg.by_kind(comparison))}
+    drawn = {"by_kind": plots.by_kind(comparison)}
     if len(whole) == 2:
-        plots["trade_off"] = Markup(svg.trade_off(comparison))
+        drawn["trade_off"] = plots.trade_off(comparison)
     if shown:
-        plots |= {group: Markup(svg.against(comparison, shown, group)) for group in whole}
+        drawn |= {group: plots.against(comparison, shown, group) for group in whole}
     if report.losses:
-        plots["losses"] = Markup(svg.losses(report.losses))
-    return environment.get_template("report.html.j2").render(
+        drawn["losses"] = svg.losses(report.losses)
+    return page(
+        "comparison.html.j2",
+        plots={name: drawing(text) for name, text in drawn.items()},
+        keys=legends(comparison.modes),
+        title=report.title,
+        lead=report.lead,
         report=report,
         comparison=comparison,
         findings=findings(comparison),
         whole=whole,
         pairs=shown,
-        plots=plots,
-        keys={mode: Markup(svg.legend(i)) for i, mode in enumerate(comparison.modes)},
         heading=heading,
-        percent=percent,
-        interval=interval,
         change=change,
     )

@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from taia.evaluation.comparison import Comparison
-from taia.reporting.words import change, findings, heading, interval, percent
+from taia.reporting.words import change, findings, heading, interval, pairs, percent
 
 
 def render(comparison: Comparison) -> RenderableType:
     """Two tables, accuracies and differences, and what they say; fits 80 columns."""
     parts: list[RenderableType] = [accuracies(comparison), ""]
-    if pairs(comparison):
+    if pairs(comparison.modes):
         parts += [differences(comparison), ""]
     for sentence in findings(comparison):
         line = Table.grid(padding=(0, 1, 0, 0))
@@ -65,7 +65,7 @@ def differences(comparison: Comparison) -> Table:
     groups = [group for group in ("knowledge", "skill") if comparison.size(group)]
     for group in groups:
         table.add_column(heading(group), justify="right", no_wrap=True)
-    for mode, other in pairs(comparison):
+    for mode, other in pairs(comparison.modes):
         cells = []
         for group in groups:
             difference = comparison.difference(mode, other, group)
@@ -73,13 +73,3 @@ def differences(comparison: Comparison) -> Table:
             cells.append(Text(change(difference) + mark, "bold" if difference.is_clear else ""))
         table.add_row(Text(f"{mode} − {other}"), *cells)
     return table
-
-
-def pairs(comparison: Comparison) -> list[tuple[str, str]]:
-    """The differences worth showing: every other mode minus base and minus tuned."""
-    modes = comparison.modes
-    shown = [("tuned", "base")] if "tuned" in modes and "base" in modes else []
-    for mode in modes:
-        if mode not in ("base", "tuned"):
-            shown += [(mode, other) for other in ("base", "tuned") if other in modes]
-    return shown

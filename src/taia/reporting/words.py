@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from taia.evaluation.comparison import Comparison
-from taia.evaluation.statistics import Difference, Estimate
+from taia.evaluation.statistics import Estimate
 
 
 def heading(group: str) -> str:
@@ -27,9 +29,30 @@ def points(value: float) -> str:
     return "0.0" if float(rounded) == 0 else rounded.replace("-", "−")
 
 
-def change(difference: Difference) -> str:
+def change(difference: Estimate) -> str:
     """``−4.3 [−8.1, −0.4]``: a difference with its 95% interval, in percentage points."""
     return f"{points(difference.value)} [{points(difference.low)}, {points(difference.high)}]"
+
+
+def called(mode: str) -> str:
+    """A mode as a sentence names it: ``TAIA``, ``tuned``, ``“all - mlp[20:]”``."""
+    if mode in ("base", "tuned"):
+        return mode
+    return mode.upper() if mode in ("taia", "taif") else f"“{mode}”"
+
+
+def capital(words: str) -> str:
+    """Words as they begin a sentence."""
+    return words[0].upper() + words[1:]
+
+
+def pairs(modes: Sequence[str]) -> list[tuple[str, str]]:
+    """The differences worth showing: every other mode minus base and minus tuned."""
+    shown = [("tuned", "base")] if "tuned" in modes and "base" in modes else []
+    for mode in modes:
+        if mode not in ("base", "tuned"):
+            shown += [(mode, other) for other in ("base", "tuned") if other in modes]
+    return shown
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -85,7 +108,7 @@ def _cost(comparison: Comparison) -> str:
 
 
 def _kept(comparison: Comparison, mode: str) -> str:
-    name = mode.upper() if mode in ("taia", "taif") else f"“{mode}”"
+    name = called(mode)
     said = []
     if comparison.size("knowledge"):
         said.append(f"{name} {_knows(comparison, mode)}.")

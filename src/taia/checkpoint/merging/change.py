@@ -99,17 +99,24 @@ def _check_dtype(entry: Entry) -> None:
 
 def merged(adapter: Adapter, changes: Iterable[Change]) -> bytes:
     """A changed tensor's bytes, in the base's dtype."""
+    from taia.checkpoint.adapters.fold import dump
+
+    base, weight = changed(adapter, changes)
+    return dump(weight.to(base.dtype))
+
+
+def changed(adapter: Adapter, changes: Iterable[Change]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tensor as the base has it, and changed: not yet rounded to the base's dtype."""
     import torch
 
-    from taia.checkpoint.adapters.fold import dump, load
+    from taia.checkpoint.adapters.fold import load
 
     changes = tuple(changes)
     base = load(changes[0].target.entry)
-    wide = torch.float64 if base.dtype == torch.float64 else torch.float32
-    weight = base.to(wide)
+    weight = base.to(torch.float64 if base.dtype == torch.float64 else torch.float32)
     for change in changes:
         weight = _apply(adapter, change, weight)
-    return dump(weight.to(base.dtype))
+    return base, weight
 
 
 def _apply(adapter: Adapter, change: Change, weight: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,55 @@
+"""How far two checkpoints lie apart, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from taia.analysis.norms import Measured
+from taia.analysis.streaming import distance, size
+from taia.anatomy import Anatomy, Label, TensorInfo
+from taia.checkpoint.copying import Sources
+from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.pairing import pair_up
+from taia.checkpoint.steps import FLOATS, Pair
+
+
+def checkpoint_norms(
+    base: Checkpoint, folder: Path, declare: Mapping[str, str] | None
+) -> tuple[Iterator[Measured], tuple[str, ...]]:
+    """Measure what lies between a base and a tuned checkpoint.
+
+    Args:
+        base: The base's headers.
+        folder: The tuned model's folder or file.
+        declare: Labels for tensors that no rule knows.
+
+    Returns:
+        Each tensor of the base, read as it is asked for, and what is left out.
+
+    Raises:
+        AnatomyError: If a tensor cannot be labelled.
+        CheckpointError: If a file is damaged.
+        MismatchError: If they do not belong together.
+    """
+    # The base's vocabulary: rows that only the tuned model has are no update of anything.
+    pairing = pair_up(base, Checkpoint.open(folder), "base", declare)
+    pairs = [pair for pair in pairing.pairs.values() if pair.dtype in FLOATS]
+    notes = []
+    if pairing.resized is not None:
+        notes.append(
+            f"Only the {min(pairing.resized)} vocabulary rows that both have are compared."
+        )
+    if others := len(pairing.pairs) - len(pairs):
+        notes.append(f"{others} tensors of whole numbers are left out.")
+    labels = Anatomy.of_tensors(
+        (TensorInfo(p.name, p.shape, p.dtype) for p in pairing.pairs.values()), base.config, declare
+    )
+    return _measured(pairs, labels), tuple(notes)
+
+
+def _measured(pairs: Iterable[Pair], labels: Mapping[str, Label]) -> Iterator[Measured]:
+    with Sources() as sources:
+        for pair in pairs:
+            update = 0.0 if pair.tuned is None else distance(pair.base, pair.tuned, sources)
+            yield Measured(labels[pair.name], update, size(pair.base, sources))

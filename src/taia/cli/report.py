@@ -1,0 +1,77 @@
+"""``taia report``: what a run of ``taia eval`` says, as a page or as text."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from taia.cli.environment import prepare
+
+if TYPE_CHECKING:
+    from taia.reporting.evaluation.run import Run
+
+#: Where a page goes unless told otherwise; text goes to stdout.
+_PAGE: Final = Path("report.html")
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders that taia eval wrote. Runs of the same modes and tasks (seeds, models) "
+            "stand side by side.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write. By default report.html for a page, and stdout for text.",
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["html", "markdown", "csv", "card"],
+        typer.Option("--format", help="A page, text, a table, or the section of a model card."),
+    ] = "html",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there already.")
+    ] = False,
+) -> None:
+    """Report what a run says: scores, which differences are real, where the update lives.
+
+    The page is one file with everything in it; it asks for nothing from the network.
+    """
+    prepare()
+    from taia.checkpoint.files import check_file, write_file
+    from taia.reporting.evaluation.run import open_runs
+
+    if output is None and form == "html":
+        output = _PAGE
+    if output is not None:
+        check_file(output, overwrite)
+    text = _text(open_runs(runs), form, runs)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    write_file(output, text)
+    typer.echo(f"The report is {output}")
+
+
+def _text(runs: list[Run], form: str, given: list[Path]) -> str:
+    if form == "html":
+        from taia.reporting.evaluation.html import render
+
+        return render(runs, shlex.join(["taia", "report", *map(str, given)]))
+    if form == "csv":
+        from taia.reporting.evaluation.table import csv
+
+        return csv(*((run.name, run.summary) for run in runs))
+    from taia.reporting.evaluation import text
+
+    return text.card(runs) if form == "card" else text.report(runs)

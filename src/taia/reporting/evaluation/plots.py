@@ -1,0 +1,145 @@
+"""A run as plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from taia.analysis.norms import Norm, Norms
+from taia.evaluation.statistics import Average, Estimate
+from taia.evaluation.summary import Summary
+from taia.reporting import svg
+from taia.reporting.evaluation.words import AVERAGE, ratio, sign
+from taia.reporting.svg.drawing import short
+from taia.reporting.svg.forest import extent
+from taia.reporting.words import pairs, percent
+
+#: Projections before others, in the order data flows through them.
+_ORDER = (
+    *("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
+)
+_COMPONENTS = ("attention", "mlp", "shared_experts", "experts", "router", "norm")
+
+
+def forests(summary: Summary) -> dict[tuple[str, str], str]:
+    """For each pair of modes, their differences task by task; real ones have a solid mark."""
+    gaps = {pair: _gaps(summary, *pair) for pair in pairs(summary.modes)}
+    reach = max((extent(gap) for some in gaps.values() for gap in some), default=0.0)
+    return {
+        (mode, other): svg.forest(some, f"{mode} minus {other}, in points.", reach)
+        for (mode, other), some in gaps.items()
+        if some
+    }
+
+
+def scores(summary: Summary) -> str | None:
+    """A line per task and mode: the score and its 95% interval; none without shares."""
+    tasks = [task for task in summary.tasks if summary.about[task].is_share]
+    blocks = [
+        svg.Block(
+            task,
+            [
+                (number, mode, summary.score(mode, task))
+                for number, mode in enumerate(summary.modes)
+                if summary.has(mode, task)
+            ],
+        )
+        for task in tasks
+    ]
+    return svg.rows(blocks, "Scores in percent.", "%") if blocks else None
+
+
+def safety(summary: Summary) -> dict[str, str]:
+    """For each task of safety, it across and what the modes can do upwards."""
+    helpful = _helpful(summary)
+    if helpful is None:
+        return {}
+    name, measure = helpful
+    drawn = {}
+    for task in summary.safety:
+        points = [
+            svg.Point(number, summary.score(mode, task), measure(mode))
+            for number, mode in enumerate(summary.modes)
+            if summary.has(mode, task)
+        ]
+        told = "; ".join(
+            f"{summary.modes[mode]}: {percent(x)} and {percent(y)}" for mode, x, y in points
+        )
+        what = "answered" if summary.about[task].metric == "asr" else "refused"
+        across = f"{short(task, 24)}, % {what}: less is better"
+        upwards = f"{short(name, 24)}, %"
+        drawn[task] = svg.cross(points, across, upwards, f"{task} across, {name} upwards: {told}")
+    return drawn
+
+
+def update(norms: Norms) -> str | None:
+    """‖ΔW‖/‖W‖ of each layer and projection as shades; none without layers."""
+    inside = [row for row in norms.rows if row.layer is not None]
+    if not inside:
+        return None
+    layers = sorted({row.layer for row in inside if row.layer is not None})
+    columns = sorted({(row.component, row.projection) for row in inside}, key=_place)
+    names = [projection for _, projection in columns]
+    shown = [
+        projection if names.count(projection) == 1 else f"{projection} {component}"
+        for component, projection in columns
+    ]
+    cells = [
+        svg.Cell(
+            layers.index(row.layer),
+            columns.index((row.component, row.projection)),
+            100 * row.ratio,
+            told(row),
+        )
+        for row in inside
+        if row.layer is not None
+    ]
+    words = "Size of the update in percent of the weights, by layer and projection. " + "; ".join(
+        f"{row.component} {ratio(row)}" for row in norms.by_component
+    )
+    return svg.heat(cells, list(map(str, layers)), shown, "‖ΔW‖ in % of ‖W‖", words)
+
+
+def told(norm: Norm) -> str:
+    """A norm in words: ``layer 3, mlp up_proj: ‖ΔW‖ 0.12, ‖W‖ 9.8, 1.2%``."""
+    where = [] if norm.layer is None else [f"layer {norm.layer}"]
+    where.append(f"{norm.component} {norm.projection}".strip())
+    return f"{', '.join(where)}: ‖ΔW‖ {norm.update:.3g}, ‖W‖ {norm.weight:.3g}, {ratio(norm)}%"
+
+
+def _gaps(summary: Summary, mode: str, other: str) -> list[svg.Gap]:
+    number, gaps = summary.modes.index(mode), []
+    for task in summary.averaged:
+        found = summary.difference(mode, other, task)
+        if found is not None:
+            name = f"{task}, {mode} − {other}"
+            gaps.append(svg.Gap(number, name, short(task, 17), found, not found.is_real))
+    average = summary.average_difference(mode, other)
+    if average is not None:
+        name = f"{AVERAGE}, {mode} − {other}"
+        gaps.append(svg.Gap(number, name, AVERAGE, average, not sign(average)))
+    return gaps
+
+
+def _helpful(summary: Summary) -> tuple[str, Callable[[str], Estimate]] | None:
+    """What stands for all that modes can do: the average, or the one task there is."""
+    if not summary.averaged:
+        return None
+    if len(summary.averaged) == 1:
+        (task,) = summary.averaged
+        return task, lambda mode: summary.score(mode, task)
+    return f"{AVERAGE} of {len(summary.averaged)} tasks", lambda mode: _of(summary.average(mode))
+
+
+def _of(average: Average | None) -> Estimate:
+    assert average is not None  # there are two tasks or more
+    return average.estimate
+
+
+def _place(column: tuple[str, str]) -> tuple[int, int, str]:
+    component, projection = column
+    return (
+        _COMPONENTS.index(component) if component in _COMPONENTS else len(_COMPONENTS),
+        _ORDER.index(projection) if projection in _ORDER else len(_ORDER),
+        projection,
+    )
