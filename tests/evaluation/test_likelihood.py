@@ -91,7 +91,9 @@ def test_scores_equal_one_full_forward_per_option(name, batch_tokens):
     model = tiny_models.model(kind, **config)
     asked = requests()
     expected = naive(model, asked)
-    assert max(map(max, expected)).logprob - min(map(min, expected)).logprob > 5, "the model has no opinions"
+    assert max(map(max, expected)).logprob - min(map(min, expected)).logprob > 5, (
+        "the model has no opinions"
+    )
     assert distance(likelihoods(model, asked, batch_tokens=batch_tokens), expected) < TOLERANCE
 
 
@@ -160,7 +162,7 @@ def test_greedy_is_every_token_the_likeliest(share):
     ids = torch.tensor([[1, 2, 3]])
     likeliest = model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None)
     said = tuple(likeliest[0, 3:].tolist())
-    turned = [said[:place] + (said[place] ^ 1,) + said[place + 1 :] for place in range(4)]
+    turned = [(*said[:place], said[place] ^ 1, *said[place + 1 :]) for place in range(4)]
     (found,) = likelihoods(model, [Request((1, 2, 3), (said, *turned, said[:1]))], share=share)
     assert [option.is_greedy for option in found] == [True, False, False, False, False, True]
 

@@ -171,22 +171,43 @@ def evaluate(
             command=shlex.join(["taia", *sys.argv[1:]]),
             watch=watch,
         )
+        if base is not None and tuned is not None and server is None:
+            watch("Measuring the update")
+            _write_norms(done.output, base, tuned)
     _show(done, as_json)
-    for failure in done.unmet:
-        typer.echo(f"taia: {failure}", err=True)
+    for why in done.unmet:
+        typer.echo(f"taia: {why}", err=True)
     if done.unmet:
         raise typer.Exit(1)
+
+
+def _write_norms(output: Path, base: str, tuned: str) -> None:
+    """Add to a run where the update lives, which needs no model to run."""
+    from taia.analysis.norms import UPDATE_FILE, update_norms, write_norms
+
+    if (output / UPDATE_FILE).is_file():  # a run is of one pair of weights
+        return
+    try:
+        write_norms(output / UPDATE_FILE, update_norms(base, tuned))
+    except InputError as error:
+        typer.echo(f"Where the update lives cannot be told: {error.problem}", err=True)
 
 
 def _show(done: Evaluation, as_json: bool) -> None:
     """The table, or all of it as JSON."""
     if as_json:
-        rows = [{**result.to_json(), "samples": len(result.samples)} for result in done.results]
-        typer.echo(json.dumps({"facts": done.facts, "results": rows}, indent=1))
+        summary = done.summary
+        whole = {"output": str(done.output), "run": summary.facts, **summary.to_json()}
+        typer.echo(json.dumps({**whole, "unmet": list(done.unmet)}, indent=1))
         return
-    for result in done.results:
-        mean = sum(result.scores) / len(result.scores)
-        typer.echo(f"{result.task:20} {result.mode:20} {mean:7.4f}  {result.metric}")
+    from rich.console import Console
+
+    from taia.reporting.evaluation.table import render
+
+    console = Console(highlight=False)
+    console.print(render(done.summary))
+    console.print(f"\nThe run is {done.output}", soft_wrap=True)
+    console.print(f"Its report: taia report {done.output}", soft_wrap=True)
 
 
 def _parts(text: str) -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from taia.errors import InputError
+
+if TYPE_CHECKING:
+    from taia.evaluation.summary import Summary
 
 #: A mode's score of a task, or its average over all tasks.
 Score: TypeAlias = Callable[[str, str | None], float]
@@ -81,6 +85,31 @@ def read_gate(text: str, modes: Collection[str], tasks: Collection[str]) -> Gate
         _side(right.strip(), text, modes, tasks),
         sign == ">",
     )
+
+
+def score(summary: Summary, mode: str, task: str | None) -> float:
+    """What a condition means by a mode, or a mode's task: what the table shows.
+
+    Args:
+        summary: Of the run.
+        mode: The mode.
+        task: A task or group; ``None`` for the average. Where the table has none (of one task, or
+            of tasks that are not averaged), the mean over what it shows.
+    """
+    if task is None:
+        average = summary.average(mode)
+        shown = summary.averaged or summary.tasks
+        return average.value if average else _mean([summary.score(mode, t).value for t in shown])
+    if summary.has(mode, task):
+        return summary.score(mode, task).value
+    # A task of a group that counts as one.
+    (group,) = (of for of in summary.about.values() if task in of.parts)
+    items = group.items[mode]
+    return _mean([value for item, value in items.items() if item.startswith(f"{task}/")])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str]) -> Side:

@@ -65,7 +65,7 @@ def evaluate(
         watch: Told how far the work is.
 
     Returns:
-        The run's results, with those of earlier calls.
+        What the run says, with the results of earlier calls.
 
     Raises:
         InputError: If a task, mode or condition is unknown, or a model cannot be used.

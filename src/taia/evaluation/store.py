@@ -7,12 +7,12 @@ table whose columns were measured differently would compare nothing.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from taia.checkpoint.files import write_file
 from taia.checkpoint.staging import check_output, translated
 from taia.errors import DataError, DestinationError
 from taia.evaluation.results import (
@@ -24,6 +24,9 @@ from taia.evaluation.results import (
     read_run,
     result_path,
 )
+
+#: Where the update lives, which the command line adds; it goes with the run.
+_UPDATE_FILE: Final = "update.json"
 
 
 class Store:
@@ -55,9 +58,9 @@ class Store:
             before = None
         with translated(self.folder):
             if there and before is None:
-                (self.folder / RUN_FILE).unlink()
+                for name in (RUN_FILE, _UPDATE_FILE):
+                    (self.folder / name).unlink(missing_ok=True)
                 shutil.rmtree(self.folder / RESULTS, ignore_errors=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
         self._write(self.folder / RUN_FILE, {"schema": SCHEMA, **_joined(before, facts)})
 
     def find(self, mode: str, task: str, key: str) -> TaskResult | None:
@@ -87,18 +90,7 @@ class Store:
                     path.unlink()
 
     def _write(self, path: Path, value: Mapping[str, Any]) -> None:
-        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        with translated(path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with beside.open("wb") as file:
-                    file.write(text.encode("utf-8", "backslashreplace"))
-                    file.flush()
-                    os.fsync(file.fileno())
-                beside.replace(path)
-            finally:
-                beside.unlink(missing_ok=True)
+        write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def _before(folder: Path) -> dict[str, Any] | None:

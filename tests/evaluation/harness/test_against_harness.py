@@ -92,7 +92,11 @@ def test_every_metric_is_theirs(both, task):
 
 @pytest.mark.parametrize(
     ("task", "filtered", "metric"),
-    [("tiny_choice", "none", "acc"), ("tiny_words", "whole", "exact_match"), ("tiny_next", "none", "acc")],
+    [
+        ("tiny_choice", "none", "acc"),
+        ("tiny_words", "whole", "exact_match"),
+        ("tiny_next", "none", "acc"),
+    ],
 )
 def test_every_item_is_theirs(both, task, filtered, metric):
     ours, reference = both
@@ -102,7 +106,9 @@ def test_every_item_is_theirs(both, task, filtered, metric):
         assert [one.prompt for one in ours[mode, task].samples] == [
             row["arguments"][0][0] for row in rows
         ]
-        assert [one.id for one in ours[mode, task].samples] == [row["id"] for row in tiny_tasks.ROWS]
+        assert [one.id for one in ours[mode, task].samples] == [
+            row["id"] for row in tiny_tasks.ROWS
+        ]
 
 
 def test_every_generation_is_theirs(both):

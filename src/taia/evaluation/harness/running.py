@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.manifest import versions
 from taia.errors import StoppedError
-from taia.evaluation.gates import Score, read_gate
+from taia.evaluation.gates import read_gate, score
 from taia.evaluation.harness import drive
 from taia.evaluation.harness.model import SOURCES, ModesLM
 from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
 from taia.evaluation.identity import digest
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.results import TaskResult, read_results
+from taia.evaluation.results import TaskResult, read_results, read_run
 from taia.evaluation.settings import Settings, Watch
 from taia.evaluation.store import Store
+from taia.evaluation.summary import Summary
 from taia.selection import Selection
 
 if TYPE_CHECKING:
@@ -36,14 +37,12 @@ class Evaluation:
 
     Attributes:
         output: The run's folder.
-        facts: What its ``run.json`` holds.
-        results: Every result in it, in the order of modes and tasks.
+        summary: What it says, with the results of earlier calls.
         unmet: Of each condition that is not met, why.
     """
 
     output: Path
-    facts: Mapping[str, Any]
-    results: tuple[TaskResult, ...]
+    summary: Summary
     unmet: tuple[str, ...]
 
 
@@ -111,11 +110,9 @@ class Run:
                 f"Stopped after {done} of {len(self._tasks.tasks)} tasks; they are in {output}.",
                 "Give the same command again to go on.",
             ) from None
-        results = tuple(read_results(store.folder))
-        failures = (gate.failure(self._score(results)) for gate in gates)
-        return Evaluation(
-            store.folder, facts, results, tuple(failure for failure in failures if failure)
-        )
+        summary = Summary.of(read_results(store.folder), read_run(store.folder))
+        failures = (gate.failure(partial(score, summary)) for gate in gates)
+        return Evaluation(store.folder, summary, tuple(why for why in failures if why))
 
     def _task(self, name: str, task: LmTask, facts: Mapping[str, Any], store: Store) -> None:
         """Evaluate the modes that have no result of a task yet."""
@@ -200,19 +197,3 @@ class Run:
             "recipe": self._subject.recipe(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-
-    def _score(self, results: Sequence[TaskResult]) -> Score:
-        """What conditions are about: the mean of a task, of a group's tasks, or of all."""
-        means = {(r.mode, r.task): math.fsum(r.scores) / len(r.samples) for r in results}
-
-        def score(mode: str, task: str | None) -> float:
-            tasks = (
-                list(self._tasks.tasks)
-                if task is None
-                else [task]
-                if task in self._tasks.tasks
-                else self._tasks.groups[task]
-            )
-            return math.fsum(means[mode, one] for one in tasks) / len(tasks)
-
-        return score

@@ -17,6 +17,9 @@ from taia.loading import first_line
 #: A task of lm-evaluation-harness, which has no types.
 LmTask: TypeAlias = Any
 
+#: The group of the paper's seven tasks.
+PAPER: Final = "taia"
+
 #: Of a task's configuration: where it lies and what it was told, which the data's hash tells.
 _PLACES: Final = frozenset({"metadata", "dataset_kwargs"})
 _OFFLINE: Final = (
@@ -34,7 +37,8 @@ class Tasks:
 
     Attributes:
         tasks: Name → lm-evaluation-harness's task, groups taken apart, in the order given.
-        groups: Name → the tasks in it.
+        groups: Name → the tasks in it, which count as one. The paper's is none of them: its
+            average is over tasks that stand side by side.
     """
 
     tasks: Mapping[str, LmTask]
@@ -70,10 +74,11 @@ def load_tasks(
     for name in dict.fromkeys(names):
         loaded = _load(manager, name)
         tasks |= {task: value for task, value in loaded["tasks"].items() if task not in tasks}
-        groups |= {
-            str(group): [task.task_name for task in members.get_all_tasks()]
-            for group, members in loaded.get("groups", {}).items()
-        }
+        if name != PAPER:
+            groups |= {
+                str(group): [task.task_name for task in members.get_all_tasks()]
+                for group, members in loaded.get("groups", {}).items()
+            }
     for task in tasks.values():
         _check(task)
         default = task.get_config("num_fewshot")
