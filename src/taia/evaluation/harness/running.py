@@ -191,6 +191,7 @@ class Run:
                 "seed": settings.seed,
                 "dtype": self._subject.dtype,
                 "lm_eval": found["lm_eval"],
+                "taia": found["taia"],
             },
             "hashes": self._subject.hashes(),
             "versions": found,
