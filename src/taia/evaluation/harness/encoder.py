@@ -26,11 +26,15 @@ class Encoder(HFLM):  # type: ignore[misc]  # lm_eval has no types
     Args:
         config: The model's.
         tokenizer: The model's.
+        spare: How many tokens of the model's length stay free.
     """
 
-    def __init__(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, spare: int = 0
+    ) -> None:
         weightless = SimpleNamespace(config=config, device="cpu")
         super().__init__(pretrained=weightless, tokenizer=tokenizer, backend="causal")
+        self._max_length = self.max_length - spare
 
     def pairs(self, texts: Sequence[tuple[str, str]]) -> list[Pair]:
         """Contexts with their continuations, cut from the left to what the model can read."""

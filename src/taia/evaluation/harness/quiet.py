@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from unittest import mock
+
+from tqdm.std import tqdm
 
 from taia.loading import quiet
 
@@ -17,7 +19,8 @@ def quiet_harness() -> Iterator[None]:
     names = ("lm_eval", "httpx", "datasets", "huggingface_hub")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
-    with quiet(), mock.patch.dict(os.environ, {"TQDM_DISABLE": "1"}):
+    silent = partialmethod(tqdm.__init__, disable=True)
+    with quiet(), mock.patch.object(tqdm, "__init__", silent):
         try:
             for logger in loggers:
                 logger.setLevel(logging.CRITICAL)

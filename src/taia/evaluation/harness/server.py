@@ -9,10 +9,11 @@ its log-probabilities, which needs the model's tokenizer here.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.api_models import JsonChatStr
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from taia.evaluation.settings import Server, Watch
 
 T = TypeVar("T")
+
+#: Tokens of the model's length that a rated text leaves free: the echo comes with one that is
+#: generated, and in memory the last token need not run.
+SPARE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,8 @@ class ServerBackend:
     def rate(self, mode: str, pairs: Sequence[Pair], watch: Watch) -> list[Likelihood]:  # noqa: D102
         watch(f"rating in mode {mode}", 0, len(pairs))
         client = self._client(LocalCompletionsAPI, mode, "completions")
-        client.max_length = self.encoder.max_length - 1  # the protocol generates one token more
+        client.tokenizer, client.tokenized_requests = self.encoder.tokenizer, True
+        client.max_length = sys.maxsize  # the encoder has cut them already
         requests = [(("", ""), list(context), list(option)) for context, option in pairs]
         found = self._ask(lambda: list(client._loglikelihood_tokens(requests)))
         watch(f"rating in mode {mode}", len(pairs), len(pairs))

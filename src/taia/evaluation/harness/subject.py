@@ -13,7 +13,7 @@ from taia.errors import InputError
 from taia.evaluation.harness.backend import Backend
 from taia.evaluation.harness.encoder import Encoder
 from taia.evaluation.harness.local import LocalBackend
-from taia.evaluation.harness.server import ServerBackend
+from taia.evaluation.harness.server import SPARE, ServerBackend
 from taia.evaluation.identity import tokenizer_hash, weights
 from taia.evaluation.settings import Server, Watch
 from taia.loading import load_config, load_tokenizer
@@ -171,7 +171,7 @@ class OnServer:
         place = None if base is None else locate(base)
         self.folders = [] if place is None else [place.path]
         self._encoder = (
-            None if place is None else Encoder(load_config(place), load_tokenizer(place))
+            None if place is None else Encoder(load_config(place), load_tokenizer(place), SPARE)
         )
 
     @property
