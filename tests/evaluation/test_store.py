@@ -28,12 +28,12 @@ def opened(folder: Path, *, overwrite: bool = False, inputs=(), **facts) -> Stor
     return Store(folder, FACTS | facts, overwrite=overwrite, inputs=list(inputs))
 
 
-def result(mode="taia", task="one", key="k", **identity) -> TaskResult:
+def result(mode="taia", task="one", key="k", task_identity=None) -> TaskResult:
     samples = (Sample("0", 1.0), Sample("1", 0.0, "g", {"other": 0.5}, "prompt", "said", "gold"))
     return TaskResult(
-        mode, "all - mlp", task, "acc", True, samples, {"acc,none": 0.5}, "taia", "1", key,
-        identity, 1.5,
-    )  # fmt: skip
+        *(mode, "all - mlp", task, "acc", True, samples, {"acc,none": 0.5}, "taia", "1"),
+        *(key, {"task": task_identity}, 1.5),
+    )
 
 
 def test_what_is_put_is_found(tmp_path):
@@ -87,7 +87,7 @@ def test_a_full_disk_leaves_the_result_that_was_there(tmp_path, monkeypatch):
 def test_more_modes_and_tasks_join(tmp_path):
     opened(tmp_path / "run").put(result())
     more = {"modes": {"taif": "mlp"}, "tasks": ["two"], "groups": {"g": ["two"]}, "created": "now"}
-    opened(tmp_path / "run", **more)
+    opened(tmp_path / "run", **more).begin()
     facts = read_run(tmp_path / "run")
     assert list(facts["modes"]) == ["base", "taia", "taif"]
     assert facts["tasks"] == ["one", "two"]
@@ -115,7 +115,7 @@ def test_another_run_is_refused_or_replaced(tmp_path, why):
         opened(folder, **OTHERS[why])
     assert why in told.value.problem
     assert opened(folder).find("taia", "one", "k") == result()
-    opened(folder, overwrite=True, **OTHERS[why])
+    opened(folder, overwrite=True, **OTHERS[why]).begin()
     assert not list(folder.rglob("one.json"))
     assert not (folder / "update.json").exists()
 
@@ -149,13 +149,25 @@ def test_a_model_s_folder_is_refused(tmp_path):
 def test_results_of_a_task_that_changed_go(tmp_path):
     store = opened(tmp_path / "run")
     old, new = {"items": "1"}, {"items": "2"}
-    store.put(result("base", task="one", **{"task_": 0}))
-    for mode, task, identity in [("taia", "one", new), ("taif", "one", old), ("taif", "two", old)]:
-        plain = replace(result(mode, task), identity={"task": identity})
-        store.put(plain)
-    store.drop_stale("one", new)
+    for mode, task, identity in [
+        ("base", "one", old),
+        ("taif", "two", old),
+        ("taif", "one", old),
+        ("taia", "one", new),
+    ]:
+        store.put(result(mode, task, task_identity=identity))
     left = {(r["mode"], r["task"]) for r in map(read, (tmp_path / "run").rglob("results/*/*.json"))}
     assert left == {("taia", "one"), ("taif", "two")}
+
+
+def test_nothing_is_written_before_there_is_a_result(tmp_path):
+    store = opened(tmp_path / "run")
+    assert store.find("taia", "one", "k") is None
+    assert not (tmp_path / "run").exists()
+    opened(tmp_path / "run").put(result())
+    other = opened(tmp_path / "run", overwrite=True, settings={"limit": 3})
+    assert other.find("taia", "one", "k") is None
+    assert opened(tmp_path / "run").find("taia", "one", "k") == result()
 
 
 def read(path: Path) -> dict:

@@ -30,7 +30,7 @@ _UPDATE_FILE: Final = "update.json"
 
 
 class Store:
-    """The folder of a run.
+    """The folder of a run. Nothing is written before there is a result.
 
     Args:
         folder: Where.
@@ -40,7 +40,6 @@ class Store:
 
     Raises:
         DestinationError: If the folder is another run's, or not one.
-        OutputError: If it cannot be written.
     """
 
     def __init__(
@@ -49,24 +48,19 @@ class Store:
         there = (folder / RUN_FILE).is_file()
         self.folder = check_output(folder, inputs, overwrite or there, (RUN_FILE,))
         before = _before(self.folder) if there else None
-        if before is not None and (why := _differences(before, facts)):
-            if not overwrite:
-                raise DestinationError(
-                    f"{folder} holds results of another run: {'; '.join(why)}.",
-                    "Choose another --output, or add --overwrite to start again.",
-                )
-            before = None
-        with translated(self.folder):
-            if there and before is None:
-                for name in (RUN_FILE, _UPDATE_FILE):
-                    (self.folder / name).unlink(missing_ok=True)
-                shutil.rmtree(self.folder / RESULTS, ignore_errors=True)
-        self._write(self.folder / RUN_FILE, {"schema": SCHEMA, **_joined(before, facts)})
+        why = [] if before is None else _differences(before, facts)
+        if why and not overwrite:
+            raise DestinationError(
+                f"{folder} holds results of another run: {'; '.join(why)}.",
+                "Choose another --output, or add --overwrite to start again.",
+            )
+        self._replaces = bool(why)
+        self._facts = {"schema": SCHEMA, **_joined(None if why else before, facts)}
 
     def find(self, mode: str, task: str, key: str) -> TaskResult | None:
         """A mode's result of a task, if it is there and counts for the key."""
         path = result_path(self.folder, mode, task)
-        if not path.is_file():
+        if self._replaces or not path.is_file():
             return None
         try:
             result = read_result(path)
@@ -75,11 +69,32 @@ class Store:
         return result if result.key == key else None
 
     def put(self, result: TaskResult) -> None:
-        """Keep a result. It is there whole or not at all."""
+        """Keep a result, there whole or not at all.
+
+        Results of the same task from before its file or its data changed are removed.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        self.begin()
+        self._drop_stale(result.task, result.identity.get("task"))
         self._write(result_path(self.folder, result.mode, result.task), result.to_json())
 
-    def drop_stale(self, task: str, identity: Mapping[str, Any]) -> None:
-        """Remove results of a task that has changed since: its file or its data."""
+    def begin(self) -> None:
+        """Write the run's facts; of another run's results, remove what is replaced.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        if self._replaces:
+            with translated(self.folder):
+                for name in (RUN_FILE, _UPDATE_FILE):
+                    (self.folder / name).unlink(missing_ok=True)
+                shutil.rmtree(self.folder / RESULTS, ignore_errors=True)
+            self._replaces = False
+        self._write(self.folder / RUN_FILE, self._facts)
+
+    def _drop_stale(self, task: str, identity: object) -> None:
         for path in (self.folder / RESULTS).glob("*/*.json"):
             if path.name == result_path(self.folder, "", task).name:
                 try:

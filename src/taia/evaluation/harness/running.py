@@ -110,6 +110,7 @@ class Run:
                 f"Stopped after {done} of {len(self._tasks.tasks)} tasks; they are in {output}.",
                 "Give the same command again to go on.",
             ) from None
+        store.begin()
         summary = Summary.of(read_results(store.folder), read_run(store.folder))
         failures = (gate.failure(partial(score, summary)) for gate in gates)
         return Evaluation(store.folder, summary, tuple(why for why in failures if why))
@@ -123,7 +124,6 @@ class Run:
         }
         self._watch(f"{name}: making prompts", 0, None)
         identity = task_identity(task, drive.requests(self._lm, name, task, **how))
-        store.drop_stale(name, identity)
         identities = {mode: self._identity(mode, identity, facts) for mode in self._modes}
         wanted = [
             mode
