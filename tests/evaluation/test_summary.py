@@ -106,6 +106,13 @@ def test_a_group_counts_as_one_task_over_all_its_items():
     assert (said.difference("tuned", "base", "mmlu").gained, said.notes) == (1, ())
 
 
+def test_the_papers_tasks_are_a_list_and_no_task():
+    made = [result(f"taia_{t}", m, [1.0, 0.0]) for t in ("math", "bbh") for m in ("base", "tuned")]
+    said = summary(made, groups={"taia": ["taia_math", "taia_bbh"]})
+    assert said.averaged == ("taia_math", "taia_bbh")
+    assert said.average("base").value == 0.5
+
+
 def test_a_group_of_different_metrics_stands_apart():
     made = [result("g_a", "base", [1.0, 0.0]), result("g_b", "base", [2.0], "word_perplexity")]
     said = summary(made, groups={"g": ["g_a", "g_b"]})

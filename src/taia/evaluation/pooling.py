@@ -14,6 +14,9 @@ from taia.evaluation.results import TaskResult
 #: Metrics of safety: shares of harmful prompts answered, and of harmless ones refused.
 SAFETY: Final = ("asr", "over_refusal")
 
+#: Groups that are lists of tasks, each of which counts by itself: the paper's seven.
+SUITES: Final = frozenset({"taia"})
+
 _AGAIN: Final = "Remove the folder's results and run `taia eval` again."
 
 
@@ -77,7 +80,7 @@ def pool(
     Args:
         results: Of a run, in the order to show.
         groups: Group → the tasks or groups in it that count as one task, all their items together.
-            The outermost group wins.
+            The outermost group wins. :data:`SUITES` are no such groups.
 
     Returns:
         The tasks by name, and what a reader must know: results and items that are missing, groups
@@ -122,9 +125,9 @@ def _check_once(results: Sequence[TaskResult]) -> None:
 
 def _outermost(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Task → the largest group that it is in."""
-    leaves = {group: _leaves(group, groups, frozenset()) for group in groups}
+    leaves = {group: _leaves(group, groups, frozenset()) for group in groups.keys() - SUITES}
     found: dict[str, str] = {}
-    for group in sorted(groups, key=lambda name: -len(leaves[name])):
+    for group in sorted(leaves, key=lambda name: (-len(leaves[name]), name)):
         for task in leaves[group]:
             found.setdefault(task, group)
     return found

@@ -8,7 +8,7 @@ from taia.analysis.norms import Norm, Norms
 from taia.evaluation.statistics import Average, Estimate
 from taia.evaluation.summary import Summary
 from taia.reporting import svg
-from taia.reporting.evaluation.words import AVERAGE, ratio, sign
+from taia.reporting.evaluation.words import AVERAGE, ratio, sign, size
 from taia.reporting.svg.drawing import short
 from taia.reporting.svg.forest import extent
 from taia.reporting.words import pairs, percent
@@ -104,7 +104,7 @@ def told(norm: Norm) -> str:
     """A norm in words: ``layer 3, mlp up_proj: ‖ΔW‖ 0.12, ‖W‖ 9.8, 1.2%``."""
     where = [] if norm.layer is None else [f"layer {norm.layer}"]
     where.append(f"{norm.component} {norm.projection}".strip())
-    return f"{', '.join(where)}: ‖ΔW‖ {norm.update:.3g}, ‖W‖ {norm.weight:.3g}, {ratio(norm)}%"
+    return f"{', '.join(where)}: ‖ΔW‖ {size(norm.update)}, ‖W‖ {size(norm.weight)}, {ratio(norm)}%"
 
 
 def _gaps(summary: Summary, mode: str, other: str) -> list[svg.Gap]:

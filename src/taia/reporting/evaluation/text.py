@@ -20,6 +20,7 @@ from taia.reporting.evaluation.words import (
     items,
     ratio,
     sign,
+    size,
     verdict,
 )
 from taia.reporting.words import pairs
@@ -129,7 +130,7 @@ def _update(run: Run) -> Iterator[str]:
     yield from ("### Where the update lives", "")
     yield from _head(["component", "‖ΔW‖", "‖W‖", "ratio, %"])
     for norm in norms.by_component:
-        numbers = (f"{norm.update:.3g}", f"{norm.weight:.3g}", ratio(norm))
+        numbers = (size(norm.update), size(norm.weight), ratio(norm))
         yield cells_row([norm.component, *numbers])
     yield ""
     yield from _bullets(norms.notes) if norms.notes else ()

@@ -91,6 +91,11 @@ def verdict(summary: Summary, mode: str, other: str, task: str) -> int:
     return 0 if found is None else found.verdict
 
 
+def size(norm: float) -> str:
+    """``0.123``, ``45.6``, ``1,723``: a norm to three digits."""
+    return f"{norm:,.0f}" if norm >= 100 else f"{norm:.3g}"
+
+
 def ratio(norm: Norm) -> str:
     """``1.2``: ‖ΔW‖ in percent of ‖W‖; ``∞`` where the weights were all zero."""
     return "∞" if math.isinf(norm.ratio) else f"{100 * norm.ratio:.2g}"
