@@ -98,6 +98,9 @@ def test_a_score_is_what_the_table_shows():
 
 
 def test_the_average_of_what_is_not_averaged_is_a_mean():
+    apart = [result("a", [1, 0]), result("b", [1, 1], "f1")]
+    mixed = Summary.of(apart, {"groups": {"g": ["a", "b"]}})
+    assert score(mixed, "taia", "g") == 0.75
     only = Summary.of([result("a", [1, 0])], {})
     assert score(only, "taia", None) == 0.5
     unsafe = Summary.of([result("advbench", [1, 1, 0, 0], "asr")], {})

@@ -102,10 +102,12 @@ def score(summary: Summary, mode: str, task: str | None) -> float:
         return average.value if average else _mean([summary.score(mode, t).value for t in shown])
     if summary.has(mode, task):
         return summary.score(mode, task).value
-    # A task of a group that counts as one.
-    (group,) = (of for of in summary.about.values() if task in of.parts)
-    items = group.items[mode]
-    return _mean([value for item, value in items.items() if item.startswith(f"{task}/")])
+    for group in summary.about.values():
+        if task in group.parts:
+            items = group.items[mode].items()
+            return _mean([value for item, value in items if item.startswith(f"{task}/")])
+    # A group whose tasks stand apart, as they have different metrics.
+    return _mean([score(summary, mode, part) for part in summary.facts["groups"][task]])
 
 
 def _mean(values: Sequence[float]) -> float:

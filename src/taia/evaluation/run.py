@@ -80,6 +80,7 @@ def evaluate(
     _check(settings, tasks, batch_size)
     selections = _selections(modes, has_update=tuned is not None or server is not None)
     watch("Loading libraries", 0, None)
+    _check_library()
     from taia.evaluation.harness.quiet import quiet_harness
     from taia.evaluation.harness.running import Run
     from taia.evaluation.harness.subject import InMemory, OnServer
@@ -121,6 +122,15 @@ def _selections(modes: str, has_update: bool) -> dict[str, str]:
             "Give TUNED, or --modes base.",
         )
     return found
+
+
+def _check_library() -> None:
+    try:
+        import lm_eval  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "lm-evaluation-harness (lm_eval) is not installed.", "pip install 'taia[eval]'"
+        ) from error
 
 
 def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:

@@ -12,13 +12,11 @@ from typing import Any, Final, TypeAlias
 
 from taia.errors import DownloadError, InputError, TaiaError
 from taia.evaluation.paper import FOLDER
+from taia.evaluation.pooling import SUITES
 from taia.loading import first_line
 
 #: A task of lm-evaluation-harness, which has no types.
 LmTask: TypeAlias = Any
-
-#: The group of the paper's seven tasks.
-PAPER: Final = "taia"
 
 #: Of a task's configuration: where it lies and what it was told, which the data's hash tells.
 _PLACES: Final = frozenset({"metadata", "dataset_kwargs"})
@@ -74,7 +72,7 @@ def load_tasks(
     for name in dict.fromkeys(names):
         loaded = _load(manager, name)
         tasks |= {task: value for task, value in loaded["tasks"].items() if task not in tasks}
-        if name != PAPER:
+        if name not in SUITES:
             groups |= {
                 str(group): [task.task_name for task in members.get_all_tasks()]
                 for group, members in loaded.get("groups", {}).items()
