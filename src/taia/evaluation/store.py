@@ -54,7 +54,7 @@ class Store:
                 f"{folder} holds results of another run: {'; '.join(why)}.",
                 "Choose another --output, or add --overwrite to start again.",
             )
-        self._replaces = bool(why)
+        self._replaces, self._begun = bool(why), False
         self._facts = {"schema": SCHEMA, **_joined(None if why else before, facts)}
 
     def find(self, mode: str, task: str, key: str) -> TaskResult | None:
@@ -92,7 +92,9 @@ class Store:
                     (self.folder / name).unlink(missing_ok=True)
                 shutil.rmtree(self.folder / RESULTS, ignore_errors=True)
             self._replaces = False
-        self._write(self.folder / RUN_FILE, self._facts)
+        if not self._begun:
+            self._write(self.folder / RUN_FILE, self._facts)
+            self._begun = True
 
     def _drop_stale(self, task: str, identity: object) -> None:
         for path in (self.folder / RESULTS).glob("*/*.json"):
