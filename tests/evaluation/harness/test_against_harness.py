@@ -19,6 +19,7 @@ from taia.checkpoint.locate import Located
 from taia.evaluation.harness.model import ModesLM
 from taia.evaluation.harness.quiet import quiet_harness
 from taia.evaluation.harness.subject import InMemory
+from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
 from taia.evaluation.settings import Settings
 from taia.selection import MODES, Selection
@@ -74,7 +75,8 @@ def both(request, place, tmp_path_factory):
             )
             for mode in ORDER
         }
-    return {(one.mode, one.task): one for one in ours.results}, reference
+    found = read_results(ours.output)
+    return {(one.mode, one.task): one for one in found}, reference
 
 
 @pytest.mark.parametrize("task", tiny_tasks.NAMES)
