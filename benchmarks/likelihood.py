@@ -35,7 +35,7 @@ import torch
 
 from taia.demo.model import cached_model
 from taia.demo.setting import questions
-from taia.evaluation.likelihood import Request, encode, score_requests
+from taia.evaluation.likelihood import Request, encode, likelihoods
 
 #: Nats by which two ways may score an option differently; they add the same numbers in float32 in
 #: another order.
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     requests = [encode(tokenizer, question) for question in questions(options.limit)]
     ways: dict[str, Callable[[], Scores]] = {
-        "shared": lambda: score_requests(model, requests, share=True),
-        "apart": lambda: score_requests(model, requests, share=False),
+        "shared": lambda: ours(model, requests, share=True),
+        "apart": lambda: ours(model, requests, share=False),
         "plain": lambda: plain(model, requests),
     }
     work: dict[str, Work] = {}
@@ -94,6 +94,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="turns of each way that count")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser.parse_args(arguments)
+
+
+def ours(model: Any, requests: Sequence[Request], share: bool) -> Scores:  # noqa: ANN401 - any causal model
+    """Score each option of each request as taia does."""
+    found = likelihoods(model, requests, share=share)
+    return [[option.logprob for option in row] for row in found]
 
 
 @torch.inference_mode()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         StoppedError,
         TaiaError,
     )
+    from taia.evaluation.run import evaluate
     from taia.runtime.switchable import SwitchableModel
     from taia.selection import MODES, Selection
 
@@ -64,6 +65,7 @@ __all__ = [
     "TensorInfo",
     "__version__",
     "compose",
+    "evaluate",
 ]
 
 #: Public name → the module it comes from; those not named here come from taia.errors.
@@ -77,6 +79,7 @@ _HOMES: Final = {
     "SwitchableModel": "taia.runtime.switchable",
     "TensorInfo": "taia.anatomy",
     "compose": "taia.checkpoint.compose",
+    "evaluate": "taia.evaluation.run",
 }
 
 

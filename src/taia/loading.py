@@ -1,11 +1,15 @@
 """A live model from a folder or a hub name, by transformers: no network for paths, no pickle.
 
-And where taia keeps what it fetched or made, and could make again.
+And where taia keeps what it fetched or made, and could make again; and libraries kept off the
+terminal, which has bars and words of our own.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -14,7 +18,7 @@ from taia.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def cache_folder() -> Path:
@@ -35,6 +39,30 @@ def speaker(base: Located, tuned: Located | None) -> Located:
     return base
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own bars and notes off the terminal, for a while."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    data_bars = datasets.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+        if not data_bars:
+            datasets.enable_progress_bars()
+
+
 def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
     """A model's tokenizer.
 
@@ -53,6 +81,26 @@ def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     return tokenizer
+
+
+def load_config(place: Located) -> PreTrainedConfig:
+    """A model's configuration.
+
+    Raises:
+        CheckpointError: If there is none that transformers knows.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            place.path, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{place.given} has no config.json that transformers knows: {first_line(error)}.",
+            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
+        ) from error
+    return config
 
 
 def load_model(

@@ -7,7 +7,13 @@ import torch
 
 import tiny_models
 from taia.errors import DataError
-from taia.evaluation.likelihood import Request, encode, score_options, score_requests
+from taia.evaluation.likelihood import (
+    Likelihood,
+    Request,
+    encode,
+    likelihoods,
+    score_options,
+)
 from taia.evaluation.questions import Question
 from taia.runtime.forward import can_share
 
@@ -62,15 +68,20 @@ def naive(model, asked):
             logits = model(input_ids=torch.tensor([request.prompt + option])).logits[0].double()
             logs = logits.log_softmax(-1)
             at = len(request.prompt) - 1
-            row.append(sum(float(logs[at + i, token]) for i, token in enumerate(option)))
+            row.append(
+                Likelihood(
+                    sum(float(logs[at + i, token]) for i, token in enumerate(option)),
+                    all(int(logs[at + i].argmax()) == token for i, token in enumerate(option)),
+                )
+            )
         scores.append(row)
     return scores
 
 
 def distance(one, other) -> float:
-    return max(
-        abs(a - b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)
-    )
+    pairs = [p for x, y in zip(one, other, strict=True) for p in zip(x, y, strict=True)]
+    assert [a.is_greedy for a, _ in pairs] == [b.is_greedy for _, b in pairs]
+    return max(abs(a.logprob - b.logprob) for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", [*SHARING, *APART])
@@ -80,8 +91,10 @@ def test_scores_equal_one_full_forward_per_option(name, batch_tokens):
     model = tiny_models.model(kind, **config)
     asked = requests()
     expected = naive(model, asked)
-    assert max(map(max, expected)) - min(map(min, expected)) > 5, "the model has no opinions"
-    assert distance(score_requests(model, asked, batch_tokens=batch_tokens), expected) < TOLERANCE
+    assert max(map(max, expected)).logprob - min(map(min, expected)).logprob > 5, (
+        "the model has no opinions"
+    )
+    assert distance(likelihoods(model, asked, batch_tokens=batch_tokens), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", SHARING)
@@ -90,8 +103,8 @@ def test_both_ways_give_the_same(name):
     model = tiny_models.model(kind, **config)
     asked = requests()
     assert can_share(model)
-    shared = score_requests(model, asked, share=True)
-    assert distance(shared, score_requests(model, asked, share=False)) < TOLERANCE
+    shared = likelihoods(model, asked, share=True)
+    assert distance(shared, likelihoods(model, asked, share=False)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", APART)
@@ -103,20 +116,20 @@ def test_recurrent_states_are_not_shared(name):
 def test_prompts_without_a_common_head():
     model = tiny_models.llama()
     asked = requests(head=0)
-    assert distance(score_requests(model, asked), naive(model, asked)) < TOLERANCE
+    assert distance(likelihoods(model, asked), naive(model, asked)) < TOLERANCE
 
 
 def test_one_prompt_that_is_another_s_beginning():
     model = tiny_models.llama()
     asked = [Request((1, 2, 3), ((4,), (5, 6))), Request((1, 2, 3, 4, 5), ((4, 4), (5,)))]
-    assert distance(score_requests(model, asked), naive(model, asked)) < TOLERANCE
+    assert distance(likelihoods(model, asked), naive(model, asked)) < TOLERANCE
 
 
 def test_dropout_is_off_and_comes_back():
     model = tiny_models.lora(tiny_models.llama(), lora_dropout=0.5)
     model.train()
     asked = requests(4)
-    assert score_requests(model, asked) == score_requests(model, asked)
+    assert likelihoods(model, asked) == likelihoods(model, asked)
     assert model.training
 
 
@@ -128,7 +141,7 @@ def test_head_sees_only_labels():
         lambda _, inputs, __: seen.append(inputs[0].shape[:2].numel())
     )
     asked = [Request(tuple(range(40)), ((1,), (2, 3)))]
-    score_requests(model, asked)
+    likelihoods(model, asked)
     # The probe of the cache, the head of all prompts, the prompt's end, and option (2, 3) once.
     assert sum(seen) == 4
 
@@ -139,18 +152,47 @@ def test_prompt_runs_once():
     model.model.embed_tokens.register_forward_hook(
         lambda _, inputs, __: rows.append(inputs[0].numel())
     )
-    score_requests(model, [Request(tuple(range(40)), ((1, 2), (2, 3), (3, 4)))])
+    likelihoods(model, [Request(tuple(range(40)), ((1, 2), (2, 3), (3, 4)))])
     assert sum(rows) == 1 + 40 + 3  # the probe, the prompt, and one token of each option
 
 
+@pytest.mark.parametrize("share", [True, False])
+def test_greedy_is_every_token_the_likeliest(share):
+    model = tiny_models.llama()
+    ids = torch.tensor([[1, 2, 3]])
+    likeliest = model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None)
+    said = tuple(likeliest[0, 3:].tolist())
+    turned = [(*said[:place], said[place] ^ 1, *said[place + 1 :]) for place in range(4)]
+    (found,) = likelihoods(model, [Request((1, 2, 3), (said, *turned, said[:1]))], share=share)
+    assert [option.is_greedy for option in found] == [True, False, False, False, False, True]
+
+
+def test_long_continuations_of_short_prompts_run_few_at_a_time():
+    """Windows of a rolling likelihood: one token of prompt, all else continuation."""
+    model = tiny_models.llama()
+    rng = random.Random(5)
+    asked = [
+        Request((1,), (tuple(rng.randrange(256) for _ in range(rng.randint(1, 30))),))
+        for _ in range(40)
+    ]
+    rows = []
+    model.lm_head.register_forward_hook(
+        lambda _, inputs, __: rows.append(inputs[0].shape[:2].numel())
+    )
+    found = likelihoods(model, asked, batch_tokens=64)
+    assert max(rows) <= 64
+    model.lm_head._forward_hooks.clear()
+    assert distance(found, naive(model, asked)) < TOLERANCE
+
+
 def test_no_requests():
-    assert score_requests(tiny_models.llama(), []) == []
+    assert likelihoods(tiny_models.llama(), []) == []
 
 
 def test_progress_counts_every_request():
     for share in (True, False):
         told = []
-        score_requests(
+        likelihoods(
             tiny_models.llama(), requests(20), batch_tokens=32, share=share, progress=told.append
         )
         assert sum(told) == 20
@@ -177,7 +219,8 @@ def test_without_a_chat_template_it_is_question_and_answer():
 def test_normalising_divides_by_characters():
     model, tokenizer = tiny_models.llama(), tiny_models.tokenizer()
     plain = score_options(model, tokenizer, [QUESTION])
-    assert plain == score_requests(model, [encode(tokenizer, QUESTION)])
+    (found,) = likelihoods(model, [encode(tokenizer, QUESTION)])
+    assert plain == [[option.logprob for option in found]]
     per_character = score_options(model, tokenizer, [QUESTION], normalise="characters")
     assert per_character == [[plain[0][0] / 5, plain[0][1] / 3]]
 

@@ -12,6 +12,7 @@ import typer
 
 from taia.cli.compose import compose
 from taia.cli.demo import demo
+from taia.cli.eval import evaluate
 from taia.cli.export import export
 from taia.cli.inspect import inspect
 from taia.cli.report import report
@@ -56,6 +57,7 @@ app = typer.Typer(
 )
 for command in (demo, train, compose, export, inspect, report, serve):
     app.command()(_guarded(command))
+app.command("eval")(_guarded(evaluate))
 
 
 def _version(wanted: bool) -> None:

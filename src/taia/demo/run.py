@@ -23,7 +23,7 @@ from taia.demo.model import SMOLLM2, cached_model, sha256
 from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
 from taia.errors import RunError, SelectionError
 from taia.evaluation.comparison import Comparison
-from taia.loading import load_tokenizer
+from taia.loading import load_tokenizer, quiet
 from taia.reporting.html import Report, write_report
 from taia.reporting.progress import Watcher, unwatched
 from taia.reporting.words import findings
@@ -104,9 +104,7 @@ def demonstrate(
     recipe = replace(recipe, seed=seed)
     clock = _Clock()
 
-    with clock("loading libraries"):
-        watch("Loading libraries")
-        from taia.training.quiet import quiet
+    watch("Loading libraries")
     with clock("getting the model"), quiet():
         place = place or Located(SMOLLM2.name, cached_model(say=watch))
         tokenizer = load_tokenizer(place)

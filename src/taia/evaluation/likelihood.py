@@ -16,7 +16,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -31,16 +31,31 @@ if TYPE_CHECKING:
 #: Called with the number of questions just scored.
 Progress: TypeAlias = Callable[[int], None]
 
+#: Per request, per option.
+_Found: TypeAlias = "list[list[Likelihood]]"
+
 #: Tokens that run together. More does not pay on a CPU, and needs room for the logits.
 BATCH_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A question in tokens: every option is a continuation of the prompt, none is empty."""
+    """A prompt in tokens with its continuations, such as a question's options; none is empty."""
 
     prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
+
+
+class Likelihood(NamedTuple):
+    """How likely a continuation is.
+
+    Attributes:
+        logprob: Sum of its tokens' log-probabilities in nats.
+        is_greedy: Whether each of its tokens is the likeliest at its place.
+    """
+
+    logprob: float
+    is_greedy: bool
 
 
 def score_options(
@@ -69,7 +84,8 @@ def score_options(
         DataError: If an option has no tokens.
     """
     requests = [encode(tokenizer, question) for question in questions]
-    scores = score_requests(model, requests, batch_tokens=batch_tokens, progress=progress)
+    found = likelihoods(model, requests, batch_tokens=batch_tokens, progress=progress)
+    scores = [[option.logprob for option in row] for row in found]
     if normalise == "none":
         return scores
     return [
@@ -103,15 +119,15 @@ def encode(tokenizer: PreTrainedTokenizerBase, question: Question) -> Request:
 
 
 @torch.inference_mode()
-def score_requests(
+def likelihoods(
     model: PreTrainedModel | PeftModel,
     requests: Sequence[Request],
     *,
     batch_tokens: int = BATCH_TOKENS,
     share: bool | None = None,
     progress: Progress | None = None,
-) -> list[list[float]]:
-    """Score each option of each request; see :func:`score_options`.
+) -> list[list[Likelihood]]:
+    """How likely each option of each request is.
 
     Args:
         model: A causal language model. Dropout is off while it scores.
@@ -122,21 +138,30 @@ def score_requests(
         progress: Told how many requests were just scored.
 
     Returns:
-        Per request, per option, the sum of its tokens' log-probabilities in nats.
+        Per request, per option, its likelihood.
     """
-    scores: list[list[float]] = [[0.0] * len(request.options) for request in requests]
+    found = [[Likelihood(0.0, True)] * len(request.options) for request in requests]
     if not requests:
-        return scores
+        return found
     training = model.training
     model.train(False)
     try:
         run = _shared if (can_share(model) if share is None else share) else _apart
-        for done in run(_Logs(model), requests, batch_tokens, scores):
+        for done in run(_Logs(model), requests, batch_tokens, found):
             if progress:
                 progress(done)
     finally:
         model.train(training)
-    return scores
+    return found
+
+
+class _Longer(NamedTuple):
+    """An option of more than one token: its prompt's row in the cache, and whose it is."""
+
+    row: int
+    request: int
+    number: int
+    option: tuple[int, ...]
 
 
 class _Logs:
@@ -162,7 +187,7 @@ def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _shared(
-    forward: _Logs, requests: Sequence[Request], batch_tokens: int, scores: list[list[float]]
+    forward: _Logs, requests: Sequence[Request], batch_tokens: int, found: _Found
 ) -> Iterator[int]:
     """Each prompt once; its options continue its cache."""
     head = _common([request.prompt for request in requests])
@@ -179,44 +204,62 @@ def _shared(
             if cache is not None:
                 cache.batch_select_indices(torch.zeros(len(batch), dtype=torch.long))
             last, cache = forward.cached(prompts, cache)
-            _continue(forward, [requests[i] for i in batch], last[:, 0], cache, batch, scores)
+            longer = _first_tokens(requests, batch, last[:, 0], found)
+            for part in _batches(longer, batch_tokens):
+                is_last = part[-1] is longer[-1]
+                _continue(forward, part, cache if is_last else copy.deepcopy(cache), found)
             yield len(batch)
 
 
-def _continue(
-    forward: _Logs,
-    requests: Sequence[Request],
-    last: torch.Tensor,
-    cache: DynamicCache,
-    indices: Sequence[int],
-    scores: list[list[float]],
-) -> None:
-    """Add up the options' log-probabilities after prompts that have run.
+def _first_tokens(
+    requests: Sequence[Request], indices: Sequence[int], last: torch.Tensor, found: _Found
+) -> list[_Longer]:
+    """Take the options' first tokens from what ``last`` ``[rows, vocabulary]`` predicts.
 
-    ``last`` ``[rows, vocabulary]`` predicts each option's first token; for the others the option,
-    all but its last token, runs after the cache.
+    Returns:
+        The options that have more tokens.
     """
     longer = []
-    for row, (request, index) in enumerate(zip(requests, indices, strict=True)):
-        for number, option in enumerate(request.options):
-            scores[index][number] = float(last[row, option[0]])
+    for row, index in enumerate(indices):
+        for number, option in enumerate(requests[index].options):
+            found[index][number] = _rate(last[row : row + 1], option[:1])
             if len(option) > 1:
-                longer.append((row, index, number, option))
-    if not longer:
-        return
-    width = max(len(option) for *_, option in longer) - 1
+                longer.append(_Longer(row, index, number, option))
+    return sorted(longer, key=lambda one: len(one.option))
+
+
+def _batches(longer: Sequence[_Longer], batch_tokens: int) -> Iterator[list[_Longer]]:
+    """Options, shortest first, in batches whose padded rows are at most so many tokens."""
+    batch: list[_Longer] = []
+    for one in longer:
+        if batch and (len(batch) + 1) * (len(one.option) - 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def _continue(
+    forward: _Logs, longer: Sequence[_Longer], cache: DynamicCache, found: _Found
+) -> None:
+    """Add the options' tokens after their first, run after the prompts' cache."""
+    width = len(longer[-1].option) - 1
     # The pad is any token: it comes after everything that is read.
     ids = torch.zeros(len(longer), width, dtype=torch.long)
-    for place, (*_, option) in enumerate(longer):
-        ids[place, : len(option) - 1] = torch.tensor(option[:-1])
-    cache.batch_select_indices(torch.tensor([row for row, *_ in longer]))
+    for place, one in enumerate(longer):
+        ids[place, : len(one.option) - 1] = torch.tensor(one.option[:-1])
+    cache.batch_select_indices(torch.tensor([one.row for one in longer]))
     logs = forward.cached(ids, cache, keep=width)[0]
-    for place, (_, index, number, option) in enumerate(longer):
-        scores[index][number] += _sum(logs[place], option[1:])
+    for place, one in enumerate(longer):
+        first, rest = found[one.request][one.number], _rate(logs[place], one.option[1:])
+        found[one.request][one.number] = Likelihood(
+            first.logprob + rest.logprob, first.is_greedy and rest.is_greedy
+        )
 
 
 def _apart(
-    forward: _Logs, requests: Sequence[Request], batch_tokens: int, scores: list[list[float]]
+    forward: _Logs, requests: Sequence[Request], batch_tokens: int, found: _Found
 ) -> Iterator[int]:
     """One row per option, prompt and all."""
     rows = sorted(
@@ -242,15 +285,20 @@ def _apart(
         for place, (_, index, number) in enumerate(batch):
             request = requests[index]
             label = len(request.prompt) - 1 - first
-            scores[index][number] = _sum(logs[place, label:], request.options[number])
+            found[index][number] = _rate(logs[place, label:], request.options[number])
             left[index] -= 1
             done += left[index] == 0
         yield done
 
 
-def _sum(logs: torch.Tensor, tokens: Sequence[int]) -> float:
-    """Sum of the log-probabilities ``logs[i, tokens[i]]``, in double precision."""
-    return float(logs[range(len(tokens)), list(tokens)].double().sum())
+def _rate(logs: torch.Tensor, tokens: Sequence[int]) -> Likelihood:
+    """The likelihood of tokens, of which row i of ``logs`` predicts the i-th.
+
+    The log-probabilities are added in double precision.
+    """
+    rows = logs[: len(tokens)]
+    chosen = rows[range(len(tokens)), list(tokens)]
+    return Likelihood(float(chosen.double().sum()), rows.argmax(-1).tolist() == list(tokens))
 
 
 def _common(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -17,14 +17,13 @@ from transformers import set_seed
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.staging import translated
 from taia.errors import RunError, StoppedError
-from taia.loading import load_tokenizer
+from taia.loading import load_tokenizer, quiet
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.arguments import arguments
 from taia.training.baselines.from_recipe import regulariser, self_distilled
 from taia.training.callbacks import StopOnRequest, Tell, Watch
 from taia.training.data import DataOptions, Prepared, Source, prepare
-from taia.training.quiet import quiet
 from taia.training.recipe import Recipe
 from taia.training.record import Record, write_record
 from taia.training.techniques import Ready, load, make_ready

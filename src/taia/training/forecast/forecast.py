@@ -13,13 +13,12 @@ import torch
 
 from taia.checkpoint.locate import Located, locate
 from taia.errors import CheckpointError
-from taia.loading import load_tokenizer
+from taia.loading import load_tokenizer, quiet
 from taia.training.callbacks import Watch
 from taia.training.data import Prepared, Source
 from taia.training.data import preview as one_example
 from taia.training.forecast.estimate import Estimate, Run, estimate
 from taia.training.forecast.shape import shape_of
-from taia.training.quiet import quiet
 from taia.training.recipe import Recipe, Sharding
 from taia.training.run import read_data
 from taia.training.techniques import Ready, make_ready, mixed_precision, weights_dtype

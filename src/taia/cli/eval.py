@@ -1,0 +1,232 @@
+"""``taia eval``: modes side by side on any task of lm-evaluation-harness."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from taia.cli.environment import prepare
+from taia.cli.options import AsJson
+from taia.errors import InputError
+
+if TYPE_CHECKING:
+    from taia.evaluation.harness.running import Evaluation
+
+
+def evaluate(
+    base: Annotated[
+        str | None,
+        typer.Argument(help="The model before fine-tuning: a folder or a hub name."),
+    ] = None,
+    tuned: Annotated[
+        str | None,
+        typer.Argument(help="The model after it: a folder, a hub name, or a PEFT adapter."),
+    ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            "-t",
+            help="Tasks, groups or tags with commas between: taia_math and the paper's others, "
+            "advbench, lookalikes, or any of lm-evaluation-harness's.",
+        ),
+    ] = "taia",
+    modes: Annotated[
+        str,
+        typer.Option(
+            "--modes",
+            "-m",
+            help="Modes or selections with commas between, NAME=SELECTION to name one; also "
+            "loracl. Without TUNED: base.",
+            show_default="base,tuned,taia,taif",
+        ),
+    ] = "",
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The run's folder; a run that is there goes on."),
+    ] = Path("taia-eval"),
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many items of each task.", show_default=False)
+    ] = None,
+    num_fewshot: Annotated[
+        int | None,
+        typer.Option(help="Examples before each question, where allowed.", show_default=False),
+    ] = None,
+    apply_chat_template: Annotated[
+        bool | None,
+        typer.Option(
+            "--apply-chat-template/--no-apply-chat-template",
+            help="Ask in the chat format.  [default: if the tokenizer has one]",
+            show_default=False,
+        ),
+    ] = None,
+    max_gen_toks: Annotated[
+        int | None,
+        typer.Option(help="Longest answer in tokens, in place of the tasks'.", show_default=False),
+    ] = None,
+    protocol: Annotated[
+        Literal["taia", "authors"],
+        typer.Option(help="How answers of the paper's tasks are matched, see docs/tasks.md."),
+    ] = "taia",
+    seed: Annotated[int, typer.Option(help="Of the examples shown and of draws.")] = 1234,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the paper's tasks read their files, see docs/tasks.md; by default from "
+            "the hub.",
+            show_default=False,
+        ),
+    ] = None,
+    include_path: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of your own task files. May be given several times."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="How many answers are generated at once, of all modes together.")
+    ] = 32,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(
+            help="What to compute in; by default float32 on a CPU, the checkpoint's on a GPU.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where to compute; by default a GPU, if any.", show_default=False),
+    ] = None,
+    load_in_4bit: Annotated[
+        bool, typer.Option("--load-in-4bit", help="Quantise the base's weights (an adapter's).")
+    ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask a server of OpenAI's protocol instead: its address, with /v1. BASE then only "
+            "lends its tokenizer, which tasks of options need.",
+            show_default=False,
+        ),
+    ] = None,
+    model_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODE=ID",
+            help="A mode's model on the server; by default the mode's name.",
+            show_default=False,
+        ),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Exit with 1 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
+            "'taia > 0.5'. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    log_samples: Annotated[
+        bool, typer.Option("--log-samples", help="Keep prompts and responses.")
+    ] = False,
+    as_json: AsJson = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run's results.")
+    ] = False,
+) -> None:
+    """Compare modes of one update, task by task.
+
+    The weights are loaded once and all modes are asked together. Every result is kept as soon as
+    it is known: after Ctrl-C, the same command goes on.
+    """
+    prepare()
+    from rich.console import Console
+
+    from taia.evaluation.run import evaluate as run
+    from taia.evaluation.settings import MODES, Server, Settings
+    from taia.reporting.progress import watched
+
+    settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
+    has_update = tuned is not None or server is not None
+    with watched(Console(stderr=True)) as watch:
+        done = run(
+            base,
+            tuned,
+            tasks=_parts(tasks),
+            modes=modes or (MODES if has_update else "base"),
+            output=output,
+            settings=settings,
+            data_dir=data_dir,
+            include_path=include_path or [],
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            load_in_4bit=load_in_4bit,
+            server=None if server is None else Server(server, _ids(model_of or [])),
+            log_samples=log_samples,
+            overwrite=overwrite,
+            require=require or [],
+            command=shlex.join(["taia", *sys.argv[1:]]),
+            watch=watch,
+        )
+        if base is not None and tuned is not None and server is None:
+            watch("Measuring the update")
+            _write_norms(done.output, base, tuned)
+    _show(done, as_json)
+    for why in done.unmet:
+        typer.echo(f"taia: {why}", err=True)
+    if done.unmet:
+        raise typer.Exit(1)
+
+
+def _write_norms(output: Path, base: str, tuned: str) -> None:
+    """Add to a run where the update lives, which needs no model to run."""
+    from taia.analysis.norms import UPDATE_FILE, update_norms, write_norms
+
+    if (output / UPDATE_FILE).is_file():  # a run is of one pair of weights
+        return
+    try:
+        write_norms(output / UPDATE_FILE, update_norms(base, tuned))
+    except InputError as error:
+        typer.echo(f"Where the update lives cannot be told: {error.problem}", err=True)
+
+
+def _show(done: Evaluation, as_json: bool) -> None:
+    """The table, or all of it as JSON."""
+    if as_json:
+        summary = done.summary
+        whole = {"output": str(done.output), "run": summary.facts, **summary.to_json()}
+        typer.echo(json.dumps({**whole, "unmet": list(done.unmet)}, indent=1))
+        return
+    from rich.console import Console
+
+    from taia.reporting.evaluation.table import render
+
+    console = Console(highlight=False)
+    console.print(render(done.summary))
+    console.print(f"\nThe run is {done.output}", soft_wrap=True)
+    console.print(f"Its report: taia report {done.output}", soft_wrap=True)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _ids(pairs: list[str]) -> dict[str, str]:
+    """Mode → a model's id on the server.
+
+    Raises:
+        InputError: If one is not of the form ``MODE=ID``.
+    """
+    ids = {}
+    for pair in pairs:
+        mode, equals, name = (part.strip() for part in pair.partition("="))
+        if not equals or not mode or not name:
+            raise InputError(
+                f"--model-of {pair!r} does not say what is whose.",
+                "Write it as MODE=ID, such as taia=my-model-taia.",
+            )
+        ids[mode] = name
+    return ids

@@ -1,0 +1,1 @@
+"""lm-evaluation-harness with a model that has modes."""

@@ -1,0 +1,200 @@
+"""One run: every task in every mode, each result kept as soon as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from taia.checkpoint.manifest import versions
+from taia.errors import StoppedError
+from taia.evaluation.gates import read_gate, score
+from taia.evaluation.harness import drive
+from taia.evaluation.harness.model import SOURCES, ModesLM
+from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
+from taia.evaluation.identity import digest
+from taia.evaluation.loracl import LORACL
+from taia.evaluation.results import TaskResult, read_results, read_run
+from taia.evaluation.settings import Settings, Watch
+from taia.evaluation.store import Store
+from taia.evaluation.summary import Summary
+from taia.selection import Selection
+
+if TYPE_CHECKING:
+    from taia.evaluation.harness.subject import Subject
+
+#: What is written where other modes have a selection.
+_PER_PROMPT: Final = "base or tuned, per prompt"
+_LIBRARIES: Final = ("lm_eval", "transformers", "peft", "datasets")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation gave.
+
+    Attributes:
+        output: The run's folder.
+        summary: What it says, with the results of earlier calls.
+        unmet: Of each condition that is not met, why.
+    """
+
+    output: Path
+    summary: Summary
+    unmet: tuple[str, ...]
+
+
+class Run:
+    """An evaluation that is all set.
+
+    Args:
+        subject: What is evaluated.
+        tasks: On what.
+        modes: Name → selection, in the order shown.
+        settings: What else results depend on.
+        log_samples: Whether results keep prompts and responses.
+        watch: Told how far the work is.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        tasks: Tasks,
+        modes: Mapping[str, str],
+        settings: Settings,
+        log_samples: bool,
+        watch: Watch,
+    ) -> None:
+        self._subject = subject
+        self._tasks = tasks
+        self._modes = modes
+        self._settings = settings
+        self._log_samples = log_samples
+        self._watch = watch
+        self._chat = (
+            subject.has_chat_template if settings.chat_template is None else settings.chat_template
+        )
+        selections = {name: text for name, text in modes.items() if name != LORACL}
+        if LORACL in modes:
+            selections = dict.fromkeys(SOURCES, "") | selections
+        self._lm = ModesLM(
+            subject.backend({name: text or name for name, text in selections.items()}, watch),
+            watch,
+            seed=settings.seed,
+            max_new_tokens=settings.max_gen_toks,
+        )
+
+    def evaluate(
+        self, output: Path, *, overwrite: bool, require: Sequence[str], command: str
+    ) -> Evaluation:
+        """Evaluate what is not in the folder yet.
+
+        Raises:
+            InputError: If a condition cannot be read.
+            StoppedError: On Ctrl-C; what was finished is kept.
+        """
+        names = [*self._tasks.tasks, *self._tasks.groups]
+        gates = [read_gate(text, self._modes, names) for text in require]
+        self._watch("Hashing the weights", 0, None)
+        facts = self._facts(command)
+        store = Store(output, facts, overwrite=overwrite, inputs=self._subject.folders)
+        done = 0
+        try:
+            for name, task in self._tasks.tasks.items():
+                self._task(name, task, facts, store)
+                done += 1
+        except KeyboardInterrupt:
+            raise StoppedError(
+                f"Stopped after {done} of {len(self._tasks.tasks)} tasks; they are in {output}.",
+                "Give the same command again to go on.",
+            ) from None
+        store.begin()
+        summary = Summary.of(read_results(store.folder), read_run(store.folder))
+        failures = (gate.failure(partial(score, summary)) for gate in gates)
+        return Evaluation(store.folder, summary, tuple(why for why in failures if why))
+
+    def _task(self, name: str, task: LmTask, facts: Mapping[str, Any], store: Store) -> None:
+        """Evaluate the modes that have no result of a task yet."""
+        how: dict[str, Any] = {
+            "limit": self._settings.limit,
+            "chat": self._chat,
+            "seed": self._settings.seed,
+        }
+        self._watch(f"{name}: making prompts", 0, None)
+        identity = task_identity(task, drive.requests(self._lm, name, task, **how))
+        identities = {mode: self._identity(mode, identity, facts) for mode in self._modes}
+        wanted = [
+            mode
+            for mode, of_mode in identities.items()
+            if not self._is_there(store.find(mode, name, digest(of_mode)))
+        ]
+        self._lm.wanted, self._lm.task = wanted, name
+        for mode in wanted:
+            self._lm.mode = mode
+            scores = drive.run(self._lm, name, task, log=self._log_samples, **how)
+            store.put(
+                TaskResult(
+                    mode=mode,
+                    selection=self._selection(mode),
+                    task=name,
+                    metric=scores.metric,
+                    higher_is_better=scores.higher_is_better,
+                    samples=scores.samples,
+                    metrics=scores.metrics,
+                    protocol=self._settings.protocol if is_own(task) else "lm-eval",
+                    version=identity["version"],
+                    key=digest(identities[mode]),
+                    identity=identities[mode],
+                    seconds=round(self._lm.seconds / len(wanted), 3),
+                )
+            )
+        self._lm.forget()
+
+    def _is_there(self, result: TaskResult | None) -> bool:
+        """Whether a result is known, and says as much as is asked for."""
+        if result is None:
+            return False
+        return not self._log_samples or all(one.prompt is not None for one in result.samples)
+
+    def _identity(
+        self, mode: str, task: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "hashes": facts["hashes"],
+            "selection": self._selection(mode),
+            "task": task,
+            "settings": facts["settings"],
+        }
+
+    def _selection(self, mode: str) -> str:
+        return _PER_PROMPT if mode == LORACL else str(Selection.parse(self._modes[mode]))
+
+    def _facts(self, command: str) -> dict[str, Any]:
+        """What ``run.json`` holds."""
+        settings = self._settings
+        found = versions(*_LIBRARIES)
+        return {
+            "command": command,
+            "base": self._subject.base,
+            "tuned": self._subject.tuned,
+            "modes": {mode: self._selection(mode) for mode in self._modes},
+            "tasks": list(self._tasks.tasks),
+            "groups": dict(self._tasks.groups),
+            "settings": {
+                "limit": settings.limit,
+                "num_fewshot": settings.num_fewshot,
+                "chat_template": self._chat,
+                "max_gen_toks": settings.max_gen_toks,
+                "protocol": settings.protocol,
+                "seed": settings.seed,
+                "dtype": self._subject.dtype,
+                "lm_eval": found["lm_eval"],
+                "taia": found["taia"],
+            },
+            "hashes": self._subject.hashes(),
+            "versions": found,
+            "recipe": self._subject.recipe(),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }

@@ -1,0 +1,138 @@
+"""From what lm-evaluation-harness reports to items with a score each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from taia.errors import InputError
+from taia.evaluation.results import Sample
+
+#: Metrics of whole texts, aggregated over all; their items are (log-probability, size) instead.
+_PER_UNIT: Final = {
+    "word_perplexity": "nats_per_word",
+    "byte_perplexity": "nats_per_byte",
+    "bits_per_byte": "nats_per_byte",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A task's items, and what they were scored by.
+
+    Attributes:
+        metric: The metric whose mean over the items is the task's score.
+        higher_is_better: Whether more of it is better.
+        samples: The items.
+        metrics: Every metric as lm-evaluation-harness aggregates it.
+    """
+
+    metric: str
+    higher_is_better: bool
+    samples: tuple[Sample, ...]
+    metrics: Mapping[str, float]
+
+
+def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Scores:
+    """Read a task's scores from what ``lm_eval.evaluate`` returns.
+
+    The metric is the first one in the task's order that is the mean of its items: of those that
+    compare, only such a metric says which items were gained and lost.
+
+    Args:
+        found: What it returned, samples and all.
+        name: The task.
+        log_samples: Whether items keep prompt, response and right answer.
+
+    Raises:
+        InputError: If no metric of the task scores items one by one.
+    """
+    numbers = {
+        key: float(value)
+        for key, value in found["results"][name].items()
+        if "," in key and "_stderr," not in key and isinstance(value, int | float)
+    }
+    by_filter: dict[str, list[dict[str, Any]]] = {}
+    for row in found["samples"][name]:
+        by_filter.setdefault(row["filter"], []).append(row)
+    rows, metric, filtered, values = _chosen(name, numbers, by_filter)
+    unit = _PER_UNIT.get(metric)
+    better = found["higher_is_better"][name].get(metric, True)
+    ids = _ids(rows)
+    samples = tuple(
+        Sample(
+            id=ids[i],
+            score=values[i],
+            group=_group(row["doc"]),
+            scores=_further(row, metric),
+            **(_logged(row) if log_samples else {}),
+        )
+        for i, row in enumerate(rows)
+    )
+    label = unit or (metric if filtered == "none" else f"{metric},{filtered}")
+    return Scores(label, bool(better) and unit is None, samples, numbers)
+
+
+def _chosen(
+    name: str, numbers: Mapping[str, float], by_filter: Mapping[str, list[dict[str, Any]]]
+) -> tuple[list[dict[str, Any]], str, str, list[float]]:
+    """The rows, metric, filter and items' scores to go by."""
+    for key, total in numbers.items():
+        metric, _, filtered = key.partition(",")
+        rows = by_filter.get(filtered, [])
+        values = [_number(row.get(metric)) for row in rows]
+        scored = [value for value in values if value is not None]
+        if rows and len(scored) == len(rows) and _is_mean(total, scored):
+            return rows, metric, filtered, scored
+    for key in numbers:
+        metric, _, filtered = key.partition(",")
+        if metric in _PER_UNIT and filtered in by_filter:
+            rows = by_filter[filtered]
+            return rows, metric, filtered, [-row[metric][0] / (row[metric][1] or 1) for row in rows]
+    raise InputError(
+        f"The task {name} scores its items only all together ({', '.join(numbers) or 'nothing'}).",
+        "Modes are compared item by item: choose a task with accuracy or exact match.",
+    )
+
+
+def _is_mean(total: float, values: Sequence[float]) -> bool:
+    return math.isclose(total, math.fsum(values) / len(values), rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]  # also NumPy's numbers, which are none of ours
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and not isinstance(value, str) else None
+
+
+def _further(row: Mapping[str, Any], but: str) -> dict[str, float]:
+    found = {metric: _number(row[metric]) for metric in row["metrics"] if metric != but}
+    return {metric: value for metric, value in found.items() if value is not None}
+
+
+def _ids(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The items' own ids where all have one and no two the same, else their places."""
+    own = [row["doc"].get("id") if isinstance(row["doc"], Mapping) else None for row in rows]
+    if all(isinstance(name, str | int) for name in own) and len(set(map(str, own))) == len(own):
+        return [str(name) for name in own]
+    return [str(row["doc_id"]) for row in rows]
+
+
+def _group(doc: object) -> str:
+    group = doc.get("group") if isinstance(doc, Mapping) else None
+    return group if isinstance(group, str) else ""
+
+
+def _logged(row: Mapping[str, Any]) -> dict[str, str]:
+    """Prompt, response and right answer of an item; of several options, the likeliest."""
+    arguments, answers = row["arguments"], row["filtered_resps"]
+    if len(arguments[0]) > 1 and isinstance(arguments[0][1], str):
+        likeliest = max(range(len(arguments)), key=lambda i: float(answers[i][0]))
+        response = arguments[likeliest][1]
+    else:
+        response = str(row["resps"][0][0])
+    return {"prompt": str(arguments[0][0]), "response": response, "gold": str(row["target"])}

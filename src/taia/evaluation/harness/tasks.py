@@ -1,0 +1,190 @@
+"""Tasks by their names: the paper's, the user's own, and all of lm-evaluation-harness's."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from taia.errors import DownloadError, InputError, TaiaError
+from taia.evaluation.paper import FOLDER
+from taia.evaluation.pooling import SUITES
+from taia.loading import first_line
+
+#: A task of lm-evaluation-harness, which has no types.
+LmTask: TypeAlias = Any
+
+#: Of a task's configuration: where it lies and what it was told, which the data's hash tells.
+_PLACES: Final = frozenset({"metadata", "dataset_kwargs"})
+_OFFLINE: Final = (
+    "OfflineMode",
+    "ConnectionError",
+    "DatasetNotFound",
+    "ConnectTimeout",
+    "HfHubHTTP",
+)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What was asked for.
+
+    Attributes:
+        tasks: Name → lm-evaluation-harness's task, groups taken apart, in the order given.
+        groups: Name → the tasks in it, which count as one. The paper's is none of them: its
+            average is over tasks that stand side by side.
+    """
+
+    tasks: Mapping[str, LmTask]
+    groups: Mapping[str, list[str]]
+
+
+def load_tasks(
+    names: Sequence[str],
+    folders: Sequence[Path],
+    metadata: Mapping[str, Any],
+    *,
+    num_fewshot: int | None = None,
+) -> Tasks:
+    """Load tasks and their data.
+
+    Args:
+        names: Of tasks, groups or tags.
+        folders: With task files of the user's, searched before taia's and
+            lm-evaluation-harness's own.
+        metadata: What the tasks' functions are told.
+        num_fewshot: Examples before each question, where the task does not rule them out.
+
+    Raises:
+        InputError: If a name is unknown, or a task needs what is not here.
+        DownloadError: If its data cannot be fetched.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder of tasks.", "Check --include-path.")
+    manager = _manager(list(dict.fromkeys(names)), folders, metadata)
+    tasks: dict[str, Any] = {}
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        loaded = _load(manager, name)
+        tasks |= {task: value for task, value in loaded["tasks"].items() if task not in tasks}
+        if name not in SUITES:
+            groups |= {
+                str(group): [task.task_name for task in members.get_all_tasks()]
+                for group, members in loaded.get("groups", {}).items()
+            }
+    for task in tasks.values():
+        _check(task)
+        default = task.get_config("num_fewshot")
+        if num_fewshot is not None and default != 0:
+            task.set_config(key="num_fewshot", value=num_fewshot)
+        elif default is None:
+            task.set_config(key="num_fewshot", value=0)
+    return Tasks(tasks, groups)
+
+
+def task_identity(task: LmTask, instances: Sequence[Any]) -> dict[str, Any]:
+    """What a task is: its version, its configuration with its functions, and every item.
+
+    Args:
+        task: The task.
+        instances: Its requests, which hold prompts, examples, answers and how to generate.
+    """
+    config = {k: v for k, v in task.dump_config().items() if k not in _PLACES}
+    items = hashlib.sha256()
+    for one in instances:
+        items.update(_stable([one.request_type, one.arguments, one.doc]))
+    return {
+        "version": version(task),
+        "config": hashlib.sha256(_stable(config)).hexdigest(),
+        "items": items.hexdigest(),
+    }
+
+
+def version(task: LmTask) -> str:
+    """A task's version."""
+    return str(task.VERSION)
+
+
+def is_own(task: LmTask) -> bool:
+    """Whether a task is one of taia's, whose matching depends on the protocol."""
+    source = (task.get_config("metadata") or {}).get("config_source", "")
+    return Path(source).parent == FOLDER
+
+
+def _manager(names: list[str], folders: Sequence[Path], metadata: Mapping[str, Any]) -> Any:  # noqa: ANN401 - lm_eval has no types
+    """A manager that knows all names.
+
+    lm-evaluation-harness reads thousands of files to know its own; that is left out where the
+    folders are enough.
+    """
+    from lm_eval.tasks import TaskManager
+
+    paths = [str(folder) for folder in (FOLDER, *folders)]
+    own = TaskManager(include_path=paths, include_defaults=False, metadata=dict(metadata))
+    if set(names) <= set(own.all_tasks):
+        return own
+    every = TaskManager(include_path=paths, metadata=dict(metadata))
+    for name in names:
+        if name not in every.all_tasks:
+            near = difflib.get_close_matches(name, every.all_tasks, 3, 0.6)
+            raise InputError(
+                f"There is no task {name!r}.",
+                f"Did you mean {' or '.join(near)}?"
+                if near
+                else "Check the name, or give your own task files with --include-path.",
+            )
+    return every
+
+
+def _load(manager: Any, name: str) -> Any:  # noqa: ANN401 - lm_eval has no types
+    try:
+        return manager.load([name])
+    except TaiaError:
+        raise
+    except ImportError as error:
+        raise InputError(
+            f"The task {name} needs a package that is not here: {first_line(error)}.",
+            "Install it, or leave the task out.",
+        ) from error
+    except Exception as error:  # what libraries raise for one missing file has no common class
+        if any(word in str(cause_name) for cause_name in _lineage(error) for word in _OFFLINE):
+            raise DownloadError(
+                f"The data of the task {name} cannot be fetched: {first_line(error)}.",
+                "Connect, or unset HF_HUB_OFFLINE and HF_DATASETS_OFFLINE, and try again.",
+            ) from error
+        raise InputError(
+            f"The task {name} cannot be loaded: {first_line(error)}.",
+            "Check its file and its data.",
+        ) from error
+
+
+def _check(task: LmTask) -> None:
+    name = task.config.task
+    if getattr(task, "UNSAFE_CODE", False):
+        raise InputError(
+            f"The task {name} runs the code that the model writes.",
+            "taia does not do that: use lm-evaluation-harness, in a sandbox.",
+        )
+    if getattr(task, "MULTIMODAL", False):
+        raise InputError(f"The task {name} shows pictures.", "Give tasks of text.")
+
+
+def _lineage(error: BaseException) -> list[str]:
+    """Names of an error's classes and of those that caused it."""
+    names: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        names += [kind.__name__ for kind in type(current).__mro__]
+        current = current.__cause__ or current.__context__
+    return names
+
+
+def _stable(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False).encode(
+        "utf-8", "backslashreplace"
+    )

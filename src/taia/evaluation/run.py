@@ -1,0 +1,147 @@
+"""An evaluation, from models and tasks to a folder of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taia.errors import InputError, SelectionError
+from taia.evaluation.loracl import LORACL
+from taia.evaluation.settings import MODES, Server, Settings, Watch
+from taia.selection.listing import read_modes
+
+if TYPE_CHECKING:
+    from taia.evaluation.harness.running import Evaluation
+    from taia.evaluation.harness.subject import Subject
+
+
+def evaluate(
+    base: str | Path | None,
+    tuned: str | Path | None = None,
+    *,
+    tasks: Sequence[str],
+    modes: str = MODES,
+    output: str | Path = "taia-eval",
+    settings: Settings | None = None,
+    data_dir: str | Path | None = None,
+    include_path: Sequence[str | Path] = (),
+    dtype: str | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    load_in_4bit: bool = False,
+    server: Server | None = None,
+    log_samples: bool = False,
+    overwrite: bool = False,
+    require: Sequence[str] = (),
+    command: str | None = None,
+    watch: Watch | None = None,
+) -> Evaluation:
+    """Evaluate modes of one update side by side, with lm-evaluation-harness.
+
+    Weights are loaded once. Of each task, all modes are computed together. Each result is kept as
+    soon as it is known; the same call goes on where an earlier one was stopped.
+
+    Args:
+        base: The base model: a folder or hub name. With a server it only lends its tokenizer.
+        tuned: The tuned model or adapter; none to evaluate the base alone.
+        tasks: Names of tasks, groups or tags: the paper's, lm-evaluation-harness's, your own.
+        modes: Modes or selections with commas between, ``NAME=SELECTION`` to name one, and
+            ``loracl``.
+        output: The run's folder.
+        settings: What else results depend on.
+        data_dir: Where the paper's tasks read their files; by default from the hub.
+        include_path: Folders of task files of your own.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; by default float32 on a CPU, and what the
+            checkpoint is stored in elsewhere.
+        device: Where to compute; by default a GPU if there is one.
+        batch_size: How many answers are generated at once.
+        load_in_4bit: Whether the base's weights are quantised.
+        server: Who answers in place of weights in memory.
+        log_samples: Whether results keep prompts and responses.
+        overwrite: Whether another run's results at ``output`` go.
+        require: Conditions on the scores, see :mod:`taia.evaluation.gates`.
+        command: What was typed, for the record.
+        watch: Told how far the work is.
+
+    Returns:
+        What the run says, with the results of earlier calls.
+
+    Raises:
+        InputError: If a task, mode or condition is unknown, or a model cannot be used.
+        DestinationError: If ``output`` holds another run.
+        DownloadError: If a model or a task's data cannot be fetched.
+        OutputError: If a result cannot be written.
+        StoppedError: On Ctrl-C; what was finished is kept.
+        RunError: If a task or a model fails.
+    """
+    settings = settings or Settings()
+    watch = watch or (lambda *_: None)
+    _check(settings, tasks, batch_size)
+    selections = _selections(modes, has_update=tuned is not None or server is not None)
+    watch("Loading libraries", 0, None)
+    _check_library()
+    from taia.evaluation.harness.quiet import quiet_harness
+    from taia.evaluation.harness.running import Run
+    from taia.evaluation.harness.subject import InMemory, OnServer
+    from taia.evaluation.harness.tasks import load_tasks
+
+    with quiet_harness():
+        subject: Subject
+        if server is not None:
+            subject = OnServer(server, base, list(selections), rows=batch_size)
+        elif base is not None:
+            subject = InMemory(
+                base, tuned, dtype=dtype, device=device, rows=batch_size, four_bits=load_in_4bit
+            )
+        else:
+            raise InputError("No model is given.", "Give a base model, or a server.")
+        watch("Loading tasks", 0, None)
+        loaded = load_tasks(
+            tasks,
+            [Path(folder) for folder in include_path],
+            {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
+            num_fewshot=settings.num_fewshot,
+        )
+        run = Run(subject, loaded, selections, settings, log_samples, watch)
+        return run.evaluate(
+            Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"
+        )
+
+
+def _selections(modes: str, has_update: bool) -> dict[str, str]:
+    """Name → selection of each mode; LoRACL's is none.
+
+    Raises:
+        SelectionError: If one cannot be read, or there is nothing to select from.
+    """
+    found = read_modes(modes, also=[LORACL])
+    if not has_update and list(found) != ["base"]:
+        raise SelectionError(
+            "No tuned model is given, so there is no update to keep a part of.",
+            "Give TUNED, or --modes base.",
+        )
+    return found
+
+
+def _check_library() -> None:
+    try:
+        import lm_eval  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "lm-evaluation-harness (lm_eval) is not installed.", "pip install 'taia[eval]'"
+        ) from error
+
+
+def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:
+    if not tasks:
+        raise InputError("No task is asked for.", "Name some, as in --tasks taia_math,arc_easy.")
+    numbers = {
+        "--limit": (settings.limit, 1),
+        "--num-fewshot": (settings.num_fewshot, 0),
+        "--max-gen-toks": (settings.max_gen_toks, 1),
+        "--batch-size": (batch_size, 1),
+    }
+    for name, (value, least) in numbers.items():
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}.", f"Give at least {least}.")

@@ -1,0 +1,55 @@
+"""What an evaluation can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+#: Told of a piece of work: its name, how much is done, how much there is.
+Watch: TypeAlias = Callable[[str, int, int | None], None]
+#: How answers of the paper's tasks are matched.
+Protocol: TypeAlias = Literal["taia", "authors"]
+
+#: What is compared unless told otherwise.
+MODES: Final = "base,tuned,taia,taif"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What results depend on, beside weights and tasks.
+
+    Attributes:
+        limit: At most so many items of each task; ``None``: all.
+        num_fewshot: Examples before each question; ``None``: as each task says.
+        chat_template: Whether prompts are in the chat format; ``None``: where there is one.
+        max_gen_toks: Longest answer in tokens; ``None``: as each task says.
+        protocol: How answers of the paper's tasks are matched.
+        seed: Of the examples shown and of draws.
+    """
+
+    limit: int | None = None
+    num_fewshot: int | None = None
+    chat_template: bool | None = None
+    max_gen_toks: int | None = None
+    protocol: Protocol = "taia"
+    seed: int = 1234
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server of OpenAI's protocol that has a model for each mode.
+
+    The key that it may ask for is read from ``OPENAI_API_KEY``.
+
+    Attributes:
+        url: Its address, ``/v1`` included.
+        models: Mode → the model's id there; by default the mode's name.
+        timeout: Seconds that an answer may take.
+        attempts: How often a request is made before it counts as failed.
+    """
+
+    url: str
+    models: Mapping[str, str] = field(default_factory=dict)
+    timeout: int = 600
+    attempts: int = 4

@@ -1,0 +1,114 @@
+"""``taia eval`` as it is typed."""
+
+import json
+import sys
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="needs taia[eval]")
+
+import fake_server
+import tiny_models
+import tiny_tasks
+from cli_runner import inside
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    tiny_models.save_llama(folder / "base")
+    tiny_models.lora(tiny_models.llama()).save_pretrained(folder / "tuned")
+    tiny_tasks.write(folder / "tasks")
+    return folder
+
+
+@pytest.fixture
+def said(place, tmp_path):
+    """Runs `taia eval` on the tiny models and tasks."""
+
+    def run(*arguments, code=0, models=True):
+        given = [str(place / "base"), str(place / "tuned")] if models else []
+        return inside(
+            *("eval", *given, "--include-path", str(place / "tasks")),
+            *("--output", str(tmp_path / "run"), "--tasks", "tiny_choice,tiny_words", *arguments),
+            code=code,
+        )
+
+    return run
+
+
+def test_the_table(said, tmp_path):
+    done = said("--modes", "base,taia,loracl", "--limit", "4")
+    rows = [line.split()[0] for line in done.stdout.splitlines() if "±" in line]
+    assert rows == ["base", "taia", "loracl"]
+    assert "tiny_choice" in done.stdout
+    assert f"taia report {tmp_path / 'run'}" in done.stdout
+    assert "tiny_words: generating" in done.stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "run.json",
+        "results",
+        "update.json",
+    }
+
+
+def test_json_is_all_of_it(said, tmp_path):
+    done = json.loads(said("--limit", "3", "--json", "--modes", "base,taia").stdout)
+    assert [mode["mode"] for mode in done["modes"]] == ["base", "taia"]
+    assert {task["task"] for task in done["tasks"]} == {"tiny_choice", "tiny_words"}
+    assert done["run"]["command"].startswith("taia eval ")
+    assert done["run"]["settings"]["limit"] == 3
+    assert done["output"] == str(tmp_path / "run")
+
+
+def test_conditions_decide_the_exit_code(said):
+    limits = ("--modes", "base,taia", "--limit", "3")
+    said(*limits, "--require", "taia >= 0")
+    unmet = said(*limits, "--require", "taia >= 0", "--require", "base > 1", code=1)
+    assert "taia: 'base > 1' is not met: " in unmet.stderr
+    assert "±" in unmet.stdout
+    bad = said(*limits, "--require", "base ~ 1", code=2)
+    assert bad.stderr.count("taia: ") == 1
+    assert not bad.stdout
+
+
+def test_the_modes_by_default(said):
+    done = said("--limit", "2", "--json", "--tasks", "tiny_choice")
+    assert [mode["mode"] for mode in json.loads(done.stdout)["modes"]] == [
+        "base",
+        "tuned",
+        "taia",
+        "taif",
+    ]
+
+
+def test_a_server(said, place):
+    with fake_server.serve() as server:
+        done = said(
+            *("--server", server.url, "--modes", "base,taia", "--model-of", "taia=mine"),
+            *("--tasks", "tiny_words", "--limit", "2", "--json"),
+            models=False,
+        )
+    assert {body["model"] for _, body, _ in server.asked} == {"base", "mine"}
+    assert json.loads(done.stdout)["run"]["settings"]["dtype"] == "server"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--modes", "base,all + +"), "all + +"),
+        (("--tasks", ","), "No task"),
+        (("--model-of", "taia", "--server", "http://x/v1"), "--model-of"),
+        (("--limit", "0"), "--limit"),
+        (("--dtype", "int8"), "int8"),
+    ],
+)
+def test_what_cannot_be_ends_with_2(said, tmp_path, arguments, words):
+    assert words in said(*arguments, code=2).stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_the_library_it_is_told(said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    told = said(code=2).stderr
+    assert "lm_eval" in told
+    assert "taia[eval]" in told

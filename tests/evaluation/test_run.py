@@ -1,0 +1,290 @@
+"""An evaluation from end to end: what goes on where it stopped, and what is refused before work."""
+
+import json
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="needs taia[eval]")
+
+import tiny_models
+import tiny_tasks
+from taia.errors import (
+    CheckpointError,
+    DestinationError,
+    DownloadError,
+    InputError,
+    RunError,
+    SelectionError,
+    StoppedError,
+    TaiaError,
+)
+from taia.evaluation.results import read_results
+from taia.evaluation.run import evaluate
+from taia.evaluation.settings import Settings
+from taia.runtime.switchable import SwitchableModel
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    tiny_models.save_llama(folder / "base")
+    tiny_models.lora(tiny_models.llama()).save_pretrained(folder / "tuned")
+    return folder
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    return tiny_tasks.write(tmp_path / "tasks")
+
+
+@pytest.fixture
+def run(models, tasks, tmp_path):
+    """Evaluates two tasks in two modes; tells what was computed."""
+
+    def made(**options):
+        told: list[str] = []
+        stop = options.pop("stop", None)
+
+        def watch(work, done, total):
+            told.append(work)
+            if stop == work:
+                raise KeyboardInterrupt
+
+        settings = {
+            "tasks": ["tiny_choice", "tiny_words"],
+            "modes": "base,taia",
+            "output": tmp_path / "run",
+            "include_path": [tasks],
+            "settings": Settings(limit=3),
+        }
+        base = options.pop("base", models / "base")
+        tuned = options.pop("tuned", models / "tuned")
+        evaluate(base, tuned, **settings | options, watch=watch)
+        return list(dict.fromkeys(work for work in told if ": " in work and "making" not in work))
+
+    return made
+
+
+CHOICE = ["tiny_choice: rating in mode base", "tiny_choice: rating in mode taia"]
+WORDS = ["tiny_words: generating"]
+
+
+def test_what_is_known_is_not_computed_again(run, tmp_path, monkeypatch):
+    assert run() == CHOICE + WORDS
+    before = read_results(tmp_path / "run")
+    monkeypatch.setattr(SwitchableModel, "load", None)  # would fail if it were called
+    assert run() == []
+    assert read_results(tmp_path / "run") == before
+
+
+def test_a_run_that_was_stopped_goes_on(run, tmp_path):
+    with pytest.raises(StoppedError, match="1 of 2 tasks"):
+        run(stop=WORDS[0])
+    assert {r.task for r in read_results(tmp_path / "run")} == {"tiny_choice"}
+    assert run() == WORDS
+    whole = [(r.mode, r.task, r.scores) for r in read_results(tmp_path / "run")]
+    run(output=tmp_path / "at once")
+    at_once = [(r.mode, r.task, r.scores) for r in read_results(tmp_path / "at once")]
+    assert whole == at_once
+
+
+def test_a_mode_more_computes_that_mode(run):
+    run()
+    assert run(modes="taia,taif") == [
+        "tiny_choice: rating in mode taif",
+        "tiny_words: generating",
+    ]
+
+
+def test_modes_alone_are_modes_together(run, tmp_path):
+    run(modes="base,tuned,taia,taif,half=0.5*all,loracl")
+    together = {(r.mode, r.task): (r.scores, r.key) for r in read_results(tmp_path / "run")}
+    for mode in ("taia", "half=0.5*all", "loracl"):
+        run(modes=mode, output=tmp_path / "alone" / mode)
+        for result in read_results(tmp_path / "alone" / mode):
+            assert (result.scores, result.key) == together[result.mode, result.task]
+
+
+def test_changed_data_are_asked_again(run, tasks, tmp_path):
+    run()
+    keys = {result.task: result.key for result in read_results(tmp_path / "run")}
+    rows = [row | {"question": "Why?"} for row in tiny_tasks.ROWS]
+    tiny_tasks.write_rows(tasks, rows)
+    assert run(modes="base") == [CHOICE[0], *WORDS]
+    left = read_results(tmp_path / "run")
+    assert {result.mode for result in left} == {"base"}, "taia's results are of the old questions"
+    assert all(result.key != keys[result.task] for result in left)
+
+
+def test_a_changed_task_is_asked_again(run, tasks):
+    run()
+    file = tasks / "tiny_words.yaml"
+    file.write_text(file.read_text().replace("max_gen_toks: 12", "max_gen_toks: 11"))
+    assert run() == WORDS
+
+
+def test_prompts_that_were_not_kept_are_asked_again(run, tmp_path):
+    run(tasks=["tiny_choice"])
+    assert run(tasks=["tiny_choice"], log_samples=True) == CHOICE
+    assert all(s.prompt for r in read_results(tmp_path / "run") for s in r.samples)
+    assert run(tasks=["tiny_choice"]) == []
+
+
+def test_other_weights_are_not_mixed_in(run, models, tmp_path):
+    run(tasks=["tiny_choice"])
+    other = tmp_path / "other"
+    tiny_models.lora(tiny_models.llama(), use_rslora=True).save_pretrained(other)
+    with pytest.raises(DestinationError, match="tuned was"):
+        run(tuned=other)
+    with pytest.raises(DestinationError, match="limit was 3, now 4"):
+        run(settings=Settings(limit=4))
+    assert run(tuned=other, overwrite=True, tasks=["tiny_choice"]) == CHOICE
+
+
+def test_limit_few_shots_and_length(run, tmp_path):
+    settings = Settings(limit=2, num_fewshot=1, chat_template=False, max_gen_toks=2)
+    run(settings=settings, log_samples=True)
+    for result in read_results(tmp_path / "run"):
+        assert len(result.samples) == 2
+        assert all(sample.prompt.count("Q: ") == 2 for sample in result.samples)
+        assert "<|im_start|>" not in result.samples[0].prompt
+        if result.task == "tiny_words":
+            assert all(len(sample.response.encode()) <= 6 for sample in result.samples)
+
+
+def test_a_group_is_its_tasks(models, tasks, tmp_path):
+    done = evaluate(
+        models / "base",
+        models / "tuned",
+        tasks=["tiny_group", "tiny_choice"],
+        modes="base,taia",
+        output=tmp_path / "run",
+        include_path=[tasks],
+        settings=Settings(limit=3),
+        require=["taia.tiny_group >= 0", "taia.tiny_next > 1", "taia >= base"],
+    )
+    facts = done.summary.facts
+    assert facts["tasks"] == ["tiny_choice", "tiny_next"]
+    assert facts["groups"] == {"tiny_group": ["tiny_choice", "tiny_next"]}
+    assert len(done.unmet) >= 1
+    assert "taia.tiny_next > 1" in done.unmet[0]
+
+
+def test_the_base_alone(models, tasks, tmp_path):
+    done = evaluate(
+        models / "base", tasks=["tiny_choice"], modes="base", output=tmp_path / "r",
+        include_path=[tasks],
+    )  # fmt: skip
+    assert done.summary.modes == ("base",)
+    assert done.summary.facts["tuned"] is None
+
+
+BAD = {
+    "no task": ({"tasks": []}, InputError, "No task"),
+    "an unknown mode": ({"modes": "base,taja"}, SelectionError, "taja"),
+    "an unknown condition": ({"require": ["taia > tuned"]}, InputError, "tuned"),
+    "no items": ({"settings": Settings(limit=0)}, InputError, "--limit"),
+    "no rows": ({"batch_size": 0}, InputError, "--batch-size"),
+    "no such base": ({"base": "nowhere/at/all"}, CheckpointError, "nowhere"),
+    "no model at all": ({"base": None, "tuned": None, "modes": "base"}, InputError, "No model"),
+    "no update": ({"tuned": None}, SelectionError, "No tuned model"),
+    "no folder of tasks": ({"include_path": ["gone"]}, InputError, "gone"),
+    "an unknown dtype": ({"dtype": "int7"}, InputError, "int7"),
+    "an output in an input": ({"output": None}, DestinationError, "input"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_is_refused_before_any_work(run, models, tmp_path, name):
+    options, kind, words = BAD[name]
+    if "output" in options:
+        options = {"output": models / "base" / "run"}
+    with pytest.raises(kind, match=words):
+        run(**options)
+    assert not (tmp_path / "run").exists()
+    assert not (models / "base" / "run").exists()
+
+
+def test_an_adapter_of_another_base_is_refused(run, tmp_path):
+    other = tiny_models.save_llama(tmp_path / "other", hidden_size=64)
+    with pytest.raises(TaiaError) as told:
+        run(base=other)
+    assert told.value.exit_code == 2
+
+
+def test_a_model_without_a_tokenizer_is_refused(run, tmp_path):
+    tiny_models.llama().save_pretrained(tmp_path / "bare")
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        run(base=tmp_path / "bare")
+
+
+def test_a_chat_format_that_is_not_there_is_refused(run, tmp_path):
+    bare = tiny_models.save_llama(tmp_path / "bare")
+    tiny_models.tokenizer(chat=False).save_pretrained(bare)
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="chat template"):
+        run(base=bare, settings=Settings(chat_template=True))
+    run(base=bare, tasks=["tiny_choice"], modes="base", tuned=None, output=tmp_path / "plain")
+    (result,) = read_results(tmp_path / "plain")
+    assert not result.identity["settings"]["chat_template"]
+
+
+def test_a_near_name_is_told(run, tasks, monkeypatch):
+    monkeypatch.setattr("lm_eval.tasks.manager.__file__", str(tasks / "manager.py"))
+    with pytest.raises(InputError) as told:
+        run(tasks=["tiny_choise"], include_path=[])
+    assert "tiny_choise" in told.value.problem
+    assert "tiny_choice" in told.value.mend
+
+
+def test_data_that_cannot_be_fetched(run, tasks, monkeypatch):
+    import datasets
+
+    def offline(*_, **__):
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(DownloadError, match="tiny_choice"):
+        run()
+
+
+def test_a_task_without_its_file(run, tasks):
+    (tasks / "test.json").unlink()
+    with pytest.raises(InputError, match="tiny_choice"):
+        run()
+
+
+def test_a_task_that_cannot_make_its_prompts(run, tasks):
+    file = tasks / "tiny_choice.yaml"
+    file.write_text(file.read_text().replace("{{question}}", "{{1 // (answer - 1)}}"))
+    with pytest.raises(InputError, match="tiny_choice cannot make its prompts"):
+        run()
+
+
+def test_a_task_that_cannot_score(run, tasks, tmp_path):
+    scoring = "def score(doc, results):\n    raise KeyError('lost')\n"
+    (tasks / "bad.py").write_text(scoring)
+    file = tasks / "tiny_words.yaml"
+    file.write_text(file.read_text() + "process_results: !function bad.score\n")
+    with pytest.raises(RunError, match="tiny_words failed in mode base"):
+        run()
+    assert {r.task for r in read_results(tmp_path / "run")} == {"tiny_choice"}
+
+
+def test_facts_are_json_of_what_was_done(run, models, tmp_path):
+    (models / "tuned" / "taia_config.json").write_text(
+        json.dumps({"kind": "training", "recipe": {"lora_r": 4}})
+    )
+    try:
+        run(tasks=["tiny_choice"], command="taia eval …")
+    finally:
+        (models / "tuned" / "taia_config.json").unlink()
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["command"] == "taia eval …"
+    assert facts["recipe"]["recipe"] == {"lora_r": 4}
+    assert facts["modes"] == {"base": "none", "taia": "all - mlp"}
+    assert facts["settings"]["dtype"] == "float32"
+    assert set(facts["hashes"]["tuned"]) == {"adapter_model.safetensors", "adapter_config.json"}
+    (result, _) = read_results(tmp_path / "run")
+    assert result.identity["settings"] == facts["settings"]
+    assert result.protocol == "lm-eval"
