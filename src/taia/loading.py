@@ -18,6 +18,7 @@ from taia.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -101,6 +102,17 @@ def load_config(place: Located) -> PreTrainedConfig:
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     return config
+
+
+def end_tokens(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase
+) -> frozenset[int]:
+    """Tokens that end an answer: those that the model was saved with, and the tokenizer's."""
+    config: Any = getattr(model, "generation_config", None)
+    found: set[int] = set()
+    for value in (getattr(config, "eos_token_id", None), tokenizer.eos_token_id):
+        found |= {value} if isinstance(value, int) else set(value or ())
+    return frozenset(found)
 
 
 def load_model(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taia.runtime.check import Limits
 from taia.serving.prompts import Prompter
@@ -59,10 +59,11 @@ def prepare(
     settings: Settings,
 ) -> Loaded:
     """Make a live model ready to be served in some of its modes."""
+    from taia.loading import end_tokens
     from taia.runtime.engine import Engine
 
     prompter = Prompter(
-        tokenizer, _ends(model, tokenizer), Limits.of(model.model), settings.max_tokens
+        tokenizer, end_tokens(model.model, tokenizer), Limits.of(model.model), settings.max_tokens
     )
     return Loaded(
         model,
@@ -71,12 +72,3 @@ def prepare(
         TokenTexts(tokenizer),
         Engine(model, tokenizer, max_rows=settings.max_rows),
     )
-
-
-def _ends(model: SwitchableModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Tokens that end an answer: the model's and the tokenizer's."""
-    live: Any = model.model
-    found: set[int] = set()
-    for value in (live.generation_config.eos_token_id, tokenizer.eos_token_id):
-        found |= {value} if isinstance(value, int) else set(value or ())
-    return frozenset(found)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taia.evaluation.harness.backend import Asked
 from taia.evaluation.harness.encoder import Encoder, Pair
 from taia.evaluation.harness.turns import Turn, in_stages
 from taia.evaluation.likelihood import Likelihood, Request, likelihoods
 from taia.evaluation.settings import Watch
+from taia.loading import end_tokens
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generation
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from taia.runtime.switchable import SwitchableModel
 
 
@@ -46,7 +45,7 @@ class LocalBackend:
 
     @cached_property
     def _end(self) -> frozenset[int]:
-        return _ends(self._model, self.encoder.tokenizer)
+        return end_tokens(self._model.model, self.encoder.tokenizer)
 
     @property
     def tokenizer_name(self) -> str:  # noqa: D102
@@ -110,13 +109,3 @@ def _counter(name: str, total: int, watch: Watch) -> Callable[[int], None]:
         watch(name, done, total)
 
     return count
-
-
-def _ends(model: SwitchableModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's, and those that the model was saved with."""
-    config: Any = getattr(model.model, "generation_config", None)
-    own = getattr(config, "eos_token_id", None)
-    several = own if isinstance(own, list) else [own]
-    return frozenset(
-        int(token) for token in [*several, tokenizer.eos_token_id] if token is not None
-    )

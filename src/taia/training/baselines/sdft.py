@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import torch
 
 from taia.errors import InputError
+from taia.loading import end_tokens
 from taia.training.baselines.generations import Generation, Generations, fingerprint
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def rewrite(
     """
     jobs = list(_jobs(rows, tokenizer, options))
     asked = {job.tokens for job in jobs if 0 < len(job.tokens) <= options.max_prompt_tokens}
-    ends = _ends(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     salt = {
         "model": fingerprint(model),
         "tokenizer": fingerprint(tokenizer),
@@ -243,19 +244,12 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, chat: Messages) -> tuple[int, ..
     return tuple(tokenizer("\n\n".join(message["content"] for message in chat)).input_ids)
 
 
-def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    found: set[int] = set()
-    for value in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
-        found |= set(value) if isinstance(value, list) else {value} if value is not None else set()
-    return found
-
-
 @torch.inference_mode()
 def _generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[tuple[int, ...]],
-    ends: set[int],
+    ends: frozenset[int],
     options: SdftOptions,
 ) -> Iterator[Generation]:
     """Greedy answers to prompts, padded on the left."""
