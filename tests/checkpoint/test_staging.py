@@ -141,6 +141,15 @@ def test_an_error_leaves_all_as_it_was(
     assert not there or tree(output) == OLD
 
 
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """SIGHUP means what it does by default, though the tests run under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_all_as_it_was(tmp_path: Path, number: signal.Signals) -> None:
     output = fill(tmp_path / "out", OLD)
