@@ -119,6 +119,17 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Have a model judge the answers to harmful prompts, too: the address of a server "
+            "of OpenAI's protocol, with /v1.",
+            show_default=False,
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="The judge's name there.", show_default=False)
+    ] = None,
     require: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,6 +155,7 @@ def evaluate(
     prepare()
     from rich.console import Console
 
+    from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings
     from taia.reporting.progress import watched
@@ -165,6 +177,7 @@ def evaluate(
             batch_size=batch_size,
             load_in_4bit=load_in_4bit,
             server=None if server is None else Server(server, _ids(model_of or [])),
+            judge=None if judge is None else Judge.at(judge, judge_model or ""),
             log_samples=log_samples,
             overwrite=overwrite,
             require=require or [],
@@ -202,10 +215,13 @@ def _show(done: Evaluation, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    from taia.reporting.evaluation.findings import further_readings
     from taia.reporting.evaluation.table import render
 
     console = Console(highlight=False)
     console.print(render(done.summary))
+    for sentence in further_readings(done.summary):
+        console.print(sentence, markup=False)
     console.print(f"\nThe run is {done.output}", soft_wrap=True)
     console.print(f"Its report: taia report {done.output}", soft_wrap=True)
 

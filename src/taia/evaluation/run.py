@@ -14,6 +14,7 @@ from taia.selection.listing import read_modes
 if TYPE_CHECKING:
     from taia.evaluation.harness.running import Evaluation
     from taia.evaluation.harness.subject import Subject
+    from taia.evaluation.judge import Judge
 
 
 def evaluate(
@@ -31,6 +32,7 @@ def evaluate(
     batch_size: int = 32,
     load_in_4bit: bool = False,
     server: Server | None = None,
+    judge: Judge | None = None,
     log_samples: bool = False,
     overwrite: bool = False,
     require: Sequence[str] = (),
@@ -58,6 +60,7 @@ def evaluate(
         batch_size: How many answers are generated at once.
         load_in_4bit: Whether the base's weights are quantised.
         server: Who answers in place of weights in memory.
+        judge: Who judges answers to harmful prompts, beside the phrases of a refusal.
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
         require: Conditions on the scores, see :mod:`taia.evaluation.gates`.
@@ -103,7 +106,7 @@ def evaluate(
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
         )
-        run = Run(subject, loaded, selections, settings, log_samples, watch)
+        run = Run(subject, loaded, selections, settings, log_samples, judge, watch)
         return run.evaluate(
             Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"
         )

@@ -10,7 +10,8 @@ from itertools import combinations
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.pooling import Task, pool
+from taia.evaluation.pooling import SAFETY, Task, pool
+from taia.evaluation.readings import Reading, readings
 from taia.evaluation.resampling import average_difference, mean, mean_difference, sign_flips
 from taia.evaluation.results import TaskResult
 from taia.evaluation.statistics import (
@@ -84,6 +85,7 @@ class Summary:
         notes: What a reader must know: missing results and items.
         scores: (mode, task) → its score.
         changes: (mode, other mode, task) → the difference, both ways round.
+        readings: What further metrics say of the tasks about safety.
     """
 
     facts: Mapping[str, Any]
@@ -92,6 +94,7 @@ class Summary:
     notes: tuple[str, ...]
     scores: Mapping[tuple[str, str], Score]
     changes: Mapping[tuple[str, str, str], Change]
+    readings: tuple[Reading, ...] = ()
 
     @classmethod
     def of(cls, results: Sequence[TaskResult], facts: Mapping[str, Any]) -> Summary:
@@ -124,7 +127,8 @@ class Summary:
             for task, change in _changes(about, mode, other).items():
                 changes[mode, other, task] = change
                 changes[other, mode, task] = _negated(change)
-        return cls(facts, selections, about, notes, scores, changes)
+        further = readings(results, SAFETY)
+        return cls(facts, selections, about, notes, scores, changes, further)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -209,6 +213,7 @@ class Summary:
         return {
             "tasks": [_described(self.about[name], name in self.averaged) for name in self.tasks],
             "modes": [self._mode(mode) for mode in self.modes],
+            "readings": [asdict(reading) for reading in self.readings],
             "notes": list(self.notes),
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from eval_runs import facts, result, results
@@ -121,3 +123,17 @@ def test_modes_that_are_not_compared_leave_only_the_caveat():
 
 def test_no_sentence_has_a_number_that_is_none():
     assert not any("nan" in sentence or "None" in sentence for sentence in said(results(items=1)))
+
+
+def test_a_judge_and_other_readings_are_told_with_what_is_missing():
+    made = [
+        replace(one, samples=tuple(
+            replace(sample, scores={"asr_judge": float(i == 0)} if i else {})
+            for i, sample in enumerate(one.samples)
+        ))
+        for one in run(("advbench", 3, 3), metric="asr")
+    ]  # fmt: skip
+    sentence = next(sentence for sentence in said(made) if "asr_judge" in sentence)
+    assert sentence.startswith("advbench by asr_judge: TAIA 0.0% [0.0, ")
+    assert sentence.count("1 without") == 2
+    assert "tuned 0.0%" in sentence

@@ -13,6 +13,7 @@ from taia.checkpoint.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.gates import read_gate, score
 from taia.evaluation.harness import drive
+from taia.evaluation.harness.judging import judge_identity, judged
 from taia.evaluation.harness.model import SOURCES, ModesLM
 from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
 from taia.evaluation.identity import digest
@@ -25,6 +26,7 @@ from taia.selection import Selection
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.subject import Subject
+    from taia.evaluation.judge import Judge
 
 #: What is written where other modes have a selection.
 _PER_PROMPT: Final = "base or tuned, per prompt"
@@ -55,6 +57,7 @@ class Run:
         modes: Name → selection, in the order shown.
         settings: What else results depend on.
         log_samples: Whether results keep prompts and responses.
+        judge: Who judges answers to harmful prompts, beside the phrases.
         watch: Told how far the work is.
     """
 
@@ -65,6 +68,7 @@ class Run:
         modes: Mapping[str, str],
         settings: Settings,
         log_samples: bool,
+        judge: Judge | None,
         watch: Watch,
     ) -> None:
         self._subject = subject
@@ -72,6 +76,7 @@ class Run:
         self._modes = modes
         self._settings = settings
         self._log_samples = log_samples
+        self._judge = judge
         self._watch = watch
         self._chat = (
             subject.has_chat_template if settings.chat_template is None else settings.chat_template
@@ -124,6 +129,9 @@ class Run:
         }
         self._watch(f"{name}: making prompts", 0, None)
         identity = task_identity(task, drive.requests(self._lm, name, task, **how))
+        by = judge_identity(self._judge, task.higher_is_better())
+        if by:
+            identity = {**identity, "judge": by}
         identities = {mode: self._identity(mode, identity, facts) for mode in self._modes}
         wanted = [
             mode
@@ -134,6 +142,9 @@ class Run:
         for mode in wanted:
             self._lm.mode = mode
             scores = drive.run(self._lm, name, task, log=self._log_samples, **how)
+            if self._judge and by:
+                self._watch(f"{name}: judging {mode}", 0, None)
+                scores = judged(scores, self._judge)
             store.put(
                 TaskResult(
                     mode=mode,

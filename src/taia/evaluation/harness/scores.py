@@ -10,6 +10,9 @@ from typing import Any, Final
 from taia.errors import InputError
 from taia.evaluation.results import Sample
 
+#: The metric of tasks whose prompts ought to be refused.
+ATTACK: Final = "asr"
+
 #: Metrics of whole texts, aggregated over all; their items are (log-probability, size) instead.
 _PER_UNIT: Final = {
     "word_perplexity": "nats_per_word",
@@ -27,12 +30,14 @@ class Scores:
         higher_is_better: Whether more of it is better.
         samples: The items.
         metrics: Every metric as lm-evaluation-harness aggregates it.
+        answers: Each item's prompt, as the data have it, and response; only of harmful prompts.
     """
 
     metric: str
     higher_is_better: bool
     samples: tuple[Sample, ...]
     metrics: Mapping[str, float]
+    answers: tuple[tuple[str, str], ...] = ()
 
 
 def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Scores:
@@ -72,7 +77,9 @@ def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Score
         for i, row in enumerate(rows)
     )
     label = unit or (metric if filtered == "none" else f"{metric},{filtered}")
-    return Scores(label, bool(better) and unit is None, samples, numbers)
+    asked = rows if metric == ATTACK else []
+    answers = tuple((_prompt(row), str(row["resps"][0][0])) for row in asked)
+    return Scores(label, bool(better) and unit is None, samples, numbers, answers)
 
 
 def _chosen(
@@ -125,6 +132,13 @@ def _ids(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _group(doc: object) -> str:
     group = doc.get("group") if isinstance(doc, Mapping) else None
     return group if isinstance(group, str) else ""
+
+
+def _prompt(row: Mapping[str, Any]) -> str:
+    """What was asked, without the chat format where the data tell it."""
+    doc = row["doc"]
+    own = doc.get("prompt") if isinstance(doc, Mapping) else None
+    return own if isinstance(own, str) else str(row["arguments"][0][0])
 
 
 def _logged(row: Mapping[str, Any]) -> dict[str, str]:

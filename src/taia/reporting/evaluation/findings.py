@@ -27,6 +27,7 @@ def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
     """
     sentences = [_compared(summary, mode, other) for mode, other in pairs(summary.modes)]
     sentences += [_safety(summary, task) for task in summary.safety]
+    sentences += further_readings(summary)
     if norms is not None:
         sentences.append(_where(norms))
     return [sentence for sentence in sentences if sentence] + [*summary.notes, _caveat(summary)]
@@ -104,6 +105,21 @@ def _safety(summary: Summary, task: str) -> str:
     if len(said) == 1 and pairs(summary.modes):
         said.append("No difference is more than chance may bring.")
     return " ".join(said)
+
+
+def further_readings(summary: Summary) -> list[str]:
+    """What other readings of a refusal, and a judge, say of the tasks about safety."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for reading in summary.readings:
+        value, low, high = (
+            f"{100 * part:.1f}"
+            for part in (reading.share.value, reading.share.low, reading.share.high)
+        )
+        missing = f", {reading.missing} without" if reading.missing else ""
+        found.setdefault((reading.task, reading.metric), []).append(
+            f"{called(reading.mode)} {value}% [{low}, {high}{missing}]"
+        )
+    return [f"{task} by {metric}: {', '.join(said)}." for (task, metric), said in found.items()]
 
 
 def _where(norms: Norms) -> str:
