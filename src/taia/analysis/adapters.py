@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from taia.analysis.norms import Measured
+from taia.analysis.measured import Measured
 from taia.analysis.streaming import norm, size
 from taia.checkpoint.adapters.fold import load
 from taia.checkpoint.adapters.place import Placed, Placement, experts, place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from taia.analysis.norms import Measured
+from taia.analysis.measured import Measured
 from taia.analysis.streaming import distance, size
 from taia.anatomy import Anatomy, Label, TensorInfo
 from taia.checkpoint.copying import Sources

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from taia.anatomy.labels import Label
+from taia.analysis.measured import Measured
 from taia.checkpoint.files import write_file
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
 from taia.checkpoint.locate import locate
@@ -118,21 +118,6 @@ class Norms:
             return cls(plain["base"], plain["tuned"], rows, tuple(plain["notes"]))
         except (KeyError, TypeError) as error:
             raise DataError(f"These are no norms of an update: {error}.", mend) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One tensor, or what one of several updates does to it.
-
-    Attributes:
-        label: What it is.
-        update: ‖ΔW‖.
-        weight: ‖W‖ of the base's.
-    """
-
-    label: Label
-    update: float
-    weight: float
 
 
 def update_norms(
