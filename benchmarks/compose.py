@@ -35,6 +35,7 @@ from taia.checkpoint.copying import Sources
 from taia.checkpoint.header import make_header, nbytes
 from taia.checkpoint.index import INDEX, Checkpoint
 from taia.checkpoint.steps import rope
+from timing import say
 
 #: Targets: wall against cp, peak in MB, and by how much mergekit is slower and larger.
 TARGETS: Final = {"wall": 1.15, "peak_mb": 100.0, "faster": 3.0, "smaller": 20.0}
@@ -115,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _benchmark(options: argparse.Namespace, folder: Path) -> int:
-    _say(f"making two checkpoints of {options.gb:g} GB in {folder}")
+    say(f"making two checkpoints of {options.gb:g} GB in {folder}")
     base, tuned, out = folder / "base", folder / "tuned", folder / "out"
     for path, seed in ((base, 0), (tuned, 1)):
         make_checkpoint(path, options.gb, seed)
@@ -125,7 +126,7 @@ def _benchmark(options: argparse.Namespace, folder: Path) -> int:
         for name, command in commands.items():
             run = measure(command, out)
             runs[name].append(run)
-            _say(
+            say(
                 f"{turn + 1}/{options.repeats} {name:13} {run.wall:7.2f} s  on disk "
                 f"{run.on_disk:7.2f} s  {run.peak_mb:8.1f} MB"
             )
@@ -133,7 +134,7 @@ def _benchmark(options: argparse.Namespace, folder: Path) -> int:
                 wrong = differences(base, tuned, out)
                 if wrong and name == "taia":
                     raise SystemExit(f"taia's output is wrong at {wrong[0]}")
-                _say(f"    {name}: {'same bytes' if not wrong else f'{len(wrong)} tensors differ'}")
+                say(f"    {name}: {'same bytes' if not wrong else f'{len(wrong)} tensors differ'}")
     shutil.rmtree(out, ignore_errors=True)
     result = _result(options, base, runs, skipped)
     if options.json:
@@ -268,7 +269,7 @@ def _contenders(
 def _mergekit(python: str | None, folder: Path) -> tuple[str | None, str]:
     """A Python with mergekit, or why there is none."""
     if python is None:
-        _say("installing mergekit in an environment of its own")
+        say("installing mergekit in an environment of its own")
         environment = folder / "mergekit"
         python = str(environment / "bin" / "python")
         for command in (
@@ -382,10 +383,6 @@ def _print(result: dict[str, Any]) -> None:
     for name, target in result["targets"].items():
         verdict = "met" if target["met"] else "MISSED"
         print(f"target {name:8} {target['value']:8.2f}  {target['bound']:14} {verdict}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

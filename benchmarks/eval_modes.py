@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +36,7 @@ from taia.evaluation.harness.quiet import quiet_harness
 from taia.evaluation.questions import Question
 from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
+from timing import say
 
 MODES: Final = ("base", "tuned", "taia", "taif")
 #: How much of lm-evaluation-harness's time the run may take, at most.
@@ -66,10 +66,10 @@ metric_list: [{metric: exact_match}]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 1 when scores differ or the target is missed."""
     options = _options(arguments)
-    model = options.model or cached_model(say=_say)
+    model = options.model or cached_model(say=say)
     with tempfile.TemporaryDirectory(prefix="taia-") as scratch, quiet_harness():
         folder = Path(scratch)
-        _say("making an adapter, three checkpoints and two tasks")
+        say("making an adapter, three checkpoints and two tasks")
         places = make_models(model, folder)
         tasks = folder / "tasks"
         tasks.mkdir()
@@ -212,7 +212,7 @@ def _compared(
             start = time.perf_counter()
             scores[way] = run()
             seconds[way].append(time.perf_counter() - start)
-            _say(f"{name} {turn + 1}/{options.repeats} {way:8} {seconds[way][-1]:8.1f} s")
+            say(f"{name} {turn + 1}/{options.repeats} {way:8} {seconds[way][-1]:8.1f} s")
     median = {way: statistics.median(taken) for way, taken in seconds.items()}
     one, other = scores["taia"], scores["lm-eval"]
     return {
@@ -258,10 +258,6 @@ def _print(result: dict[str, Any]) -> None:
     print(f"{'both':19}{total['taia']:10.1f}{total['lm-eval']:11.1f}{result['ratio']:8.2f}")
     print(f"differ: of {len(MODES)} × items, those with another score or answer; target: none,")
     print(f"and a ratio of at most {result['target']} of both")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

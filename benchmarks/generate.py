@@ -21,8 +21,6 @@ import json
 import os
 import random
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +32,7 @@ from taia.demo.model import cached_model
 from taia.demo.setting import questions
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generation
+from timing import say, turns
 
 ROWS: Final = (8, 32)
 
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from taia.runtime.switchable import SwitchableModel
 
     options = _options(arguments)
-    folder = options.model or cached_model(say=_say)
+    folder = options.model or cached_model(say=say)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ways[f"taia {rows}"] = partial(ours, engine, requests)
         ways[f"transformers {rows}"] = partial(theirs, model, requests, rows)
     answers = {name: way() for name, way in ways.items()}
-    seconds = measure(ways, options.repeats)
+    seconds = turns(ways, options.repeats)
     result = _result(Path(folder), requests, seconds, answers)
     if options.json:
         print(json.dumps(result, indent=2))
@@ -118,18 +117,6 @@ def theirs(model: Any, requests: Sequence[Generation], rows: int) -> Answers:  #
     return answers
 
 
-def measure(ways: dict[str, Callable[[], Answers]], repeats: int) -> dict[str, list[float]]:
-    """Seconds each way took, turn by turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-            _say(f"{turn + 1}/{repeats} {name:16} {seconds[name][-1]:8.2f} s")
-    return seconds
-
-
 def _result(
     folder: Path,
     requests: Sequence[Generation],
@@ -173,10 +160,6 @@ def _print(result: dict[str, Any]) -> None:
             f"| {name} | {way['median']:.2f} | {way['tokens_per_second']:.0f} "
             f"| {way['speedup']:.2f} | {way['equal']} of {result['prompts']} |"
         )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +34,7 @@ import torch
 from taia.demo.model import cached_model
 from taia.demo.setting import questions
 from taia.evaluation.likelihood import Request, encode, likelihoods
+from timing import say, turns
 
 #: Nats by which two ways may score an option differently; they add the same numbers in float32 in
 #: another order.
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = _options(arguments)
-    folder = options.model or cached_model(say=_say)
+    folder = options.model or cached_model(say=say)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, way in ways.items():
         with counted(model) as work[name]:
             scores[name] = way()
-    seconds = measure(ways, options.repeats)
+    seconds = turns(ways, options.repeats)
     result = _result(Path(folder), requests, seconds, work, scores)
     if options.json:
         print(json.dumps(result, indent=2))
@@ -145,18 +144,6 @@ def counted(model: Any) -> Iterator[Work]:  # noqa: ANN401 - any causal model
             hook.remove()
 
 
-def measure(ways: Mapping[str, Callable[[], Scores]], repeats: int) -> dict[str, list[float]]:
-    """Seconds each way took, turn by turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-            _say(f"{turn + 1}/{repeats} {name:7} {seconds[name][-1]:8.2f} s")
-    return seconds
-
-
 def _result(
     folder: Path,
     requests: Sequence[Request],
@@ -208,10 +195,6 @@ def _print(result: dict[str, Any]) -> None:
         )
     verdict = "agree" if result["agrees"] else "DO NOT AGREE"
     print(f"the scores {verdict} within {result['tolerance']:g} nats")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

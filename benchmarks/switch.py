@@ -21,7 +21,6 @@ import argparse
 import gc
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from typing import Any, Final
 import torch
 
 from taia import SwitchableModel
+from timing import say
 
 SHAPES: Final[dict[str, dict[str, Any]]] = {
     "smollm2": {
@@ -71,11 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(scratch) / shape
             save(shape, folder)
             for kind in ("adapter", "checkpoint"):
-                _say(f"{shape}, {kind}")
+                say(f"{shape}, {kind}")
                 results["memory"].append({"shape": shape, "kind": kind, **memory(folder, kind)})
                 times = switching(folder, kind, options.repeats)
                 results["switch"].append({"shape": shape, "kind": kind, "milliseconds": times})
-        _say("rows")
+        say("rows")
         results["rows"] = decoding(Path(scratch) / "smollm2", options.repeats)
     results["missed"] = missed(results)
     print(json.dumps(results, indent=2) if options.json else table(results))
@@ -259,10 +259,6 @@ def table(results: dict[str, Any]) -> str:
     lines += [f"| {name} | {ms:.1f} | {ms / one_row:.2f} |" for name, ms in results["rows"].items()]
     verdict = "; ".join(results["missed"])
     return "\n".join([*lines, "", f"MISSED: {verdict}" if verdict else "all targets met"])
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

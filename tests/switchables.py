@@ -76,3 +76,9 @@ def logits(model: Any, ids: torch.Tensor = IDS, **options: Any) -> torch.Tensor:
     """Scores of every next token."""
     found: torch.Tensor = model(ids, **options).logits
     return found
+
+
+def in_mode(model: Any, text: str) -> torch.Tensor:
+    """Scores of every next token in a mode or selection."""
+    with SwitchableModel.wrap(model).mode(text):
+        return logits(model)

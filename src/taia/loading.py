@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taia.checkpoint.locate import Located
-from taia.errors import CheckpointError
+from taia.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -72,15 +72,10 @@ def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    try:
+    with _told(f"{place.given} has no tokenizer that transformers loads"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             place.path, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{place.given} has no tokenizer that transformers loads: {first_line(error)}.",
-            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
-        ) from error
     return tokenizer
 
 
@@ -92,15 +87,10 @@ def load_config(place: Located) -> PreTrainedConfig:
     """
     from transformers import AutoConfig
 
-    try:
+    with _told(f"{place.given} has no config.json that transformers knows"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             place.path, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{place.given} has no config.json that transformers knows: {first_line(error)}.",
-            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
-        ) from error
     return config
 
 
@@ -128,10 +118,9 @@ def load_model(
     Raises:
         CheckpointError: If transformers does not load it, or weights are missing.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    try:
+    with _told(f"{place.given} is not a model that transformers loads"):
         model, report = cast("Any", AutoModelForCausalLM).from_pretrained(
             place.path,
             dtype=dtype,
@@ -141,11 +130,6 @@ def load_model(
             trust_remote_code=False,
             **{key: value for key, value in options.items() if value is not None},
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{place.given} is not a model that transformers loads: {first_line(error)}.",
-            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
-        ) from error
     if missing := sorted(report["missing_keys"]):
         raise CheckpointError(
             f"{place.given} lacks {len(missing)} of the model's tensors, {missing[0]} first.",
@@ -155,6 +139,34 @@ def load_model(
     model.name_or_path = place.repo or str(place.path.resolve())
     loaded: PreTrainedModel = model
     return loaded
+
+
+def dtype_called(name: str) -> torch.dtype:
+    """The dtype of weights that a command or recipe names.
+
+    Raises:
+        InputError: If there is no such dtype.
+    """
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise InputError(f"There is no dtype {name!r} here.", f"Choose from {', '.join(known)}.")
+    return known[name]
+
+
+@contextmanager
+def _told(problem: str) -> Iterator[None]:
+    """What transformers raises of a folder's files, as an error that names the folder."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{problem}: {first_line(error)}.",
+            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -4,20 +4,9 @@ import pytest
 import torch
 
 import tiny_models
+from switchables import in_mode, logits
 from taia.errors import AdapterError, SelectionError
 from taia.runtime.switchable import SwitchableModel
-
-IDS = torch.arange(24).reshape(2, 12)
-
-
-@torch.no_grad()
-def logits(model):
-    return model(input_ids=IDS).logits
-
-
-def in_mode(model, text):
-    with SwitchableModel.wrap(model).mode(text):
-        return logits(model)
 
 
 @pytest.fixture

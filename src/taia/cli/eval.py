@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.options import AsJson
+from taia.cli.options import AsJson, pairs
 from taia.errors import InputError
 
 if TYPE_CHECKING:
@@ -230,19 +230,11 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _ids(pairs: list[str]) -> dict[str, str]:
-    """Mode → a model's id on the server.
+def _ids(given: list[str]) -> dict[str, str]:
+    """Mode → a model's id on the server, which may hold a ``=`` where no mode's name does.
 
     Raises:
         InputError: If one is not of the form ``MODE=ID``.
     """
-    ids = {}
-    for pair in pairs:
-        mode, equals, name = (part.strip() for part in pair.partition("="))
-        if not equals or not mode or not name:
-            raise InputError(
-                f"--model-of {pair!r} does not say what is whose.",
-                "Write it as MODE=ID, such as taia=my-model-taia.",
-            )
-        ids[mode] = name
-    return ids
+    form = "MODE=ID, such as taia=my-model-taia"
+    return pairs("--model-of", given, "what is whose", form, str.partition)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_typ
 
 import typer
 
-from taia.errors import InputError
+from taia.cli.options import pairs
 from taia.training.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -42,7 +42,10 @@ def given(keys: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in keys.items():
         if value is None or value == []:
             continue
-        found[name] = _table(name, value) if get_origin(hints[name]) is dict else value
+        if get_origin(hints[name]) is dict:
+            flag = f"--{name.replace('_', '-')}"
+            value = pairs(flag, value, "what of which", "SELECTION=VALUE, such as mlp=4")
+        found[name] = value
     return found
 
 
@@ -75,16 +78,3 @@ def _default(key: Field[Any]) -> str:
     if key.default is MISSING or key.default in (None, "", False):
         return ""
     return f"  [default: {'on' if key.default is True else key.default}]"
-
-
-def _table(name: str, pairs: list[str]) -> dict[str, str]:
-    table = {}
-    for pair in pairs:
-        selection, equals, value = pair.rpartition("=")
-        if not equals or not selection.strip():
-            raise InputError(
-                f"--{name.replace('_', '-')} {pair!r} does not say what of which.",
-                "Write it as SELECTION=VALUE, such as mlp=4.",
-            )
-        table[selection.strip()] = value.strip()
-    return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, TypeAlias
 
 import typer
@@ -26,13 +27,33 @@ def declared(declare: list[str] | None) -> dict[str, str]:
     Raises:
         InputError: If one is not of the form ``PATTERN=COMPONENT``.
     """
-    pairs = {}
-    for text in declare or ():
-        pattern, equals, component = text.rpartition("=")
-        if not equals or not pattern or not component:
-            raise InputError(
-                f"--declare {text!r} does not say what is what",
-                "Write it as PATTERN=COMPONENT, such as 'model.layers.*.glue.*=mlp'.",
-            )
-        pairs[pattern] = component
-    return pairs
+    form = "PATTERN=COMPONENT, such as 'model.layers.*.glue.*=mlp'"
+    return pairs("--declare", declare or (), "what is what", form)
+
+
+def pairs(
+    flag: str,
+    given: Iterable[str],
+    unsaid: str,
+    form: str,
+    split: Callable[[str, str], tuple[str, str, str]] = str.rpartition,
+) -> dict[str, str]:
+    """What a flag gives for each name, ``NAME=VALUE`` each time.
+
+    Args:
+        flag: The flag, for the error.
+        given: What was typed.
+        unsaid: What a text without ``=`` fails to say, for the error.
+        form: How to write it, for the error.
+        split: Parts a text at ``=``: at the last one, if there are several, or at the first.
+
+    Raises:
+        InputError: If one has no name, no ``=`` or no value.
+    """
+    found = {}
+    for text in given:
+        name, equals, value = (part.strip() for part in split(text, "="))
+        if not equals or not name or not value:
+            raise InputError(f"{flag} {text!r} does not say {unsaid}.", f"Write it as {form}.")
+        found[name] = value
+    return found

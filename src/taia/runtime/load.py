@@ -41,7 +41,7 @@ def load_parts(
         AdapterError: If the adapter does not fit the base.
     """
     if device is None and "device_map" not in options:
-        device = _best_device()
+        device = best_device()
     wanted: Any = dtype or (torch.float32 if device == "cpu" else "auto")
     place = locate(base)
     if _is_adapter(place):
@@ -109,6 +109,7 @@ def _load(
     return model
 
 
-def _best_device() -> str:
+def best_device() -> str:
+    """Where to compute unless told: the accelerator if there is one."""
     best = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if best is None else best.type

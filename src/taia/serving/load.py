@@ -40,14 +40,12 @@ def load(
     Raises:
         InputError: If they cannot be used together.
     """
-    import torch
-
     from taia.checkpoint.locate import locate
-    from taia.loading import load_tokenizer, speaker
+    from taia.loading import dtype_called, load_tokenizer, speaker
     from taia.runtime.switchable import SwitchableModel
 
     tokenizer = load_tokenizer(speaker(locate(base), locate(tuned)))
-    kind: torch.dtype | None = getattr(torch, dtype) if dtype else None
+    kind = dtype_called(dtype) if dtype else None
     model = SwitchableModel.load(base, tuned, modes, dtype=kind, device=device)
     return prepare(model, modes, tokenizer, settings)
 

@@ -11,19 +11,13 @@ import torch
 from taia.anatomy import Anatomy
 from taia.checkpoint.locate import Located
 from taia.errors import InputError
-from taia.loading import load_model
+from taia.loading import dtype_called, load_model
 from taia.training.recipe import Recipe
 from taia.training.trainable import Targets, freeze_but, targets
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
-
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ def weights_dtype(recipe: Recipe) -> torch.dtype:
     float32: a full fine-tuning's steps are too small for bfloat16.
     """
     if recipe.dtype != "auto":
-        return _DTYPES[recipe.dtype]
+        return dtype_called(recipe.dtype)
     return torch.bfloat16 if recipe.is_adapter and _gpu_has_bf16() else torch.float32
 
 

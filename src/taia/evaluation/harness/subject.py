@@ -16,7 +16,7 @@ from taia.evaluation.harness.local import LocalBackend
 from taia.evaluation.harness.server import SPARE, ServerBackend
 from taia.evaluation.identity import tokenizer_hash, weights
 from taia.evaluation.settings import Server, Watch
-from taia.loading import load_config, load_tokenizer, speaker
+from taia.loading import dtype_called, load_config, load_tokenizer, speaker
 
 if TYPE_CHECKING:
     import torch
@@ -88,11 +88,11 @@ class InMemory:
         rows: int = 32,
         four_bits: bool = False,
     ) -> None:
-        import torch
+        from taia.runtime.load import best_device
 
         self.base, self.tuned = str(base), None if tuned is None else str(tuned)
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._dtype = None if dtype is None else _dtype(dtype)
+        self._device = device or best_device()
+        self._dtype = None if dtype is None else dtype_called(dtype)
         self.dtype = dtype or ("float32" if self._device == "cpu" else "checkpoint")
         if four_bits:
             self.dtype += ", 4-bit base"
@@ -185,15 +185,6 @@ class OnServer:
 
     def backend(self, modes: Mapping[str, str], watch: Watch) -> Backend:  # noqa: D102
         return ServerBackend(self._server, self._encoder, self._rows)
-
-
-def _dtype(name: str) -> torch.dtype:
-    import torch
-
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
-        raise InputError(f"There is no dtype {name!r} here.", f"Choose from {', '.join(known)}.")
-    return known[name]
 
 
 def _four_bits(dtype: torch.dtype | None) -> dict[str, Any]:

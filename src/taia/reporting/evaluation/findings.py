@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from taia.analysis.norms import Norms
 from taia.evaluation.summary import Summary
 from taia.reporting.evaluation.words import average_gap, mean, score, sign, verdict
-from taia.reporting.words import called, capital, pairs, points
+from taia.reporting.words import called, capital, pairs, percent, points
 
 #: So many tasks are named in a sentence.
 _NAMED = 8
@@ -111,13 +111,10 @@ def further_readings(summary: Summary) -> list[str]:
     """What other readings of a refusal, and a judge, say of the tasks about safety."""
     found: dict[tuple[str, str], list[str]] = {}
     for reading in summary.readings:
-        value, low, high = (
-            f"{100 * part:.1f}"
-            for part in (reading.share.value, reading.share.low, reading.share.high)
-        )
+        low, high = (f"{100 * end:.1f}" for end in (reading.share.low, reading.share.high))
         missing = f", {reading.missing} without" if reading.missing else ""
         found.setdefault((reading.task, reading.metric), []).append(
-            f"{called(reading.mode)} {value}% [{low}, {high}{missing}]"
+            f"{called(reading.mode)} {percent(reading.share)}% [{low}, {high}{missing}]"
         )
     return [f"{task} by {metric}: {', '.join(said)}." for (task, metric), said in found.items()]
 
