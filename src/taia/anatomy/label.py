@@ -21,6 +21,15 @@ _ATTENTIONS = {
 _FEED_FORWARD = frozenset({"mlp", "experts", "shared_experts", "router"})
 
 
+def number(part: str) -> int | None:
+    """The number that a part of a name is, as modules in a list are numbered; else ``None``.
+
+    ``"²"``, ``"07"`` and five thousand digits are none, although ``str.isdigit`` says they are.
+    """
+    plain = part.isascii() and part.isdecimal() and len(part) < 10
+    return int(part) if plain and (part == "0" or part[0] != "0") else None
+
+
 class _Path(NamedTuple):
     modules: tuple[str, ...]  # without numbers and without the parameter's own name
     layer: int | None
@@ -53,10 +62,12 @@ def _path(name: str) -> _Path:
     layer, stack = None, ""
     parts = name.split(".")
     for i, part in enumerate(parts):
-        if not part.isdigit():
+        index = number(part)
+        if index is None:
             modules.append(part)
         elif layer is None and i and parts[i - 1] in words.STACKS:
-            layer, stack = int(part), ".".join(parts[:i])
+            layer, stack = index, ".".join(parts[:i])
+    modules = modules or parts  # a name of numbers alone
     if len(modules) > 1 and modules[-1] in words.PARAMETERS:
         modules.pop()
     return _Path(tuple(modules), layer, stack)
@@ -120,7 +131,7 @@ def _projection(modules: tuple[str, ...]) -> str:
 
 
 def _glob(name: str) -> str:
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    return ".".join(part if number(part) is None else "*" for part in name.split("."))
 
 
 def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:

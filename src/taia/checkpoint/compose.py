@@ -15,7 +15,8 @@ from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint import companions
 from taia.checkpoint.composition import Composition, Progress
 from taia.checkpoint.configs import composed_config, may_tie
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.pairing import Pairing, Vocab, pair_up
 from taia.checkpoint.plan import make_plan
@@ -73,7 +74,7 @@ def compose(
     target = None if output is None else Path(output)
     there = locate(tuned)
     here = None if base is None else locate(base)
-    if (there.path / ADAPTER_CONFIG).is_file():
+    if holds_adapter(there.path):
         from taia.checkpoint.adapters.compose import compose_adapter
 
         return compose_adapter(

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from taia.anatomy import Anatomy, TensorInfo
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import locate
 from taia.errors import CheckpointError, TaiaError, first_line
 
@@ -26,7 +27,7 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
         AnatomyError: If a tensor has no label.
     """
     folder = locate(given).path
-    if (folder / ADAPTER_CONFIG).is_file():
+    if holds_adapter(folder):
         return _of_adapter(folder, declare)
     if _is_config_alone(folder):
         return _of_config(folder, declare)

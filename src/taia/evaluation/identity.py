@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from taia.checkpoint.adapters.card import adapter_identity
 from taia.checkpoint.adapters.read import read_adapter
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.manifest import identity
 
@@ -26,7 +27,7 @@ def weights(place: Located) -> dict[str, str]:
         CheckpointError: If there is no model, or it is damaged.
         AdapterError: If it is an adapter that taia cannot read.
     """
-    if (place.path / ADAPTER_CONFIG).is_file():
+    if holds_adapter(place.path):
         found = adapter_identity(place, read_adapter(place.path), full=True)
     else:
         found = identity(place, Checkpoint.open(place.path), full=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from taia.checkpoint.adapters.read import Adapter, read_adapter
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint, read_json
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.manifest import MANIFEST
 from taia.errors import AdapterError, CheckpointError, InputError
@@ -102,7 +103,7 @@ def read_source(given: str | Path, base: str | None = None) -> Source:
             f"{place.given} is a file.", "Give the folder that holds the model or adapter."
         )
     record = read_json(place.path / MANIFEST) if (place.path / MANIFEST).is_file() else {}
-    if not (place.path / ADAPTER_CONFIG).is_file():
+    if not holds_adapter(place.path):
         Checkpoint.open(place.path)
         return Source(place, None, record, base)
     adapter = read_adapter(place.path)

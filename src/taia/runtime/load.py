@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from taia.checkpoint.adapters.read import read_adapter
-from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.errors import AdapterError, first_line
 from taia.loading import load_model
@@ -94,7 +94,7 @@ def with_adapter(model: PreTrainedModel, place: Located) -> PeftModel:
 
 
 def _is_adapter(place: Located) -> bool:
-    return (place.path / ADAPTER_CONFIG).is_file()
+    return holds_adapter(place.path)
 
 
 def _load(

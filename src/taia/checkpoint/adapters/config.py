@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from taia.anatomy.label import number
 from taia.checkpoint.adapters.experts import PEFT_TYPE, narrowed
 from taia.checkpoint.adapters.match import BAD_PATTERN, excluded, pattern_matches, targets
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
@@ -257,7 +258,7 @@ def _target_modules(
 
     def shortest(module: str) -> str:
         for ending in _endings(module):
-            if any(part.isdigit() for part in ending.split(".")):
+            if any(number(part) is not None for part in ending.split(".")):
                 break
             # Without the base, an ending is safe where the adapter already matched all that has it.
             safe = whole_universe or any(f".{ending}".endswith(f".{known}") for known in listed)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from taia.anatomy import Anatomy
 from taia.anatomy.components import COMPONENTS
+from taia.anatomy.label import number
 from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapters.experts import check_together, name_of, with_experts
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update
@@ -187,7 +188,7 @@ def _transposed(
         return True
     if shape is None or (shape[-2:] == (inputs, outputs) and inputs == outputs):
         conv1d = config is not None and config.get("model_type") in _CONV1D
-        in_a_layer = any(part.isdigit() for part in update.module.split("."))
+        in_a_layer = any(number(part) is not None for part in update.module.split("."))
         return in_a_layer and (conv1d or bool(adapter.config.get("fan_in_fan_out")))
     count = experts(adapter, update)
     wanted = (outputs, inputs) if count == 1 else (count, outputs, inputs)
