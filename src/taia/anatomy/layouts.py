@@ -143,7 +143,8 @@ def _order(table: Mapping[str, Mapping[str, str]], label: Label, heads: _Heads) 
 @lru_cache(maxsize=1024)
 def _segments(order: str, size: int, heads: _Heads) -> tuple[Segment, ...]:
     """The segments of an axis, empty where its size and the config do not agree."""
-    segments, start = [], 0
+    segments: list[Segment] = []
+    start = 0
     for length, role, owners in _runs(order, size, heads):
         # A config may name any number of heads: no more are made than there are rows.
         if length < 1 or start + length > size or len(segments) == _MOST:

@@ -8,9 +8,10 @@ records never come along.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Final
+
+from taia.checkpoint import reading
 
 #: Any of these makes a tokenizer.
 _TOKENIZERS: Final = (
@@ -60,6 +61,9 @@ def companions(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, P
 
     Returns:
         Name in the output → file; and notes.
+
+    Raises:
+        CheckpointError: If one of them is a device, or a link that leaves its folder.
     """
     tokens, other = (tuned, base) if tokens_tuned else (base, tuned)
     found = _find(base, _BASE_GROUP) | _find(tokens, _TOKENIZER_GROUP)
@@ -75,11 +79,20 @@ def companions(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, P
 
 
 def copy(files: dict[str, Path], folder: Path) -> None:
-    """Copy files, following links, into a folder."""
+    """Copy files, following links within their folders, into a folder.
+
+    Raises:
+        CheckpointError: If a file is none that may be opened.
+    """
     for name, file in files.items():
         target = folder / name
         target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, target)
+        reading.copy(file, target, _home(file, name))
+
+
+def _home(file: Path, name: str) -> Path:
+    """The folder that a file was found in by its name there."""
+    return file.parents[len(Path(name).parts) - 1]
 
 
 def _find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
@@ -87,5 +100,6 @@ def _find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
         str(file.relative_to(folder)): file
         for pattern in patterns
         for file in sorted(folder.glob(pattern))
-        if file.is_file() and file.suffix not in (".py", ".bin", ".pt", ".pth", ".pkl")
+        if reading.is_file(file, folder)
+        and file.suffix not in (".py", ".bin", ".pt", ".pth", ".pkl")
     }

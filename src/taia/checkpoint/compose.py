@@ -17,6 +17,7 @@ from taia.checkpoint.composition import Composition, Progress
 from taia.checkpoint.configs import composed_config, may_tie
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.kinship import check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.pairing import Pairing, Vocab, pair_up
 from taia.checkpoint.plan import make_plan
@@ -39,6 +40,7 @@ def compose(
     hash_inputs: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
+    strict: bool = False,
     declare: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Composition:
@@ -56,6 +58,8 @@ def compose(
         hash_inputs: Record SHA-256 of all input files, which means reading all of them.
         dry_run: Check everything and write nothing.
         overwrite: Replace a model that is there already.
+        strict: Refuse what is otherwise a note: two equal models, base and tuned swapped, an
+            adapter that says that it was trained on another base.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         progress: Called with the bytes written so far and the bytes there will be.
 
@@ -86,6 +90,7 @@ def compose(
             hash_inputs=hash_inputs,
             dry_run=dry_run,
             overwrite=overwrite,
+            strict=strict,
             declare=declare,
             progress=progress,
         )
@@ -99,7 +104,7 @@ def compose(
     if target is not None:
         target = check_output(target, [here.path, there.path], overwrite)
     options = Options(vocab, hash_inputs, declare)
-    work = _prepare(here, there, target, selection, options)
+    work = _prepare(here, there, target, selection, options, strict)
     if dry_run or target is None:
         return work.composition(written=False)
     write(work, target, overwrite, progress)
@@ -107,7 +112,12 @@ def compose(
 
 
 def _prepare(
-    here: Located, there: Located, output: Path | None, selection: Selection, options: Options
+    here: Located,
+    there: Located,
+    output: Path | None,
+    selection: Selection,
+    options: Options,
+    strict: bool,
 ) -> Work:
     base, tuned = Checkpoint.open(here.path), Checkpoint.open(there.path)
     pairing = pair_up(base, tuned, options.vocab, options.declare)
@@ -117,7 +127,7 @@ def _prepare(
         options.declare,
     )
     alphas = selection.alphas(labels)
-    notes = list(pairing.notes)
+    notes = [*check_pair((here, base), (there, tuned), strict), *pairing.notes]
     pairs = dict(pairing.pairs)
     untied = _untie(pairs, labels, alphas, pairing, base.config)
     plan = make_plan(base, pairs, alphas)

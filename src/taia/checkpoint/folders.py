@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from taia.checkpoint.configs import read_config
 from taia.checkpoint.reading import is_file, read_json
 from taia.errors import CheckpointError
 
@@ -16,6 +17,9 @@ SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 #: What makes a folder an adapter.
 ADAPTER_CONFIG: Final = "adapter_config.json"
+
+#: What libraries read of a model folder without being told to.
+_READ: Final = (".json", ".jinja", ".safetensors", ".model", ".tiktoken", ".txt")
 
 #: How far down models are looked for, in how many files, and how many are named.
 _DEPTH: Final = 3
@@ -97,6 +101,23 @@ def holds_adapter(folder: Path) -> bool:
         "Give a folder with one of them: move the adapter's files into one of their own, or merge "
         "them with PEFT (merge_and_unload) first.",
     )
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a folder with a file that libraries would read and that must not be opened.
+
+    Raises:
+        CheckpointError: If one is a device, a named pipe, or a link that leaves the folder; or if
+            ``config.json`` says what no model is.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return  # whoever reads it says why it cannot be
+    for name in names:
+        if name.endswith(_READ):
+            is_file(folder / name)
+    read_config(folder)
 
 
 def refusal(path: Path) -> CheckpointError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taia.checkpoint.configs import read_config
-from taia.checkpoint.folders import ADAPTER_CONFIG, INDEX, SINGLE, refusal
+from taia.checkpoint.folders import ADAPTER_CONFIG, INDEX, SINGLE, holds_adapter, refusal
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.checkpoint.reading import read_json
 from taia.errors import CheckpointError
@@ -57,6 +57,7 @@ class Checkpoint:
                 raise refusal(path)
             # Whoever names a file may name a link to it.
             return cls._of(path.parent, (read_shard(path, path.resolve().parent),), {})
+        holds_adapter(path)  # refused where it holds both
         if os.path.lexists(path / SINGLE):
             return cls._of(path, (read_shard(path / SINGLE),), {})
         if os.path.lexists(path / INDEX):

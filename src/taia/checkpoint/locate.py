@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from taia.checkpoint.folders import check_files
 from taia.errors import CheckpointError, DownloadError, first_line
 
 _HUB_NAME: Final = re.compile(r"(?:[\w][\w.-]{0,95}/)?[\w][\w.-]{0,95}", re.ASCII)
@@ -58,12 +59,15 @@ def locate(given: str | Path) -> Located:
     ``HF_TOKEN`` mean what they mean there). A path never touches the network.
 
     Raises:
-        CheckpointError: If it is neither a path nor a name the hub could have.
+        CheckpointError: If it is neither a path nor a name the hub could have, or a folder with
+            files that must not be opened.
         DownloadError: If the hub has no such model, or cannot be reached.
     """
     text = str(given)
     path = Path(text).expanduser()
     if path.exists():
+        if path.is_dir():
+            check_files(path)
         return Located(text, path)
     name, _, revision = text.partition("@")
     if revision and Path(name).expanduser().exists():

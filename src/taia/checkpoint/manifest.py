@@ -22,6 +22,7 @@ from taia.checkpoint.copying import Sources
 from taia.checkpoint.header import Entry, Shard
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
+from taia.checkpoint.reading import is_file, read_bytes
 from taia.checkpoint.steps import Extent
 
 #: The name of the record in an output.
@@ -52,8 +53,8 @@ def identity(located: Located, checkpoint: Checkpoint, full: bool = False) -> di
                 record["sha256"] = whole
             files.append(record)
     config = checkpoint.folder / "config.json"
-    if config.is_file():
-        content = config.read_bytes()
+    if is_file(config):
+        content = read_bytes(config)
         files.append(
             {
                 "name": config.name,
@@ -80,12 +81,19 @@ def sampled_hash(shard: Shard, sources: Sources) -> str:
     """SHA-256 over a file's header and the first and last 4 KiB of each of its tensors."""
     hasher = hashlib.sha256(shard.header)
     for entry in shard.entries:
-        for start, stop in _samples(entry):
-            data = bytearray(stop - start)
-            extent = Extent("base", entry.file, start, stop, entry.dtype)
-            sources.read_into(extent, 0, memoryview(data))
-            hasher.update(data)
+        hasher.update(samples(entry, sources))
     return hasher.hexdigest()
+
+
+def samples(entry: Entry, sources: Sources) -> bytes:
+    """The first and last 4 KiB of a tensor; all of a small one."""
+    found = bytearray()
+    for start, stop in _samples(entry):
+        data = bytearray(stop - start)
+        extent = Extent("base", entry.file, start, stop, entry.dtype)
+        sources.read_into(extent, 0, memoryview(data))
+        found += data
+    return bytes(found)
 
 
 def _samples(entry: Entry) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from taia.checkpoint.index import INDEX, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.plan import Plan, table
+from taia.checkpoint.reading import read_bytes
 from taia.checkpoint.staging import staged
 from taia.checkpoint.weights import write_weights
 from taia.selection import Selection
@@ -109,6 +110,6 @@ def _write_json(
 ) -> None:
     """Write JSON, as it was in the source folder where nothing changed in it."""
     if value == original:
-        target.write_bytes((source / target.name).read_bytes())
+        target.write_bytes(read_bytes(source / target.name))
     else:
         manifest.write_json(target, value)

@@ -14,6 +14,7 @@ from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.manifest import MANIFEST
 from taia.checkpoint.merging.write import write_tensors
+from taia.checkpoint.reading import is_file
 from taia.export.result import Check, Written
 from taia.selection import Selection
 
@@ -85,5 +86,5 @@ def _precision(folder: Path) -> float:
 
 def _copy_beside(source: Path, folder: Path) -> None:
     found = companions.companions(source, source, True)[0]
-    found |= {name: source / name for name in _BESIDE if (source / name).is_file()}
+    found |= {name: source / name for name in _BESIDE if is_file(source / name)}
     companions.copy(found, folder)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from taia.checkpoint.adapters.read import read_adapter
-from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
 from taia.checkpoint.locate import Located, locate
+from taia.checkpoint.patterns import check_patterns
 from taia.errors import AdapterError, first_line
 from taia.loading import load_model
 
@@ -69,7 +70,9 @@ def with_adapter(model: PreTrainedModel, place: Located) -> PeftModel:
 
     import taia.molora  # noqa: F401 - makes MoLoRA known to PEFT
 
-    read_adapter(place.path)
+    config = read_adapter(place.path).config
+    names = (name for name, _ in cast("nn.Module", model).named_modules())
+    check_patterns(config, names, place.path / ADAPTER_CONFIG)
     try:
         adapted = PeftModel.from_pretrained(model, place.path)
     except (ValueError, RuntimeError, KeyError) as error:

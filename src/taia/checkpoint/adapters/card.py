@@ -14,6 +14,7 @@ from taia.checkpoint.copying import Sources
 from taia.checkpoint.index import ADAPTER_CONFIG
 from taia.checkpoint.locate import Located
 from taia.checkpoint.manifest import MANIFEST, blob_hash, command, origin, sampled_hash
+from taia.checkpoint.reading import is_file, read_bytes
 
 _PAPER: Final = "https://arxiv.org/abs/2405.20192"
 
@@ -26,7 +27,7 @@ def adapter_identity(located: Located, adapter: Adapter, full: bool = False) -> 
         adapter: What it is.
         full: Whether to read and hash every byte.
     """
-    config = (adapter.folder / ADAPTER_CONFIG).read_bytes()
+    config = read_bytes(adapter.folder / ADAPTER_CONFIG)
     shard = adapter.shard
     with Sources() as sources:
         record: dict[str, Any] = {
@@ -123,8 +124,8 @@ def write_adapter_card(
 def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:
     """The other entries of a card's front matter, as they are."""
     try:
-        text = card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = str(read_bytes(card), "utf-8") if is_file(card) else ""
+    except UnicodeDecodeError:
         return []
     if not text.startswith("---\n") or "\n---" not in text[4:]:
         return []

@@ -20,8 +20,10 @@ from taia.checkpoint.adapters.read import FILE, Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress, Row, Share
 from taia.checkpoint.header import make_header
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.kinship import check_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.manifest import identity, write_json, write_manifest
+from taia.checkpoint.patterns import check_patterns
 from taia.checkpoint.staging import check_output, staged
 from taia.errors import AdapterError
 from taia.selection import Selection
@@ -39,6 +41,7 @@ def compose_adapter(
     hash_inputs: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
+    strict: bool = False,
     declare: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Composition:
@@ -60,6 +63,7 @@ def compose_adapter(
         hash_inputs: Record SHA-256 of all input files, which means reading all of them.
         dry_run: Say what would happen, and write nothing.
         overwrite: Replace a model that is already at ``output``.
+        strict: Refuse an adapter that says that it was trained on another base.
         declare: Labels for tensors that no rule knows.
         progress: Called with the bytes written so far and the bytes there will be.
 
@@ -79,13 +83,16 @@ def compose_adapter(
         raise ValueError("an output is needed, but for a dry run")
     read = read_adapter(adapter.path)
     checkpoint = None if base is None else Checkpoint.open(base.path)
+    doubts: tuple[str, ...] = ()
+    if base is not None and checkpoint is not None:
+        doubts = check_adapter((base, checkpoint), adapter, read.config, strict)
     if merge:
         from taia.checkpoint.merging.merge import Inputs, merge_adapter
 
         if base is None or checkpoint is None:
             raise AdapterError("--merge needs the base model", "give the base model's folder")
         return merge_adapter(
-            Inputs(checkpoint, read, base, adapter),
+            Inputs(checkpoint, read, base, adapter, doubts),
             output,
             selection,
             hash_inputs=hash_inputs,
@@ -110,7 +117,7 @@ def compose_adapter(
         selection=str(selection),
         rows=_rows(steps),
         alphas={step.entry.name: step.alpha for step in steps},
-        notes=_notes(config, placed, steps, checkpoint),
+        notes=(*doubts, *_notes(config, placed, steps, checkpoint)),
         written=not dry_run,
     )
     if dry_run or output is None:
@@ -151,6 +158,7 @@ def _narrowed(
         for module in (item.update.wrapper, item.update.module)
     }
     rest = None if base is None else _rest(base, placed, after)
+    check_patterns(adapter.config, rest or (), adapter.folder / ADAPTER_CONFIG)
     return narrow(adapter.config, before, after, freed, rest)
 
 

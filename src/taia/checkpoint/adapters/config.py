@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from taia.anatomy.label import number
 from taia.checkpoint.adapters.experts import PEFT_TYPE, narrowed
-from taia.checkpoint.adapters.match import BAD_PATTERN, excluded, pattern_matches, targets
+from taia.checkpoint.adapters.match import excluded, pattern_matches, targets
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
+from taia.checkpoint.patterns import BAD_PATTERN, LONGEST_PATTERN
+from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 
 #: PEFT's own word for "no module": it loads an adapter that consists of whole modules only.
@@ -58,6 +61,10 @@ def _table(value: object, each: Callable[[object], bool]) -> bool:
     return isinstance(value, dict) and all(map(each, value.values()))
 
 
+def _patterns(value: object, each: Callable[[object], bool]) -> bool:
+    return _table(value, each) and all(len(key) <= LONGEST_PATTERN for key in cast("dict", value))
+
+
 def _names(value: object) -> bool:
     return value is None or _list(value, _text)
 
@@ -65,6 +72,8 @@ def _names(value: object) -> bool:
 def _pattern_or_names(value: object) -> bool:
     if not isinstance(value, str):
         return _names(value)
+    if len(value) > LONGEST_PATTERN:
+        return False
     try:
         re.compile(value)
     except BAD_PATTERN:
@@ -77,10 +86,10 @@ _SHAPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "r": (lambda v: _whole(v) and v != 0, "a positive whole number"),
     "lora_alpha": (_number, "a number"),
     "rank_pattern": (
-        lambda v: v is None or _table(v, lambda x: _whole(x) and x != 0),
+        lambda v: v is None or _patterns(v, lambda x: _whole(x) and x != 0),
         "a table of positive whole numbers",
     ),
-    "alpha_pattern": (lambda v: v is None or _table(v, _number), "a table of numbers"),
+    "alpha_pattern": (lambda v: v is None or _patterns(v, _number), "a table of numbers"),
     "target_modules": (_pattern_or_names, "a regular expression or a list of names"),
     "exclude_modules": (_pattern_or_names, "a regular expression or a list of names"),
     "target_parameters": (_names, "a list of names"),
@@ -136,7 +145,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         CheckpointError: If it is not a JSON object.
     """
     path = folder / ADAPTER_CONFIG
-    if not path.exists():
+    if not is_file(path):
         raise AdapterError(
             f"{folder} has no {ADAPTER_CONFIG}", "give the folder that PEFT's save_pretrained wrote"
         )
@@ -179,7 +188,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
     for key, (fits, wanted) in _SHAPES.items():
         if key in config and not fits(config[key]):
             raise AdapterError(
-                f"{path} has {key}={config[key]!r}, which is not {wanted}",
+                f"{path} has {key}={reprlib.repr(config[key])}, which is not {wanted}",
                 "save the adapter again with PEFT",
             )
     if "r" not in config:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
-#: What a regular expression may fail with while it is compiled.
-BAD_PATTERN: Final = (re.error, OverflowError, RecursionError)
+from taia.checkpoint.patterns import BAD_PATTERN
 
 
 def scaling(config: Mapping[str, Any], module: str) -> float:

@@ -12,7 +12,10 @@ from taia.checkpoint.adapters.config import read_config
 from taia.checkpoint.adapters.experts import PEFT_TYPE, check_shapes, with_shared
 from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
 from taia.checkpoint.adapters.names import LOW_RANK, Part, part_of
+from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.header import Entry, Shard, read_shard
+from taia.checkpoint.patterns import check_patterns
+from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 
 FILE: Final = "adapter_model.safetensors"
@@ -123,7 +126,7 @@ def read_adapter(folder: Path) -> Adapter:
     """
     config = read_config(folder)
     path = folder / FILE
-    if not path.is_file():
+    if not is_file(path):
         if (folder / "adapter_model.bin").exists():
             raise AdapterError(
                 f"{folder} holds adapter_model.bin, a pickle, which taia does not open",
@@ -134,7 +137,13 @@ def read_adapter(folder: Path) -> Adapter:
     entries = {entry.name: entry for entry in shard.entries}
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
-    updates = _updates(config, [part_of(name) for name in entries])
+    parts = [part_of(name) for name in entries]
+    check_patterns(
+        config,
+        (n for part in parts for n in (part.module, part.parameter)),
+        folder / ADAPTER_CONFIG,
+    )
+    updates = _updates(config, parts)
     routed = frozenset(update.module for update in updates if update.kind == "experts")
     adapter = Adapter(folder, config, shard, entries, updates, routed)
     _check_shapes(adapter)

@@ -37,12 +37,14 @@ class Inputs:
         adapter: The adapter's.
         base_at: Where the base was found.
         adapter_at: Where the adapter was found.
+        doubts: What speaks against their belonging together, for the notes.
     """
 
     base: Checkpoint
     adapter: Adapter
     base_at: Located
     adapter_at: Located
+    doubts: tuple[str, ...] = ()
 
 
 def merge_adapter(
@@ -88,7 +90,7 @@ def merge_adapter(
         selection=str(selection),
         rows=rows(base, placement, changes, untied),
         alphas=_alphas(base, placement, untied),
-        notes=_notes(adapter, placement, changes, untied),
+        notes=(*inputs.doubts, *_notes(adapter, placement, changes, untied)),
         written=not dry_run,
     )
     if dry_run or output is None:
