@@ -100,6 +100,6 @@ def _find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
         str(file.relative_to(folder)): file
         for pattern in patterns
         for file in sorted(folder.glob(pattern))
-        if reading.is_file(file, folder)
-        and file.suffix not in (".py", ".bin", ".pt", ".pth", ".pkl")
+        if file.suffix not in (".py", ".bin", ".pt", ".pth", ".pkl")
+        and reading.is_file(file, folder)
     }

@@ -112,9 +112,10 @@ def _check(config: _Config, file: Path) -> None:
             raise _wrong(file, key, value, "a table")
         if key == "model_type" and not isinstance(value, str | None):
             raise _wrong(file, key, value, "a name")
-        if isinstance(value, Mapping):
+        count = _COUNT.fullmatch(key)
+        if isinstance(value, Mapping) and not (count and count[1]):
             _check(value, file)
-        elif count := _COUNT.fullmatch(key):
+        elif count:
             most = _MOST_LAYERS if "layer" in key else _MOST
             # Some architectures count layer by layer; and "some_layers" may be no number.
             for one in value if isinstance(value, list) else [value]:

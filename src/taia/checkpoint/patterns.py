@@ -1,9 +1,9 @@
-"""Regular expressions of an adapter's config, tried within bounds before anything uses them.
+r"""Regular expressions of an adapter's config, tried within bounds before anything uses them.
 
 PEFT matches ``target_modules``, ``exclude_modules`` and the keys of ``rank_pattern`` with Python's
 ``re``, which may take longer than the universe for thirty characters, holds the interpreter's lock
 meanwhile and cannot be stopped in a thread. Refusing every nested repeat would also refuse
-``(\\w+\\.)*q_proj``, which people write; a matcher of our own would not be PEFT's. So what cannot
+``(\w+\.)*q_proj``, which people write; a matcher of our own would not be PEFT's. So what cannot
 be seen to be harmless is tried in a process of its own, on the names it is meant for, and refused
 if that takes longer than a second.
 """

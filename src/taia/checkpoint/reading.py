@@ -94,9 +94,11 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: If it cannot be read, or holds something else or more than can be used.
     """
     try:
-        return parse_object(read_bytes(file))
+        value = parse_object(read_bytes(file))
+        _check_depth(value)
     except NotAnObjectError as error:
         raise CheckpointError(f"{file} {error}.", _AGAIN) from error
+    return value
 
 
 class NotAnObjectError(ValueError):
@@ -108,7 +110,7 @@ def parse_object(data: bytes | memoryview) -> dict[str, Any]:
 
     Raises:
         NotAnObjectError: If it is none; if a key occurs twice with two values; if it has NaN, a
-            million values or numbers of thousands of digits; if it is nested 64 deep.
+            million values or numbers of thousands of digits.
     """
     try:
         text = str(data, "utf-8")
@@ -122,7 +124,6 @@ def parse_object(data: bytes | memoryview) -> dict[str, Any]:
         raise NotAnObjectError(f"is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise NotAnObjectError("is not a JSON object")
-    _check_depth(value)
     return value
 
 

@@ -20,6 +20,9 @@ WRAPPERS: Final = {
 }
 #: What PEFT puts before every name.
 _PEFT: Final = ["base_model", "model"]
+_WRAPPED: Final = re.compile(
+    rf"(?:^|\.)(?:{'|'.join(WRAPPERS)})(?:\.|$)|^{re.escape('.'.join(_PEFT))}\."
+)
 
 #: A tensor's older name → its newer one. Applied in order, to the names that are on one side only.
 RENAMES: Final = tuple(
@@ -79,6 +82,8 @@ _EXPERT_NAME: Final = re.compile(
 
 def unwrapped(name: str) -> str:
     """A tensor's name in the model itself, without what wrappers around it put there."""
+    if not _WRAPPED.search(name):
+        return name
     parts = [part for part in name.split(".") if part not in WRAPPERS]
     while parts[:2] == _PEFT:
         del parts[:2]
@@ -87,10 +92,12 @@ def unwrapped(name: str) -> str:
 
 def wrapper(name: str) -> str | None:
     """Whose wrapper a tensor's name tells of, ``None`` of none."""
+    if not _WRAPPED.search(name):
+        return None
     for part in name.split("."):
         if part in WRAPPERS:
             return f"{WRAPPERS[part]} ({part!r})"
-    return "PEFT ('base_model.model')" if unwrapped(name) != name else None
+    return "PEFT ('base_model.model')"
 
 
 def newer(name: str) -> str:

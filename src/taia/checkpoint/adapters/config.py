@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from taia.anatomy.label import number
 from taia.checkpoint.adapters.experts import PEFT_TYPE, narrowed
@@ -62,7 +62,8 @@ def _table(value: object, each: Callable[[object], bool]) -> bool:
 
 
 def _patterns(value: object, each: Callable[[object], bool]) -> bool:
-    return _table(value, each) and all(len(key) <= LONGEST_PATTERN for key in cast("dict", value))
+    keys = value if isinstance(value, dict) else ()
+    return _table(value, each) and all(len(key) <= LONGEST_PATTERN for key in keys)
 
 
 def _names(value: object) -> bool:
