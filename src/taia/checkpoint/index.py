@@ -122,7 +122,9 @@ def _check_index(index: dict[str, Any], file: Path) -> tuple[dict[str, str], dic
             f"{file} has no table of tensors under 'weight_map'.",
             "Download or save the checkpoint again.",
         )
-    plain = set(filter(_plain, {target for target in weight_map.values() if isinstance(target, str)}))
+    plain = set(
+        filter(_plain, {target for target in weight_map.values() if isinstance(target, str)})
+    )
     for name, target in weight_map.items():
         # A snapshot in the hub's cache is made of symlinks to ../../blobs: the files may be links,
         # but the index must not choose them.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from taia.anatomy import Anatomy, TensorInfo
+from taia.checkpoint.alignment import refuse_wrapped
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import locate
@@ -32,6 +33,7 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
     if _is_config_alone(folder):
         return _of_config(folder, declare)
     checkpoint = Checkpoint.open(folder)
+    refuse_wrapped(checkpoint)
     infos = (TensorInfo(e.name, tuple(e.shape), e.dtype) for e in checkpoint.tensors.values())
     return Anatomy.of_tensors(infos, checkpoint.config, declare)
 
