@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.inspection import anatomy_of
@@ -104,3 +107,23 @@ def test_two_names_that_unwrap_to_one_are_not_guessed(tmp_path: Path) -> None:
     tuned = write(tmp_path / "tuned", shapes, 1, config=llama_config())
     with pytest.raises(MismatchError, match=name):
         compose(base, tuned, None, dry_run=True)
+
+
+def test_a_model_that_lacks_many_tensors_is_labelled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write(tmp_path / "base", llama(40), config=llama_config(40))
+    kept = {name: value for name, value in llama(40).items() if ".mlp." not in name}
+    tuned = write(tmp_path / "tuned", kept, 1, config=llama_config(40))
+    labelled: list[int] = []
+    plain = Anatomy.of_tensors
+
+    def counting(tensors: Iterable[TensorInfo], *more: Any) -> Anatomy:
+        infos = list(tensors)
+        labelled.append(len(infos))
+        return plain(infos, *more)
+
+    monkeypatch.setattr(Anatomy, "of_tensors", counting)
+    with pytest.raises(MismatchError, match=r"119 more"):
+        compose(base, tuned, None, dry_run=True)
+    assert sum(labelled) <= 2 * len(llama(40))
