@@ -26,8 +26,9 @@ def number(part: str) -> int | None:
 
     ``"²"``, ``"07"`` and five thousand digits are none, although ``str.isdigit`` says they are.
     """
-    plain = part.isascii() and part.isdecimal() and len(part) < 10
-    return int(part) if plain and (part == "0" or part[0] != "0") else None
+    if not part.isdecimal() or not part.isascii() or len(part) > 9:
+        return None
+    return int(part) if part == "0" or part[0] != "0" else None
 
 
 class _Path(NamedTuple):

@@ -5,7 +5,7 @@ PEFT matches ``target_modules``, ``exclude_modules`` and the keys of ``rank_patt
 meanwhile and cannot be stopped in a thread. Refusing every nested repeat would also refuse
 ``(\w+\.)*q_proj``, which people write; a matcher of our own would not be PEFT's. So what cannot
 be seen to be harmless is tried in a process of its own, on the names it is meant for, and refused
-if that takes longer than a second.
+if that takes longer than a second of processor time.
 """
 
 from __future__ import annotations
@@ -25,14 +25,22 @@ BAD_PATTERN: Final = (re.error, OverflowError, RecursionError)
 #: Longer than any that people or programs write; to compile one takes memory in proportion.
 LONGEST_PATTERN: Final = 20_000
 
-_SECONDS: Final = 1.0
+#: Of the processor's time, so that a busy machine refuses nothing; and of the clock's, where the
+#: system has no such limit.
+_SECONDS: Final = 1
+_BY_THE_CLOCK: Final = 30
 #: With at most one of these a match takes time in proportion to the name.
 _SPECIAL: Final = re.compile(r"[*+?{|(]")
 _NUMBER: Final = re.compile(r"\d+")
-#: Reads [patterns, names] and tries each pattern on each name, as PEFT does; says which it is at.
+#: Reads [seconds, patterns, names], tries each pattern on each name as PEFT does, says which is next.
 _TRIAL: Final = """
 import json, re, sys
-patterns, names = json.load(sys.stdin)
+seconds, patterns, names = json.load(sys.stdin)
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+except (ImportError, OSError, ValueError):
+    pass
 for index, pattern in enumerate(patterns):
     print(index, flush=True)
     try:
@@ -91,15 +99,13 @@ def _slow(patterns: list[str], names: list[str]) -> int | None:
     try:
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", _TRIAL],
-            input=json.dumps([patterns, names]).encode(),
-            timeout=_SECONDS,
+            input=json.dumps([_SECONDS, patterns, names]).encode(),
+            timeout=_BY_THE_CLOCK,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=True,
         )
-    except subprocess.TimeoutExpired as error:
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         reached = (error.stdout or b"").split()
         return int(reached[-1]) if reached else 0
-    except subprocess.CalledProcessError as error:
-        return int((error.stdout or b"0").split()[-1])
     return None
