@@ -32,7 +32,7 @@ _BY_THE_CLOCK: Final = 30
 #: With at most one of these a match takes time in proportion to the name.
 _SPECIAL: Final = re.compile(r"[*+?{|(]")
 _NUMBER: Final = re.compile(r"\d+")
-#: Reads [seconds, patterns, names], tries each pattern on each name as PEFT does, says which is next.
+#: Reads [seconds, patterns, names] and tries each pattern on each name; says which comes next.
 _TRIAL: Final = """
 import json, re, sys
 seconds, patterns, names = json.load(sys.stdin)
