@@ -67,6 +67,11 @@ def test_an_adapter_whose_base_is_at_hand_is_compared(models, tmp_path) -> None:
     assert len(doubts(other, lora(tmp_path / "d", str(base)))) == 1  # called alike, and another
 
 
+@pytest.mark.parametrize("recorded", ["\0", "\ud800", "~nobody/x", "/" * 5000, "a" * 5000])
+def test_a_recorded_base_that_is_no_path_is_another(models, tmp_path, recorded) -> None:
+    assert len(doubts(models[0], lora(tmp_path / "lora", recorded))) == 1
+
+
 @pytest.mark.parametrize("recorded", [None, "", 3, ["x"]])
 def test_an_adapter_that_says_nothing_of_its_base(models, tmp_path, recorded) -> None:
     assert doubts(models[0], lora(tmp_path / "lora", recorded)) == []

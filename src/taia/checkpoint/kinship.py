@@ -14,7 +14,7 @@ from typing import Any
 
 from taia.checkpoint.copying import Sources
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.locate import Located
+from taia.checkpoint.locate import Located, home_written_out, is_there
 from taia.checkpoint.manifest import MANIFEST, sampled_hash, samples
 from taia.checkpoint.reading import is_file, read_json
 from taia.errors import InputError, MismatchError
@@ -84,7 +84,7 @@ def _recorded(folder: Path) -> Mapping[str, Any]:
 
 def _named(name: str) -> Mapping[str, Any]:
     """The same, of a name that may be a path or a hub name."""
-    is_path = name.startswith((".", "/", "~", "\\")) or name.count("/") != 1 or Path(name).exists()
+    is_path = name.startswith((".", "/", "~", "\\")) or name.count("/") != 1 or is_there(name)
     return {"path": name} if is_path else {"repo": name}
 
 
@@ -110,7 +110,7 @@ def _is(recorded: Mapping[str, Any], place: Located, checkpoint: Checkpoint) -> 
                     return True
     if isinstance(repo, str) and place.repo:
         return repo.lower() == place.repo.lower()
-    return isinstance(path, str) and not place.repo and _same_place(Path(path), place.path)
+    return isinstance(path, str) and not place.repo and _same_place(path, place.path)
 
 
 def _is_called(place: Located, checkpoint: Checkpoint, name: str) -> bool:
@@ -118,9 +118,10 @@ def _is_called(place: Located, checkpoint: Checkpoint, name: str) -> bool:
 
     Downloads lie in folders called like the model, or in the hub's ``models--org--name``.
     """
-    if not place.repo and Path(name).expanduser().exists():
+    known = home_written_out(name)
+    if not place.repo and is_there(known):
         try:
-            return _same_bytes(Checkpoint.open(Path(name).expanduser()), checkpoint)
+            return _same_bytes(Checkpoint.open(known), checkpoint)
         except InputError:  # what lies there now is no model
             return False
     last = name.rstrip("/\\").replace("\\", "/").rpartition("/")[2].lower()
@@ -130,8 +131,11 @@ def _is_called(place: Located, checkpoint: Checkpoint, name: str) -> bool:
     return any(part.lower().rpartition("--")[2] == last for part in parts[-3:])
 
 
-def _same_place(one: Path, other: Path) -> bool:
-    return os.path.realpath(one.expanduser()) == os.path.realpath(other)
+def _same_place(one: str | Path, other: Path) -> bool:
+    try:
+        return os.path.realpath(home_written_out(one)) == os.path.realpath(other)
+    except (OSError, ValueError):  # a record may hold what is no path
+        return False
 
 
 def _same_bytes(one: Checkpoint, other: Checkpoint) -> bool:
