@@ -12,6 +12,7 @@ from taia.anatomy import vocabulary as words
 from taia.anatomy.components import COMPONENTS
 from taia.anatomy.labels import Label, TensorInfo
 from taia.errors import AnatomyError
+from taia.text import one_line
 
 _ATTENTIONS = {
     "attention": "self_attention",
@@ -82,8 +83,8 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     kind, at = _kind(path)
     if kind is None:
         raise AnatomyError(
-            f"no rule labels the tensor {tensor.name} (its module {path.modules[at]!r} is unknown)",
-            f"declare what it is, such as --declare '{_glob(tensor.name)}=mlp'; "
+            f"no rule labels the tensor {one_line(tensor.name)} (its module {path.modules[at]!r} is unknown)",
+            f"declare what it is, such as --declare '{one_line(_glob(tensor.name))}=mlp'; "
             f"components: {', '.join(COMPONENTS)}",
         )
     if kind in _ATTENTIONS:
