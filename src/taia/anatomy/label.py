@@ -83,8 +83,8 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     kind, at = _kind(path)
     if kind is None:
         raise AnatomyError(
-            f"no rule labels the tensor {one_line(tensor.name)} (its module {path.modules[at]!r} is "
-            "unknown)",
+            f"no rule labels the tensor {one_line(tensor.name)} "
+            f"(its module {path.modules[at]!r} is unknown)",
             f"declare what it is, such as --declare '{one_line(_glob(tensor.name))}=mlp'; "
             f"components: {', '.join(COMPONENTS)}",
         )
