@@ -28,7 +28,7 @@ from timing import say
 
 #: Targets: taia's tokens per second over TRL's, and its peak memory over TRL's.
 TARGETS: Final = {"speed": 1.3, "memory": 0.6}
-_LORA: Final = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0}
+_LORA: Final[dict[str, Any]] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
