@@ -42,10 +42,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.copying import Sources
 from taia.checkpoint.header import make_header, nbytes
 from taia.checkpoint.index import INDEX, Checkpoint
-from taia.checkpoint.steps import rope
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import runs_of
 from timing import say
 
 #: Targets: wall against cp, peak in MB, and by how much mergekit is slower and larger.
@@ -454,7 +454,7 @@ def differences(base: Path, tuned: Path, out: Path) -> list[str]:
         for name, entry in sides[0].items():
             right = entry if ".mlp." in name else sides[1][name]
             if name not in sides[2] or not sources.same(
-                rope(right, "base"), rope(sides[2][name], "tuned")
+                runs_of(right, "base"), runs_of(sides[2][name], "tuned")
             ):
                 wrong.append(name)
     return wrong
