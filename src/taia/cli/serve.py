@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.guard import say
 from taia.errors import InputError
 from taia.selection.listing import read_modes
+from taia.text import printable
 
 
 def serve(
@@ -107,11 +108,11 @@ def serve(
     settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
     warnings.simplefilter("ignore", FutureWarning)  # transformers' notes to its own developers
     if not settings.is_loopback and api_key is None:
-        _say(f"Anybody who reaches {host} can use this server: give it an --api-key.")
+        say(f"Anybody who reaches {host} can use this server: give it an --api-key.")
     run(
         lambda: load(base, tuned, selections, settings, dtype=dtype, device=device),
         settings,
-        _say,
+        say,
     )
 
 
@@ -142,11 +143,7 @@ def _vllm(
         )
         command = served.command(flags)
         if print_only:
-            typer.echo(shlex.join(command))
+            typer.echo(printable(shlex.join(command)))
             return
-        _say(shlex.join(command))
+        say(shlex.join(command))
         vllm.run(command, api_key)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
