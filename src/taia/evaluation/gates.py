@@ -70,7 +70,7 @@ class Gate:
 
 
 def read_gate(text: str, modes: Collection[str], tasks: Collection[str]) -> Gate:
-    """Read a condition: ``SIDE (>=|>|<=|<) SIDE``; a side is ``MODE[.TASK] [± number]`` or a number.
+    """Read a condition: ``SIDE (>=|>|<=|<) SIDE``, each ``MODE[.TASK] [± number]`` or a number.
 
     Args:
         text: The condition.

@@ -5,7 +5,6 @@ A tensor is weighed cell by cell: its layout's segments are the cells, or it is 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Set
@@ -18,6 +17,7 @@ from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import fail, parse
 from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum, below
+from taia.text import closest
 
 _Cells = tuple[float, ...]
 
@@ -183,7 +183,7 @@ def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> Non
     assert isinstance(leaf, (Name, Pattern, Sliced))
     known = _vocabulary(anatomy)
     mend = f"this model has: {', '.join(known)}"
-    if isinstance(leaf, Name) and (close := _close(leaf, [*known, *MODES])):
+    if isinstance(leaf, Name) and (close := _close(leaf, known)):
         mend = f"did you mean {close}? {mend}"
     if isinstance(leaf, Sliced):
         depths = [f"{stack} has layers 0 to {n - 1}" for stack, n in _depths(anatomy).items()]
@@ -214,10 +214,10 @@ def _close(leaf: Name, known: list[str]) -> str | None:
     """The name with what is misspelt in it put right, ``None`` where nothing is known like it."""
     parts = []
     for part in filter(None, (leaf.within, leaf.text)):
-        close = difflib.get_close_matches(part, known, n=1)
-        if not close:
+        close = closest(part, known, first=() if leaf.within else MODES)
+        if close is None:
             return None
-        parts.append(close[0])
+        parts.append(close)
     meant = ".".join(parts)
     return None if meant == str(leaf) else meant
 
