@@ -11,7 +11,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, pairs, say_json
+from taia.cli.options import AsJson, Declare, declared, pairs, say_json
 from taia.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def evaluate(
     log_samples: Annotated[
         bool, typer.Option("--log-samples", help="Keep prompts and responses.")
     ] = False,
+    declare: Declare = None,
     as_json: AsJson = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run's results.")
@@ -160,6 +161,7 @@ def evaluate(
     from taia.reporting.screen import Screen
 
     settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
+    named = declared(declare)
     has_update = tuned is not None or server is not None
     with watched(Screen(stderr=True)) as watch:
         done = run(
@@ -179,13 +181,14 @@ def evaluate(
             judge=None if judge is None else Judge.at(judge, judge_model or ""),
             log_samples=log_samples,
             overwrite=overwrite,
+            declare=named,
             require=require or [],
             command=shlex.join(["taia", *sys.argv[1:]]),
             watch=watch,
         )
         if base is not None and tuned is not None and server is None:
             watch("Measuring the update")
-            _write_norms(done.output, base, tuned)
+            _write_norms(done.output, base, tuned, named)
     _show(done, as_json)
     for why in done.unmet:
         say(why, "taia: ")
@@ -193,14 +196,14 @@ def evaluate(
         raise typer.Exit(3)
 
 
-def _write_norms(output: Path, base: str, tuned: str) -> None:
+def _write_norms(output: Path, base: str, tuned: str, declare: dict[str, str]) -> None:
     """Add to a run where the update lives, which needs no model to run."""
     from taia.analysis.norms import UPDATE_FILE, update_norms, write_norms
 
     if (output / UPDATE_FILE).is_file():  # a run is of one pair of weights
         return
     try:
-        write_norms(output / UPDATE_FILE, update_norms(base, tuned))
+        write_norms(output / UPDATE_FILE, update_norms(base, tuned, declare))
     except InputError as error:
         say(f"Where the update lives cannot be told: {error.problem}")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.options import AsJson, say_json
+from taia.cli.options import AsJson, Declare, declared, say_json
 
 
 def export(
@@ -51,6 +51,7 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an export that is there already.")
     ] = False,
+    declare: Declare = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model or adapter for another program, and check it there.
@@ -72,6 +73,7 @@ def export(
             merge=merge,
             verify=not no_verify,
             overwrite=overwrite,
+            declare=declared(declare),
             say=say,
         )
     if as_json:

@@ -11,6 +11,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
+from taia.cli.options import Declare, declared
 from taia.errors import InputError
 from taia.selection.listing import read_modes
 from taia.text import printable
@@ -76,6 +77,7 @@ def serve(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace adapters that are at --output already.")
     ] = False,
+    declare: Declare = None,
     print_only: Annotated[
         bool, typer.Option("--print", help="With --engine vllm: print its command, start nothing.")
     ] = False,
@@ -85,11 +87,11 @@ def serve(
     OpenAI's clients speak to http://HOST:PORT/v1; docs/serving.md lists what is understood.
     """
     prepare()
-    selections = read_modes(modes)
+    selections, named = read_modes(modes), declared(declare)
     if engine == "vllm":
         flags = ["--host", host, "--port", str(port), *(["--dtype", dtype] if dtype else [])]
         flags += rest or []
-        _vllm(base, tuned, selections, output, overwrite, print_only, flags, api_key)
+        _vllm(base, tuned, selections, output, overwrite, print_only, flags, api_key, named)
         return
     if rest or output is not None or overwrite or print_only:
         raise InputError(
@@ -110,7 +112,7 @@ def serve(
     if not settings.is_loopback and api_key is None:
         say(f"Anybody who reaches {host} can use this server: give it an --api-key.")
     run(
-        lambda: load(base, tuned, selections, settings, dtype=dtype, device=device),
+        lambda: load(base, tuned, selections, settings, dtype=dtype, device=device, declare=named),
         settings,
         say,
     )
@@ -125,6 +127,7 @@ def _vllm(
     print_only: bool,
     flags: list[str],
     api_key: str | None,
+    declare: dict[str, str],
 ) -> None:
     from tempfile import TemporaryDirectory
 
@@ -139,7 +142,13 @@ def _vllm(
         vllm.find()  # before anything is written
     with TemporaryDirectory(prefix="taia-vllm-") as folder:
         served = vllm.write(
-            base, tuned, modes, output or Path(folder), overwrite=overwrite, flags=flags
+            base,
+            tuned,
+            modes,
+            output or Path(folder),
+            overwrite=overwrite,
+            flags=flags,
+            declare=declare,
         )
         command = served.command(flags)
         if print_only:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ def evaluate(
     judge: Judge | None = None,
     log_samples: bool = False,
     overwrite: bool = False,
+    declare: Mapping[str, str] | None = None,
     require: Sequence[str] = (),
     command: str | None = None,
     watch: Watch | None = None,
@@ -63,6 +64,7 @@ def evaluate(
         judge: Who judges answers to harmful prompts, beside the phrases of a refusal.
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         require: Conditions on the scores, see :mod:`taia.evaluation.gates`.
         command: What was typed, for the record.
         watch: Told how far the work is.
@@ -95,7 +97,13 @@ def evaluate(
             subject = OnServer(server, base, list(selections), rows=batch_size)
         elif base is not None:
             subject = InMemory(
-                base, tuned, dtype=dtype, device=device, rows=batch_size, four_bits=load_in_4bit
+                base,
+                tuned,
+                dtype=dtype,
+                device=device,
+                rows=batch_size,
+                four_bits=load_in_4bit,
+                declare=declare,
             )
         else:
             raise InputError("No model is given.", "Give a base model, or a server.")

@@ -51,7 +51,12 @@ def merge(job: Job, folder: Path) -> Written:
     # Under the output's name, which the card shows.
     inner = folder / ".merging" / job.output.name
     done = compose_adapter(
-        job.source.base, job.source.place, inner, Selection.parse("tuned"), merge=True
+        job.source.base,
+        job.source.place,
+        inner,
+        Selection.parse("tuned"),
+        merge=True,
+        declare=job.declare,
     )
     for path in inner.iterdir():
         path.rename(folder / path.name)
