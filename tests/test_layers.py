@@ -22,7 +22,7 @@ LAYERS = (
     {"reporting"},
     {"training", "evaluation", "serving", "export", "analysis"},
     {"runtime"},
-    {"molora", "loading"},
+    {"molora", "loading", "offline"},
     {"checkpoint"},
     {"selection"},
     {"anatomy"},

@@ -98,13 +98,11 @@ def serve(
             "Flags after --, --output, --overwrite and --print are for vLLM.",
             "Leave them out, or add --engine vllm.",
         )
-    try:
-        from taia.serving.server import serve as run
-    except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed.", "Install taia[serve], or use --engine vllm."
-        ) from error
+    from taia.checkpoint.ahead import look_ahead
+
+    look_ahead(base, tuned, selections.values(), named)
     from taia.serving.load import load
+    from taia.serving.server import serve as run
     from taia.serving.settings import Settings
 
     settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)

@@ -70,6 +70,10 @@ def train(
     for key, name in needed.items():
         if not getattr(recipe, key):
             raise InputError(f"{name} is missing.", f"Give it, or {key} in the --config file.")
+    if int(os.environ.get("RANK", "0")) == 0:  # one of several processes asks for all
+        from taia.training.ahead import check_ahead
+
+        check_ahead(recipe, resume=resume, overwrite=overwrite)
     if preview:
         _preview(recipe)
     elif dry_run:

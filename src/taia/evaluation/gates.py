@@ -69,13 +69,13 @@ class Gate:
         return f"{self.text!r} is not met: {left:.4f} against {right:.4f}"
 
 
-def read_gate(text: str, modes: Collection[str], tasks: Collection[str]) -> Gate:
+def read_gate(text: str, modes: Collection[str], tasks: Collection[str] | None = None) -> Gate:
     """Read a condition: ``SIDE (>=|>|<=|<) SIDE``, each ``MODE[.TASK] [± number]`` or a number.
 
     Args:
         text: The condition.
         modes: The names that modes have.
-        tasks: The names that tasks and groups have.
+        tasks: The names that tasks and groups have; without them any name is one.
 
     Raises:
         InputError: If it cannot be read, or names what is not evaluated.
@@ -114,7 +114,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str]) -> Side:
+def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str] | None) -> Side:
     try:
         return Side(None, None, float(part))
     except ValueError:
@@ -126,17 +126,18 @@ def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str]) 
         return Side(*found, float(sum_["sign"] + sum_["size"]))
     raise InputError(
         f"The condition {text!r} names {part!r}, which is not evaluated.",
-        f"The modes are {', '.join(modes)}; the tasks are {', '.join(tasks)}.",
+        f"The modes are {', '.join(modes)}"
+        + (f"; the tasks are {', '.join(tasks)}." if tasks else "."),
     )
 
 
 def _name(
-    part: str, modes: Collection[str], tasks: Collection[str]
+    part: str, modes: Collection[str], tasks: Collection[str] | None
 ) -> tuple[str, str | None] | None:
     if part in modes:
         return part, None
     for mode in modes:
         task = part.removeprefix(f"{mode}.")
-        if task != part and task in tasks:
+        if task != part and (tasks is None or task in tasks):
             return mode, task
     return None

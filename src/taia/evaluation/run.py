@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taia.checkpoint.ahead import look_ahead
 from taia.errors import InputError, SelectionError
+from taia.evaluation.gates import read_gate
+from taia.evaluation.harness.known import check_tasks
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.settings import MODES, Server, Settings, Watch
+from taia.evaluation.store import check_folder
 from taia.selection.listing import read_modes
 
 if TYPE_CHECKING:
@@ -84,8 +89,16 @@ def evaluate(
     watch = watch or (lambda *_: None)
     _check(settings, tasks, batch_size)
     selections = _selections(modes, has_update=tuned is not None or server is not None)
-    watch("Loading libraries", 0, None)
+    for text in require:
+        read_gate(text, selections)
     _check_library()
+    check_tasks(tasks, [Path(folder) for folder in include_path])
+    inputs = []
+    if base is not None:
+        kept = [text for name, text in selections.items() if text and server is None]
+        inputs = [place.path for place in look_ahead(base, tuned, kept, declare)]
+    check_folder(Path(output), inputs, overwrite)
+    watch("Loading libraries", 0, None)
     from taia.evaluation.harness.quiet import quiet_harness
     from taia.evaluation.harness.running import Run
     from taia.evaluation.harness.subject import InMemory, OnServer
@@ -136,12 +149,10 @@ def _selections(modes: str, has_update: bool) -> dict[str, str]:
 
 
 def _check_library() -> None:
-    try:
-        import lm_eval  # noqa: F401
-    except ImportError as error:
+    if find_spec("lm_eval") is None:
         raise InputError(
             "lm-evaluation-harness (lm_eval) is not installed.", "pip install 'taia[eval]'"
-        ) from error
+        )
 
 
 def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:

@@ -48,6 +48,23 @@ def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alph
     return alphas
 
 
+def check_names(node: Node, text: str, anatomy: Mapping[str, Label]) -> None:
+    """Refuses names that are no mode, no component, and nothing in a model.
+
+    Args:
+        node: The selection.
+        text: What it was read from.
+        anatomy: Name → label.
+
+    Raises:
+        SelectionError: Naming what the model has.
+    """
+    known = {*GROUPS, *MODES, *_vocabulary(anatomy)}
+    for leaf in _leaves(node):
+        if isinstance(leaf, Name) and not {leaf.text, leaf.within or leaf.text} <= known:
+            _matches_nothing(leaf, text, anatomy)
+
+
 def _depths(anatomy: Mapping[str, Label]) -> dict[str, int]:
     depths: dict[str, int] = {}
     for label in anatomy.values():
