@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from taia.checkpoint.ahead import look_ahead
 from taia.errors import InputError, SelectionError
 from taia.evaluation.gates import read_gate
-from taia.evaluation.harness.known import check_tasks
+from taia.evaluation.harness.known import check_tasks, data_sets
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.settings import MODES, Server, Settings, Watch
 from taia.evaluation.store import check_folder
+from taia.evaluation.task_hub import own_data_sets
+from taia.offline import check_reachable
 from taia.selection.listing import read_modes
 
 if TYPE_CHECKING:
@@ -98,6 +100,10 @@ def evaluate(
         kept = [text for name, text in selections.items() if text and server is None]
         inputs = [place.path for place in look_ahead(base, tuned, kept, declare)]
     check_folder(Path(output), inputs, overwrite)
+    if data_dir is None:
+        mend = "Connect; or give the files' folder with --data-dir (docs/tasks.md)."
+        check_reachable(own_data_sets(tasks), mend)
+    check_reachable(data_sets(tasks), "Connect, or unset HF_HUB_OFFLINE, and try again.")
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.quiet import quiet_harness
     from taia.evaluation.harness.running import Run

@@ -22,6 +22,11 @@ _NAMED: Final = re.compile(
     re.MULTILINE,
 )
 
+_HUB_DATA: Final = re.compile(
+    r"^dataset_path:[ \t]*[\"']?([\w-]+/[\w.-]+)[\"']?[ \t]*$", re.MULTILINE
+)
+_INCLUDE: Final = re.compile(r"^include:[ \t]*[\"']?([^\s\"']+)", re.MULTILINE)
+
 
 def check_tasks(names: Sequence[str], folders: Sequence[Path]) -> None:
     """Refuse names that no file of tasks mentions.
@@ -75,6 +80,22 @@ def family(names: Sequence[str]) -> list[Path] | None:
     if roots[:1] == folders[:1] or any(len(of) != 1 for of in found.values()):
         return None
     return list(dict.fromkeys(folders))
+
+
+def data_sets(names: Sequence[str]) -> Iterator[str]:
+    """The data sets on the hub that lm-evaluation-harness's tasks read, as far as files tell."""
+    for path, text in _texts(_installed()):
+        if any(name in text and _defines(text, name) for name in names):
+            yield from _read_by(path, text)
+
+
+def _read_by(path: Path, text: str, depth: int = 0) -> Iterator[str]:
+    if found := _HUB_DATA.search(text):
+        yield found[1]
+    elif (base := _INCLUDE.search(text)) and depth < 10:
+        file = path.parent / base[1]
+        if file.is_file():
+            yield from _read_by(file, file.read_text(encoding="utf-8", errors="replace"), depth + 1)
 
 
 def _installed() -> list[Path]:
