@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from taia.checkpoint.ahead import look_ahead
 from taia.checkpoint.compose import compose
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.staging import check_output, staged
@@ -107,6 +108,7 @@ def demonstrate(
     watch("Loading libraries")
     with clock("getting the model"), quiet():
         place = place or Located(SMOLLM2.name, cached_model(say=watch))
+        look_ahead(place.path, None, modes)
         tokenizer = load_tokenizer(place)
 
     with staged(output, overwrite, _MARKS) as staging:
