@@ -55,9 +55,11 @@ _IN_LAYER: Final = """
 attention         k_proj o_proj q_proj v_proj
 mlp               intermediate output
 residual          attention_input attn_hyper_connection cross_attn_attn_gate cross_attn_mlp_gate
-residual          input_residual layer_scalar linear mlp_hyper_connection mlp_input
+residual          input_residual k_message_gate lambda_1 lambda_2 layer_scalar linear
+residual          mlp_hyper_connection mlp_input mlp_message_gate
 residual          per_layer_input_gate per_layer_projection post_attention_residual
-residual          post_attention_residual_scale post_mlp_residual_scale
+residual          post_attention_residual_scale post_mlp_residual_scale q_message_gate
+residual          v_message_gate
 embedding         ple
 head              eh_proj shared_head
 norm              enorm hnorm
@@ -72,8 +74,8 @@ head              cls embed_out generator_lm_head generator_predictions head lm_
 head              lm_loss output output_projection pooler pred_layer proj_out unembed
 head              masked_embedding centroids token_ordering post_projection pre_projection
 residual          altup_projections altup_unembed_projections final_input hyper_connection_mixer
-residual          input_hidden_states_bias input_hidden_states_scale per_layer_model_projection
-residual          residual_scale z_L_init
+residual          input_hidden_states_bias input_hidden_states_scale message_input
+residual          per_layer_model_projection residual_scale z_L_init
 """
 
 
