@@ -137,7 +137,7 @@ def _shown(name: str) -> str:
     if name.isprintable() and len(name) <= _SHOWN:
         return name
     cut = "…" if len(name) > _SHOWN else ""
-    return f"{ascii(name[:_SHOWN])}{cut}"
+    return f"{name[:_SHOWN]!a}{cut}"
 
 
 def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:
