@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from taia.anatomy import Anatomy
 from taia.anatomy.components import COMPONENTS
+from taia.anatomy.fused import CONV1D
 from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapters.experts import check_together, name_of, with_experts
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update
@@ -17,9 +18,6 @@ from taia.checkpoint.merging.place import unstacked
 from taia.checkpoint.spelling import newer
 from taia.errors import MismatchError
 from taia.selection import Alpha, Selection
-
-#: Architectures of transformers 5 whose linear layers are Conv1D: weights stored [in, out].
-_CONV1D: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +184,7 @@ def _transposed(
         _check_shape(adapter, update, entry, fits, (inputs, outputs))
         return True
     if shape is None or (shape[-2:] == (inputs, outputs) and inputs == outputs):
-        conv1d = config is not None and config.get("model_type") in _CONV1D
+        conv1d = config is not None and config.get("model_type") in CONV1D
         in_a_layer = any(part.isdigit() for part in update.module.split("."))
         return in_a_layer and (conv1d or bool(adapter.config.get("fan_in_fan_out")))
     count = experts(adapter, update)
