@@ -80,11 +80,13 @@ REGISTERED: Final = (
 #: for what has no shapes, or square ones: else these tell.
 CONV1D: Final = frozenset({"decision_transformer", "gpt2", "gpt-sw3", "imagegpt", "openai-gpt"})
 
-#: Model types whose fused experts are ``[expert, in, out]`` instead of ``[expert, out, in]``, where
-#: their shapes do not tell.
-TRANSPOSED_EXPERTS: Final = frozenset(
-    {"aria", "aria_text", "gpt_oss", "llama4", "llama4_text", "openai_privacy_filter"}
-)
+#: Model types whose fused experts say of themselves that they are ``[experts, in, out]`` (their
+#: ``is_transposed``), which PEFT goes by.
+INPUTS_FIRST_EXPERTS: Final = frozenset({"aria", "aria_text", "gpt_oss", "openai_privacy_filter"})
+
+#: Model types whose fused experts are ``[experts, in, out]`` instead of ``[experts, out, in]``,
+#: whether they say so or not.
+TRANSPOSED_EXPERTS: Final = INPUTS_FIRST_EXPERTS | {"llama4", "llama4_text"}
 
 #: Model types whose query projection holds, head by head, the query and then its output gate.
 GATED_QUERY: Final = frozenset(
