@@ -14,6 +14,7 @@ from typing import Final
 import transformers
 
 from taia.anatomy import Anatomy, Label
+from taia.anatomy.components import FEED_FORWARD
 from zoo import Specimen, model_types, specimens
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "architectures.md"
@@ -39,15 +40,14 @@ to drop wherever there is a feed-forward block.
 | --- | --- | --- | --- | --- |
 """
 
-_FEED_FORWARD: Final = ("mlp", "experts", "shared_experts", "router")
-_USUAL: Final = {"attention", "norm", "embedding", "head", *_FEED_FORWARD}
+_USUAL: Final = {"attention", "norm", "embedding", "head", *FEED_FORWARD}
 
 
 def row(specimen: Specimen) -> str:
     """One line of the table."""
     labels = list(Anatomy.of_model(specimen.model).values())
     attention = Counter(str(x.block).removesuffix("_attention") for x in _of(labels, "attention"))
-    feed_forward = [kind for kind in _FEED_FORWARD if any(_of(labels, kind))]
+    feed_forward = [kind for kind in FEED_FORWARD if any(_of(labels, kind))]
     other = sorted({label.component for label in labels} - _USUAL)
     cells = (
         f"`{specimen.model_type}`",
