@@ -27,6 +27,7 @@ LAYERS = (
     {"selection"},
     {"anatomy"},
     {"errors"},
+    {"text"},
 )
 
 #: Siblings that may be imported all the same, and why. Remove a line once it is not needed.
@@ -37,7 +38,7 @@ JUSTIFIED: dict[tuple[str, str], str] = {
 HEAVY = {"torch", "transformers", "safetensors", "numpy", "peft", "trl", "accelerate", "datasets"}
 
 #: Packages that work without torch, and the modules in them that only fractions and merging load.
-TORCH_FREE = ("errors", "anatomy", "selection", "checkpoint", "cli", "reporting")
+TORCH_FREE = ("text", "errors", "anatomy", "selection", "checkpoint", "cli", "reporting")
 NEEDS_TORCH = {"taia.checkpoint.blending"}
 
 RANK = {package: -depth for depth, layer in enumerate(LAYERS) for package in layer}

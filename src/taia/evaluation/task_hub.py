@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from taia.errors import DownloadError, InputError
+from taia.errors import DownloadError, InputError, first_line
 from taia.evaluation.task_files import Row
 
 _NAME: Final = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -86,9 +86,8 @@ def _load(data: HubData, config: str | None, split: str) -> list[Mapping[str, An
     try:
         return list(load_dataset(data.name, config, split=split, revision=data.revision))
     except Exception as error:  # the clients' errors have no common class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DownloadError(
-            f"{data.name} cannot be had from the hub: {reason}",
+            f"{data.name} cannot be had from the hub: {first_line(error)}.",
             "Give the files' folder with --data-dir (docs/tasks.md), or check the connection.",
         ) from error
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from taia.errors import DownloadError, InputError, TaiaError
+from taia.errors import DownloadError, InputError, TaiaError, first_line
 from taia.evaluation.paper import FOLDER
 from taia.evaluation.pooling import SUITES
-from taia.loading import first_line
 
 #: A task of lm-evaluation-harness, which has no types.
 LmTask: TypeAlias = Any
