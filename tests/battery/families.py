@@ -76,13 +76,11 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3": Family("qwen3", {**_DENSE, **_EIGHT, "tie_word_embeddings": True}),
     "gemma2": Family("gemma2", {**_DENSE, **_EIGHT, "query_pre_attn_scalar": 8}),
     "gemma3_text": Family("gemma3_text", {**_DENSE, **_EIGHT, "query_pre_attn_scalar": 8}),
-    "phi": Family(
-        "phi", _DENSE, ("q_proj", "k_proj", "v_proj", "self_attn.dense"), _FC
-    ),
+    "phi": Family("phi", _DENSE, ("q_proj", "k_proj", "v_proj", "self_attn.dense"), _FC),
     "phi3": Family("phi3", _DENSE, ("qkv_proj", "o_proj"), ("gate_up_proj", "down_proj")),
     "gpt2": Family(
         "gpt2",
-        {**_TOKENS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+        {**_TOKENS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32},
         ("attn.c_attn", "attn.c_proj"),
         ("mlp.c_fc", "mlp.c_proj"),
         embedding="wte",
@@ -140,7 +138,9 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "granite": Family("granite", _DENSE),
     "glm": Family(
-        "glm", {**_DENSE, **_EIGHT, "attention_bias": True}, feed_forward=("gate_up_proj", "down_proj")
+        "glm",
+        {**_DENSE, **_EIGHT, "attention_bias": True},
+        feed_forward=("gate_up_proj", "down_proj"),
     ),
     "mixtral": Family(
         "mixtral",

@@ -61,9 +61,10 @@ KINDS: Mapping[str, _Options] = {
     "trainable tokens": lambda family: {**_linear(family), "trainable_token_indices": TOKENS},
 }
 
-#: Kind → a selection that drops what makes the kind, and of what modules it drops the updates.
-ALSO: Mapping[str, tuple[str, Callable[[Family], str]]] = {
-    "modules_to_save": ("all - head", lambda family: "lm_head"),
-    "head and embedding": ("all - embedding", lambda family: family.embedding),
-    "trainable tokens": ("all - embedding", lambda family: family.embedding),
+#: Kind → a selection that drops what makes the kind, and the modules whose updates that drops.
+#: A head that is tied to an embedding shows its trained tokens too: PEFT has one update for both.
+ALSO: Mapping[str, tuple[str, Callable[[Family], tuple[str, ...]]]] = {
+    "modules_to_save": ("all - head", lambda family: ("lm_head",)),
+    "head and embedding": ("all - embedding", lambda family: (family.embedding,)),
+    "trainable tokens": ("all - embedding", lambda family: (family.embedding, "lm_head")),
 }

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import torch
 
-from battery import oracle
 import taia
-from battery.families import FAMILIES, Family
+from battery import oracle
+from battery.families import FAMILIES
 from battery.kinds import ALSO, KINDS
 from battery.known import FAILING, IMPOSSIBLE
 
@@ -49,9 +49,9 @@ class Case:
         in_mlp = self.family.feeds_forward
         rules: dict[str, Rule] = {"taia": in_mlp, "taif": lambda path: not in_mlp(path)}
         if self.kind in ALSO:
-            selection, module = ALSO[self.kind]
-            ending = module(self.family)
-            rules[selection] = lambda path: path.split(".")[-1] == ending
+            selection, modules = ALSO[self.kind]
+            endings = modules(self.family)
+            rules[selection] = lambda path: path.split(".")[-1] in endings
         return rules
 
     @cached_property
@@ -63,9 +63,7 @@ class Case:
     def scores(self) -> dict[str, torch.Tensor]:
         """Mode → logits."""
         parts = {name: oracle.logits(self.part(name)) for name in self.rules}
-        return {
-            "base": oracle.logits(self.model), "tuned": oracle.logits(self.whole), **parts
-        }
+        return {"base": oracle.logits(self.model), "tuned": oracle.logits(self.whole), **parts}
 
     def part(self, selection: str) -> Any:
         """The model with what a selection keeps of the adapter."""
@@ -101,6 +99,15 @@ def case(request: pytest.FixtureRequest, folder: Path) -> Case:
     return Case(folder, *request.param)
 
 
+@pytest.fixture(autouse=True)
+def _expected(request: pytest.FixtureRequest) -> None:
+    """Marks a cell that is known to fail."""
+    if "case" in request.fixturenames:
+        route = request.node.originalname.removeprefix("test_")
+        if why := FAILING.get((*request.node.callspec.params["case"], route)):
+            request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+
+
 def test_adapter(case: Case) -> None:
     for number, keep in enumerate(("taia", *list(case.rules)[2:])):
         output = case.folder / f"out{number}"
@@ -116,7 +123,6 @@ def test_merge(case: Case) -> None:
     rounded = load(case.folder / "rounded", dtype="auto").state_dict()
     assert rounded.keys() == wanted.state_dict().keys()
     for name, tensor in wanted.state_dict().items():
-        assert rounded[name].dtype == torch.bfloat16
         torch.testing.assert_close(rounded[name].float(), tensor, rtol=2**-7, atol=1e-6, msg=name)
     taia.compose(case.base, case.adapter, case.folder / "merged", keep="taia", merge=True)
     merged = oracle.logits(load(case.folder / "merged").eval())

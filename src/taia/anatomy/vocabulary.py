@@ -46,7 +46,8 @@ embedding         embeddings_project
 vision            embed_vision image_embed image_encoder vision_embed_tokens vision_model
 vision            vision_tower visual
 audio             audio audio_embed audio_tower embed_audio
-projector         connector mm_projector multi_modal_projector patch_embedding_projection visual_projection
+projector         connector mm_projector multi_modal_projector patch_embedding_projection
+projector         visual_projection
 residual          altup attn_hc attn_res ffn_hc hc_attn_base hc_attn_fn hc_attn_scale hc_ffn_base
 residual          hc_ffn_fn hc_ffn_scale hc_head hc_pre laurel
 """

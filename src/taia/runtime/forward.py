@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from taia.runtime.layers import token_embedding
+
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
@@ -35,7 +37,7 @@ class Forward:
         self._model: Any = model
         self._keeps = "logits_to_keep" in parameters
         self.takes_positions = "position_ids" in parameters
-        self.device: torch.device = inner.get_input_embeddings().weight.device
+        self.device: torch.device = token_embedding(inner).weight.device
 
     def __call__(
         self,
