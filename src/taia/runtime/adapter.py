@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taia.checkpoint.adapters.experts import check_pair
+from taia.checkpoint.adapters.place import check_pair
 from taia.errors import AdapterError, SelectionError
 from taia.runtime.exchange import Exchanged, exchange, same_bits
 from taia.runtime.layers import Layer, base_tensors, read_anatomy, read_layers, with_parts

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from taia.checkpoint.blending import between
+from taia.checkpoint.arithmetic import mix
 from taia.errors import CheckpointError
-from taia.selection import Alpha, Pieces
+from taia.selection import Alpha
 
 
 @dataclass(slots=True)
@@ -45,7 +45,9 @@ def exchange(tensors: Iterable[Exchanged], alphas: Sequence[Alpha]) -> None:
                 "Move or convert the models first, and wrap them then.",
             )
     # What can fail comes before anything is changed.
-    values = [_at(tensor, alpha) for tensor, alpha in zip(tensors, alphas, strict=True)]
+    values = [
+        mix(tensor.base, tensor.tuned, alpha) for tensor, alpha in zip(tensors, alphas, strict=True)
+    ]
     for tensor, value in zip(tensors, values, strict=True):
         tensor.live.data = value
         tensor.place = value.data_ptr()
@@ -57,23 +59,3 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.shape != other.shape:
         return False
     return torch.equal(one.view(bits), other.to(one.device).view(bits))
-
-
-def _at(tensor: Exchanged, alpha: Alpha) -> torch.Tensor:
-    """The values of a tensor at α."""
-    if isinstance(alpha, Pieces):
-        made = torch.empty_like(tensor.base)
-        for start, stop, piece in alpha.pieces:
-            base, tuned, part = (
-                values.narrow(alpha.axis, start, stop - start)
-                for values in (tensor.base, tensor.tuned, made)
-            )
-            part.copy_(_blended(base, tuned, piece))
-        return made
-    return _blended(tensor.base, tensor.tuned, alpha)
-
-
-def _blended(base: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tensor:
-    if alpha in (0, 1):
-        return tuned if alpha else base
-    return between(base, tuned, alpha).to(base.dtype)
