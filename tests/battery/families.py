@@ -74,7 +74,6 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": Family("mistral", {**_DENSE, **_EIGHT, "sliding_window": None}),
     "qwen2": Family("qwen2", _DENSE),
     "qwen3": Family("qwen3", {**_DENSE, **_EIGHT, "tie_word_embeddings": True}),
-    "gemma2": Family("gemma2", {**_DENSE, **_EIGHT, "query_pre_attn_scalar": 8}),
     "gemma3_text": Family("gemma3_text", {**_DENSE, **_EIGHT, "query_pre_attn_scalar": 8}),
     "phi": Family("phi", _DENSE, ("q_proj", "k_proj", "v_proj", "self_attn.dense"), _FC),
     "phi3": Family("phi3", _DENSE, ("qkv_proj", "o_proj"), ("gate_up_proj", "down_proj")),
@@ -91,14 +90,6 @@ FAMILIES: Mapping[str, Family] = {
         ("query_key_value", "attention.dense"),
         ("dense_h_to_4h", "dense_4h_to_h"),
         embedding="embed_in",
-    ),
-    "gptj": Family(
-        "gptj",
-        {**_TOKENS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
-        | {"tie_word_embeddings": False},
-        ("q_proj", "k_proj", "v_proj", "out_proj"),
-        ("fc_in", "fc_out"),
-        embedding="wte",
     ),
     "opt": Family(
         "opt",
@@ -131,16 +122,8 @@ FAMILIES: Mapping[str, Family] = {
         embedding="wte",
     ),
     "olmo2": Family("olmo2", _DENSE),
-    "cohere": Family("cohere", _DENSE),
-    "stablelm": Family("stablelm", {**_DENSE, "use_qkv_bias": True}),
     "starcoder2": Family(
         "starcoder2", {**_DENSE, "use_bias": True}, feed_forward=("c_fc", "c_proj")
-    ),
-    "granite": Family("granite", _DENSE),
-    "glm": Family(
-        "glm",
-        {**_DENSE, **_EIGHT, "attention_bias": True},
-        feed_forward=("gate_up_proj", "down_proj"),
     ),
     "mixtral": Family(
         "mixtral",

@@ -14,7 +14,7 @@ IMPOSSIBLE: Final[Mapping[tuple[str, str], str]] = {
 }
 
 _TIED: Final = """
-llama, tied|qwen3|gemma2|gemma3_text|gemma3|gpt2|opt|bloom|falcon|mpt|cohere|starcoder2
+llama, tied|qwen3|gemma3_text|gemma3|gpt2|opt|bloom|falcon|mpt|starcoder2
 """
 _ENDS: Final = "head and embedding"
 

@@ -1,7 +1,7 @@
 """What PEFT and transformers make of a model and its adapter, and of a part of that adapter.
 
 A part is made by hand: PEFT's wrappers around what is dropped are taken out of the live model, and
-biases get their old values back. taia has no part in it.
+biases get their old values back. taia's labels and selections have no part in it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
@@ -57,38 +59,61 @@ def save_adapter(base: Any, folder: Path, options: dict[str, Any]) -> None:
 
 def adapted(base: Any, adapter: Path) -> Any:
     """A copy of the base with an adapter; fails unless PEFT used every tensor and missed none."""
-    with warnings.catch_warnings(record=True) as told:
+    results = []
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        results.append(set_peft_model_state_dict(*args, **kwargs))
+        return results[-1]
+
+    with (
+        mock.patch("peft.peft_model.set_peft_model_state_dict", load),
+        warnings.catch_warnings(record=True) as told,
+    ):
         warnings.simplefilter("always")
         model = PeftModel.from_pretrained(copy.deepcopy(base), adapter)
     missing = [str(item.message) for item in told if "missing adapter keys" in str(item.message)]
     assert not missing, missing
-    again = model.load_adapter(adapter, "default")
-    assert not again.unexpected_keys, again.unexpected_keys
+    assert [result.unexpected_keys for result in results] == [[]]
     return model.eval()
 
 
-def without(model: Any, base: Any, drops: Callable[[str], bool]) -> Any:
-    """The same model without the updates whose modules' paths are to be dropped."""
+@contextmanager
+def without(model: Any, base: Any, drops: Callable[[str], bool]) -> Iterator[None]:
+    """For a while, a model without the updates of the modules whose paths are to be dropped."""
     inner = model.get_base_model()
+    taken, biases = [], []
     for path, module in list(inner.named_modules()):
-        plain = path.replace(".base_layer", "")
-        if ".base_layer" in path or not drops(plain):
+        if ".base_layer" in path or not drops(path):
             continue
         if isinstance(module, LoraLayer):
-            _put(inner, path, module.get_base_layer())
+            plain = module.get_base_layer()
         elif isinstance(module, AuxiliaryTrainingWrapper):
-            _put(inner, path, module.original_module)
+            plain = module.original_module
+        else:
+            continue
+        holder, _, name = path.rpartition(".")
+        taken.append((inner.get_submodule(holder), name, module, plain))
     before = dict(base.named_parameters())
     for name, parameter in inner.named_parameters():
-        plain = name.replace(".base_layer", "")
-        if plain.endswith("bias") and "lora_" not in name and drops(plain):
-            parameter.data = before[plain].data.clone()
-    return model
+        path = name.replace(".base_layer", "")
+        if path.endswith("bias") and "lora_" not in name and path in before and drops(path):
+            biases.append((parameter, parameter.data, before[path].data))
+    for owner, name, _, plain in taken:
+        setattr(owner, name, plain)
+    for parameter, _, plain in biases:
+        parameter.data = plain
+    try:
+        yield
+    finally:
+        for owner, name, module, _ in taken:
+            setattr(owner, name, module)
+        for parameter, tuned, _ in biases:
+            parameter.data = tuned
 
 
-def _put(model: Any, path: str, module: Any) -> None:
-    holder, _, name = path.rpartition(".")
-    setattr(model.get_submodule(holder), name, module)
+def merged(model: Any) -> Any:
+    """PEFT's own merge, of a copy."""
+    return copy.deepcopy(model).merge_and_unload()
 
 
 @torch.no_grad()
