@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from taia.analysis.measured import Measured
 from taia.analysis.streaming import norm, size
@@ -19,7 +19,7 @@ from taia.checkpoint.adapters.change import Change, changed, changes_of
 from taia.checkpoint.adapters.place import Placed, Placement, experts, place
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update, read_adapter
 from taia.checkpoint.adapters.tied import untie
-from taia.checkpoint.arithmetic import factors, load
+from taia.checkpoint.arithmetic import Array, factors, load
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import Sources
@@ -112,7 +112,7 @@ def _size(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> floa
     if len(changes) == 1 and is_product and not first.bias:
         return _product(adapter, update, sources, first.target.expert, first.target.rows)
     before, after = changed(adapter, changes, sources)
-    return norm(after - before.to(after.dtype))
+    return norm(after - before)
 
 
 def _product(
@@ -124,7 +124,7 @@ def _product(
 ) -> float:
     """‖s·B·A‖ of an update, of all its experts or of one, of all its outputs or of some."""
     a, b = (
-        load(adapter.entries[update.parts[side].tensor], sources).double()
+        load(adapter.entries[update.parts[side].tensor], sources).astype(np.float64)
         for side in SIDES[update.kind]
     )
     pairs = factors(a, b, experts(adapter, update))
@@ -134,6 +134,6 @@ def _product(
     return abs(adapter.scaling(update)) * math.sqrt(squared)
 
 
-def _gram(a: torch.Tensor, b: torch.Tensor) -> float:
+def _gram(a: Array, b: Array) -> float:
     """‖B·A‖² of a [r, inputs] and b [outputs, r]; rounding may not make it negative."""
     return max(0.0, float(((b.T @ b) * (a @ a.T)).sum()))

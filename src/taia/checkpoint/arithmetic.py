@@ -1,62 +1,64 @@
 """All that is calculated with weights on disk: base + α·(tuned − base), and ΔW = s·B·A.
 
-Sums are taken in float32 (float64 where a tensor is) and rounded once. Formulas and orientations of
-updates are PEFT's (peft 0.21, ``tuners/lora/layer.py``, ``dora.py``), seen with the parameter
-turned to [outputs, inputs]:
+In memory numbers are float32, or float64 where a tensor is; a result is rounded once, to nearest,
+ties to even. Formulas and orientations of updates are PEFT's (peft 0.21, ``tuners/lora/layer.py``,
+``dora.py``), seen with the parameter turned to [outputs, inputs]:
 
 * LoRA: ``ΔW = s·B·A`` with ``s = lora_alpha / r``; rsLoRA: ``s = lora_alpha / √r``.
 * DoRA: ``W + ΔW = m · V / ‖V‖`` with ``V = W + s·B·A`` and the norm taken over the inputs.
 * An embedding [vocabulary, width] counts as outputs = width, inputs = vocabulary.
 
-Only this module of the package needs torch; it is imported where something is calculated.
+NumPy does it: it loads in a tenth of the time that torch takes to load, and merging is mostly moving
+numbers. Only this module of the package imports it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Any, Final, TypeAlias
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from taia.checkpoint.header import Entry
 from taia.checkpoint.sources import Sources
-from taia.checkpoint.steps import Blend, Convert, Run, Runs, cut, elements, runs_of
+from taia.checkpoint.steps import Blend, Convert, Runs, cut, elements, runs_of
 from taia.errors import AdapterError
 from taia.selection.alpha import Alpha, Pieces
 
-_DTYPES: Final = {
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
+#: float32 or float64.
+Array: TypeAlias = npt.NDArray[np.floating[Any]]
+
+#: How the elements of a dtype lie in memory; NumPy has no bfloat16, the upper half of a float32.
+_STORED: Final[Mapping[str, type[np.generic]]] = {
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "F32": np.float32,
+    "F64": np.float64,
 }
-#: Elements calculated at once: some megabytes in float32.
-CHUNK = 1 << 20
+#: Elements calculated at once: what fits a processor's cache in float32, several times.
+CHUNK = 1 << 16
 
 
-# --- tensors in files ---------------------------------------------------------------------------
+# --- numbers and their bytes --------------------------------------------------------------------
 
 
-def read(runs: Runs, sources: Sources) -> torch.Tensor:
-    """The elements of runs, in one dimension; widened where their dtypes differ."""
-    parts = [_read_run(run, sources) for run in runs]
-    if len(parts) == 1:
-        return parts[0]
-    widest = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
-    if len({part.dtype for part in parts}) > 1 and widest.itemsize < 4:
-        widest = torch.float32  # neither of float16 and bfloat16 holds the other
-    return torch.cat([part.to(widest) for part in parts])
+def read(runs: Runs, sources: Sources) -> Array:
+    """The elements of runs, in one dimension; float64 where any of them is."""
+    parts = [_decoded(_stored((run,), sources), run.dtype) for run in runs]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def load(entry: Entry, sources: Sources | None = None) -> torch.Tensor:
-    """One tensor from its file, in its own shape and dtype.
+def load(entry: Entry, sources: Sources | None = None) -> Array:
+    """One tensor from its file, in its own shape.
 
     Raises:
         AdapterError: If its dtype is not one to calculate with.
         CheckpointError: If the file has become shorter than its header says.
     """
-    if entry.dtype not in _DTYPES:
+    if entry.dtype not in _STORED:
         raise AdapterError(
             f"tensor {entry.name!r} in {entry.file} is {entry.dtype}, which taia does not "
             "calculate with",
@@ -66,59 +68,109 @@ def load(entry: Entry, sources: Sources | None = None) -> torch.Tensor:
         with Sources() as own:
             return load(entry, own)
     if entry.nbytes == 0:
-        return torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
+        return np.empty(entry.shape, wide(entry.dtype))
     return read(runs_of(entry, "base"), sources).reshape(entry.shape)
 
 
-def dump(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> memoryview:
-    """A tensor's bytes as safetensors stores them, rounded to a dtype if one is given."""
-    if not tensor.numel():
-        return memoryview(b"")
-    dtype = dtype or tensor.dtype
-    out = bytearray(tensor.numel() * dtype.itemsize)
-    torch.frombuffer(out, dtype=dtype).view(tensor.shape).copy_(tensor.detach())
-    return memoryview(out)
+def dump(values: Array, dtype: str) -> memoryview:
+    """The bytes of numbers rounded to a safetensors dtype."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    out = np.empty(flat.shape, _STORED[dtype])
+    for start in range(0, flat.size, CHUNK):
+        out[start : start + CHUNK] = _encoded(flat[start : start + CHUNK], dtype)
+    return _bytes(out)
+
+
+def wide(*dtypes: str) -> type[np.floating[Any]]:
+    """What is calculated in: float64 where that is among safetensors dtypes, else float32."""
+    return np.float64 if "F64" in dtypes else np.float32
 
 
 def converted(step: Convert, sources: Sources) -> Iterator[memoryview]:
     """A run's elements rounded to another dtype, chunk by chunk."""
     for start in range(0, step.run.elements, CHUNK):
         stop = min(start + CHUNK, step.run.elements)
-        yield dump(read((step.run.cut(start, stop),), sources), _DTYPES[step.dtype])
+        yield dump(read((step.run.cut(start, stop),), sources), step.dtype)
 
 
 def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
-    """The sum base + α·(tuned − base), chunk by chunk."""
+    """The sum base + α·(tuned − base), chunk by chunk.
+
+    Where α is 0 or 1 the elements are one side's own, bit for bit if they have the result's dtype.
+    """
     total = elements(step.base)
     rows = max(1, CHUNK // step.period)
-    alpha, dtype = Pieces(1, step.pieces), _DTYPES[step.dtype]
     for start in range(0, total, rows * step.period):
         stop = min(start + rows * step.period, total)
-        base, tuned = (
-            read(cut(side, start, stop), sources).view(-1, step.period)
-            for side in (step.base, step.tuned)
-        )
-        yield dump(mix(base, tuned, alpha, dtype))
+        base, tuned = (_Side(cut(s, start, stop), step, sources) for s in (step.base, step.tuned))
+        out = np.empty(((stop - start) // step.period, step.period), _STORED[step.dtype])
+        for first, last, alpha in step.pieces:
+            piece = np.s_[:, first:last]
+            if alpha in (0.0, 1.0):
+                out[piece] = (tuned if alpha else base).stored[piece]
+            else:
+                value = mix(base.numbers[piece], tuned.numbers[piece], alpha)
+                out[piece] = _encoded(value, step.dtype)
+        yield _bytes(out)
 
 
-def _read_run(run: Run, sources: Sources) -> torch.Tensor:
-    buffer = bytearray(run.stop - run.start)
-    sources.read_into(run, 0, memoryview(buffer))
-    return torch.frombuffer(buffer, dtype=_DTYPES[run.dtype])
+class _Side:
+    """One side's elements of a chunk, [rows, period], decoded only where that is needed."""
+
+    def __init__(self, runs: Runs, step: Blend, sources: Sources) -> None:
+        self._runs, self._step, self._sources = runs, step, sources
+
+    @cached_property
+    def stored(self) -> npt.NDArray[Any]:
+        """As the result stores them."""
+        if all(run.dtype == self._step.dtype for run in self._runs):
+            return _stored(self._runs, self._sources).reshape(-1, self._step.period)
+        return _encoded(self.numbers, self._step.dtype)
+
+    @cached_property
+    def numbers(self) -> Array:
+        return read(self._runs, self._sources).reshape(-1, self._step.period)
+
+
+def _stored(runs: Runs, sources: Sources) -> npt.NDArray[Any]:
+    """The elements of runs of one dtype, as they lie in their files."""
+    buffer = bytearray(sum(run.stop - run.start for run in runs))
+    sources.read_runs(runs, 0, memoryview(buffer))
+    return np.frombuffer(buffer, _STORED[runs[0].dtype])
+
+
+def _decoded(stored: npt.NDArray[Any], dtype: str) -> Array:
+    if dtype == "BF16":
+        return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+    return stored.astype(np.float32) if dtype == "F16" else stored
+
+
+def _encoded(values: Array, dtype: str) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):  # too large is ∞, as everywhere
+        if dtype != "BF16":
+            return values.astype(_STORED[dtype], copy=False)
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    # To nearest, ties to even: half of the last place that stays, less one if that place is even.
+    half = bits >> 16
+    half &= 1
+    half += 0x7FFF
+    half += bits
+    upper = (half >> 16).astype(np.uint16)
+    nan = np.isnan(values)
+    if nan.any():
+        upper[nan] = 0x7FC0
+    return upper
+
+
+def _bytes(stored: npt.NDArray[Any]) -> memoryview:
+    return memoryview(stored.reshape(-1).view(np.uint8)) if stored.size else memoryview(b"")
 
 
 # --- between base and tuned ---------------------------------------------------------------------
 
 
-def wide(*dtypes: torch.dtype) -> torch.dtype:
-    """What is calculated in: float32, or float64 where that is among the dtypes."""
-    return torch.float64 if torch.float64 in dtypes else torch.float32
-
-
-def mix(
-    base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha, dtype: torch.dtype | None = None
-) -> torch.Tensor:
-    """``base + α·(tuned − base)``, rounded once.
+def mix(base: Array, tuned: Array, alpha: Alpha) -> Array:
+    """``base + α·(tuned − base)``.
 
     Where α is 0 or 1 the values are the base's or the tuned model's own, not calculated.
 
@@ -126,22 +178,19 @@ def mix(
         base: Any shape.
         tuned: The same shape.
         alpha: A number, or pieces along an axis.
-        dtype: Of the result; the tuned tensor's, unless told.
     """
-    dtype = dtype or tuned.dtype
     if isinstance(alpha, Pieces):
-        out = torch.empty(tuned.shape, dtype=dtype, device=tuned.device)
+        out = np.empty_like(tuned)
         for start, stop, part in alpha.pieces:
-            ours, theirs, piece = (
-                tensor.narrow(alpha.axis, start, stop - start) for tensor in (base, tuned, out)
-            )
-            piece.copy_(mix(ours, theirs, part, dtype))
+            piece = (slice(None),) * alpha.axis + (slice(start, stop),)
+            out[piece] = mix(base[piece], tuned[piece], part)
         return out
     if alpha in (0.0, 1.0):
-        return (tuned if alpha else base).to(dtype)
-    width = wide(base.dtype, tuned.dtype)
-    anchor = base.to(width)
-    return torch.sub(tuned.to(width), anchor).mul_(alpha).add_(anchor).to(dtype)
+        return tuned if alpha else base
+    difference = tuned - base
+    difference *= alpha
+    difference += base
+    return difference
 
 
 # --- low-rank updates ---------------------------------------------------------------------------
@@ -159,26 +208,26 @@ class LowRank:
         inputs_first: Whether the tensor is stored [inputs, outputs].
     """
 
-    a: torch.Tensor
-    b: torch.Tensor
+    a: Array
+    b: Array
     scaling: float
-    magnitude: torch.Tensor | None = None
+    magnitude: Array | None = None
     inputs_first: bool = False
 
-    def tuned(self, weight: torch.Tensor) -> torch.Tensor:
+    def tuned(self, weight: Array) -> Array:
         """The tensor with the whole update; in and out [.., ..] as stored."""
         turned = weight.T if self.inputs_first else weight
-        width = turned.dtype
-        tuned = turned + (self.b.to(width) @ self.a.to(width)) * self.scaling
+        tuned = (self.b.astype(turned.dtype) * turned.dtype.type(self.scaling)) @ self.a.astype(
+            turned.dtype
+        )
+        tuned += turned
         if self.magnitude is not None:
-            norm = torch.linalg.norm(tuned, dim=1)
-            tuned = (self.magnitude.to(width).reshape(-1) / norm).reshape(-1, 1) * tuned
+            norm = np.sqrt(np.einsum("oi,oi->o", tuned, tuned))
+            tuned *= (self.magnitude.reshape(-1) / norm).astype(turned.dtype)[:, None]
         return tuned.T if self.inputs_first else tuned
 
 
-def factors(
-    a: torch.Tensor, b: torch.Tensor, experts: int
-) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+def factors(a: Array, b: Array, experts: int) -> tuple[tuple[Array, Array], ...]:
     """The factors of every expert, ``(A [r, inputs], B [outputs, r])``; one pair for a matrix.
 
     Args:
@@ -186,14 +235,14 @@ def factors(
         b: ``lora_B.weight`` [outputs, r·experts], or MoLoRA's [experts, r, outputs].
         experts: How many experts of the base the update is stacked of.
     """
-    if a.dim() == 3:
+    if a.ndim == 3:
         return tuple((one, other.T) for one, other in zip(a, b, strict=True))
     return tuple(
         (expert(a, "A", index, experts), expert(b, "B", index, experts)) for index in range(experts)
     )
 
 
-def expert(stacked: torch.Tensor, side: str, index: int, experts: int) -> torch.Tensor:
+def expert(stacked: Array, side: str, index: int, experts: int) -> Array:
     """One expert's factor out of PEFT's stack for a three-dimensional parameter.
 
     Args:
@@ -212,12 +261,12 @@ def expert(stacked: torch.Tensor, side: str, index: int, experts: int) -> torch.
 
 
 def fold_low_rank(
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, Array],
     alpha: Alpha,
     *,
     stored_inputs_first: bool,
     experts: int,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Array]:
     """Fold α into a low-rank update, so that B·A becomes α·B·A.
 
     Args:
@@ -241,12 +290,10 @@ def fold_low_rank(
     return {key: _scaled(tensors[key], alpha, 0) for key in ("b", "bias") if key in tensors}
 
 
-def _scaled(tensor: torch.Tensor, alpha: Alpha, axis: int) -> torch.Tensor:
-    """``α · tensor``, rounded once; with pieces, each run along ``axis`` by its own."""
-    pieces = alpha.pieces if isinstance(alpha, Pieces) else ((0, tensor.shape[axis], alpha),)
-    out = tensor.clone()
+def _scaled(values: Array, alpha: Alpha, axis: int) -> Array:
+    """``α · values``; with pieces, each run along ``axis`` by its own."""
+    pieces = alpha.pieces if isinstance(alpha, Pieces) else ((0, values.shape[axis], alpha),)
+    out = values.copy()
     for start, stop, part in pieces:
-        if part != 1.0:
-            run = out.narrow(axis, start, stop - start)
-            run.copy_(run.to(wide(tensor.dtype)) * part)
+        out[(slice(None),) * axis + (slice(start, stop),)] *= part
     return out

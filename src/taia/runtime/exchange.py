@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from taia.checkpoint.arithmetic import mix
 from taia.errors import CheckpointError
-from taia.selection import Alpha
+from taia.selection import Alpha, Pieces
 
 
 @dataclass(slots=True)
@@ -46,11 +45,31 @@ def exchange(tensors: Iterable[Exchanged], alphas: Sequence[Alpha]) -> None:
             )
     # What can fail comes before anything is changed.
     values = [
-        mix(tensor.base, tensor.tuned, alpha) for tensor, alpha in zip(tensors, alphas, strict=True)
+        _between(tensor.base, tensor.tuned, alpha) for tensor, alpha in zip(tensors, alphas, strict=True)
     ]
     for tensor, value in zip(tensors, values, strict=True):
         tensor.live.data = value
         tensor.place = value.data_ptr()
+
+
+def _between(base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha) -> torch.Tensor:
+    """What :func:`taia.checkpoint.arithmetic.mix` makes on disk, where the model lives.
+
+    The same sums in the same order: a mode in memory and its checkpoint have the same bits.
+    """
+    if isinstance(alpha, Pieces):
+        out = torch.empty_like(tuned)
+        for start, stop, part in alpha.pieces:
+            ours, theirs, piece = (
+                tensor.narrow(alpha.axis, start, stop - start) for tensor in (base, tuned, out)
+            )
+            piece.copy_(_between(ours, theirs, part))
+        return out
+    if alpha in (0.0, 1.0):
+        return tuned if alpha else base
+    wide = torch.float64 if tuned.dtype == torch.float64 else torch.float32
+    anchor = base.to(wide)
+    return torch.sub(tuned.to(wide), anchor).mul_(alpha).add_(anchor).to(tuned.dtype)
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
