@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taia.checkpoint.locate import Located
-from taia.errors import CheckpointError, InputError, first_line
+from taia.errors import CheckpointError, InputError, TaiaError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -158,11 +158,11 @@ def dtype_called(name: str) -> torch.dtype:
 @contextmanager
 def _told(problem: str) -> Iterator[None]:
     """What transformers raises of a folder's files, as an error that names the folder."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (TaiaError, MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # whatever a wrong shape makes a library say
         raise CheckpointError(
             f"{problem}: {first_line(error)}.",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
