@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.files import write_file
-from taia.checkpoint.staging import check_output, translated
+from taia.checkpoint.output.staging import check_output, translated
 from taia.errors import DataError, DestinationError
 from taia.evaluation.results import (
     RESULTS,

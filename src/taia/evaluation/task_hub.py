@@ -144,7 +144,7 @@ HUB: Final[dict[str, HubData]] = {
 
 
 def own_data_sets(tasks: Sequence[str]) -> list[str]:
-    """The data sets on the hub that the paper's tasks read; ``taia`` is all the English ones."""
+    """The data sets on the hub that the paper's tasks read; ``taia`` names the English ones."""
     suite = [name for name in HUB if name.startswith("taia_") and not name.endswith("_zh")]
     wanted = [name for task in tasks for name in (suite if task == "taia" else [task])]
     return [HUB[name].name for name in wanted if name in HUB]
