@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taia.checkpoint.staging import claimed
 from taia.errors import InputError, SelectionError
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.settings import MODES, Server, Settings, Watch
@@ -72,7 +73,7 @@ def evaluate(
 
     Raises:
         InputError: If a task, mode or condition is unknown, or a model cannot be used.
-        DestinationError: If ``output`` holds another run.
+        DestinationError: If ``output`` holds another run, or another process writes there.
         DownloadError: If a model or a task's data cannot be fetched.
         OutputError: If a result cannot be written.
         StoppedError: On Ctrl-C; what was finished is kept.
@@ -89,7 +90,7 @@ def evaluate(
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
-    with quiet_harness():
+    with claimed(Path(output)), quiet_harness():
         subject: Subject
         if server is not None:
             subject = OnServer(server, base, list(selections), rows=batch_size)
