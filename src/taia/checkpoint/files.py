@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from taia.checkpoint.staging import MARK, resolved, temporary, translated
+from taia.checkpoint.output.staging import MARK, resolved, temporary, translated
 from taia.errors import DestinationError
 
 

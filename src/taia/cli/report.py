@@ -49,7 +49,7 @@ def report(
     """
     prepare()
     from taia.checkpoint.files import check_file, write_file
-    from taia.checkpoint.staging import claimed
+    from taia.checkpoint.output.staging import claimed
     from taia.reporting.evaluation.run import open_runs
 
     if output is None and form == "html":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taia.checkpoint.staging import claimed
+from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.settings import MODES, Server, Settings, Watch

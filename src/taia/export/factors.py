@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taia.checkpoint.adapters.fold import load
 from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.arithmetic import load
 
 if TYPE_CHECKING:
     import torch

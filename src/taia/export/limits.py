@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.read import Adapter, Update
 from taia.errors import AdapterError
 

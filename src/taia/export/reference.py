@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
 from taia.errors import RunError

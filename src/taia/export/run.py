@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG
-from taia.checkpoint.manifest import MANIFEST
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import InputError, RunError
 from taia.export.job import Job
 from taia.export.result import Check, Export, Target

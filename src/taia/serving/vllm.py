@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.adapters.compose import compose_adapter
 from taia.checkpoint.adapters.read import read_adapter
+from taia.checkpoint.compose import compose
 from taia.checkpoint.index import ADAPTER_CONFIG
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import AdapterError, InputError, RunError
 from taia.export.run import export
 from taia.export.to_vllm import slots
@@ -156,7 +156,7 @@ def _adapter(places: tuple[Located, Located], folder: Path, keep: str) -> int:
     """Writes a mode's adapter as vLLM takes it; the rank that it needs room for."""
     whole = folder.with_name(f".{folder.name}") / folder.name  # its card shows the name
     try:
-        compose_adapter(*places, whole, Selection.parse(keep))
+        compose(*places, whole, keep)
         export(whole, "vllm", folder, base=places[0].given, verify=False)
     finally:
         shutil.rmtree(whole.parent, ignore_errors=True)

@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint import inplace
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
-from taia.checkpoint.manifest import MANIFEST, write_json
-from taia.checkpoint.staging import check_output, resolved, translated
+from taia.checkpoint.output import inplace
+from taia.checkpoint.output.manifest import MANIFEST, write_json
+from taia.checkpoint.output.staging import check_output, resolved, translated
 from taia.errors import DestinationError, InputError
 from taia.training.recipe import Recipe
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from taia.checkpoint.manifest import versions
+from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.gates import read_gate, score
 from taia.evaluation.harness import drive

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import locate
-from taia.checkpoint.manifest import MANIFEST
+from taia.checkpoint.output.manifest import MANIFEST
 from taia.errors import InputError
 from taia.evaluation.harness.backend import Backend
 from taia.evaluation.harness.encoder import Encoder

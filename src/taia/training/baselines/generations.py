@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from taia.checkpoint.staging import claimed
+from taia.checkpoint.output.staging import claimed
 from taia.errors import DataError, OutputError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from taia.checkpoint.inplace import is_fixed
+from taia.checkpoint.output.inplace import is_fixed
 from taia.errors import DestinationError
 
 try:

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint import inplace
-from taia.checkpoint.lock import check_free, hidden, locked
+from taia.checkpoint.output import inplace
+from taia.checkpoint.output.lock import check_free, hidden, locked
 from taia.errors import DestinationError, OutputError, TaiaError
 
 #: In the names of what is not in its place yet.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import DestinationError, OutputError
 from tiny_files import tree
 
@@ -225,7 +225,7 @@ def test_what_does_not_fit_is_refused_before_it_is_written(tmp_path: Path) -> No
 # A process that was killed, and one that lives: both are real.
 HOLDER = """
 import sys
-from taia.checkpoint.staging import staged
+from taia.checkpoint.output.staging import staged
 with staged(sys.argv[1]) as folder:
     (folder / "config.json").write_text("half")
     print(folder, flush=True)
@@ -333,9 +333,7 @@ def test_the_old_returns_after_a_kill_between_two_renames(tmp_path: Path, overwr
     assert names(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize(
-    "unlocked", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], indirect=True
-)
+@pytest.mark.parametrize("unlocked", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], indirect=True)
 def test_file_systems_without_locks_are_written_to(tmp_path: Path, unlocked: None) -> None:
     (tmp_path / ".out.taia-tmp-1-0").mkdir()
     with staged(tmp_path / "out") as folder:
