@@ -165,8 +165,8 @@ def _plan(sides: _Sides, selection: Selection, options: _Options) -> Plan:
         return plan_checkpoints(base, tuned, selection, vocab=options.vocab, declare=declare)
     if options.merge:
         assert base is not None
-        return plan_merge(base, tuned, selection, declare)
-    return plan_filter(base, tuned, selection, declare)
+        return plan_merge(base, tuned, selection, vocab=options.vocab, declare=declare)
+    return plan_filter(base, tuned, selection, vocab=options.vocab, declare=declare)
 
 
 def _write(

@@ -11,6 +11,10 @@ PEFT names a tensor after the module it wraps (peft 0.21, ``save_and_load.py``):
     base_model.model.<module>.token_adapter.trainable_tokens_delta    whole rows of an embedding
     base_model.model.<module>.base_layer.bias          a trained bias (``bias="lora_only"``)
     base_model.model.<module>.weight                   a whole copy (``modules_to_save``)
+    base_model.model.<module>.base_layer.weight        what lies below an update of an embedding or
+                                                       head, which PEFT saves as well; below trained
+                                                       tokens ``.token_adapter.base_layer.weight``
+    base_model.model.<module>.original_module.weight   saved beside a whole copy, and not used
 
 and taia's MoLoRA, on a module with experts, whose LoRA (if it has one) is the shared expert::
 
@@ -59,8 +63,8 @@ class Part:
         tensor: Its name in the file.
         module: Dotted path, in the base model, of the module it belongs to.
         kind: ``"lora_A"``, ``"lora_B"``, ``"lora_B_bias"``, ``"embedding_A"``, ``"embedding_B"``,
-            ``"magnitude"``, ``"router"``, ``"experts_A"``, ``"experts_B"``, ``"tokens"``, or
-            ``"whole"`` for a tensor that replaces the base's.
+            ``"magnitude"``, ``"router"``, ``"experts_A"``, ``"experts_B"``, ``"tokens"``,
+            ``"whole"`` for a tensor that replaces the base's, or ``"unused"``.
         leaf: Parameter of the module that it changes: ``"weight"``, ``"bias"``, …
         depth: How many further wrappers of the same module lie outside this one.
         name: The name PEFT would give it today, which is what gets written.
@@ -110,13 +114,16 @@ def part_of(tensor: str) -> Part:
     if match := _TOKENS.fullmatch(path):
         module, name = match["path"], "token_adapter.trainable_tokens_delta"
         return Part(tensor, module, "tokens", "weight", 0, f"{PREFIX}{module}.{name}")
+    kind = "whole"
+    if ".original_module." in path:
+        kind, path = "unused", path.replace(".original_module.", ".")
     match = _WHOLE.fullmatch(path)
-    if match is None or ".lora_" in path or ".original_module." in path:
+    if match is None or ".lora_" in path:
         raise _unknown(tensor)
     inner, leaf = match["path"], match["leaf"]
-    module = inner.removesuffix(".base_layer")
+    module = inner.removesuffix(".base_layer").removesuffix(".token_adapter")
     name = tensor if match["saved"] is None else f"{PREFIX}{inner}.{leaf}"
-    return Part(tensor, module, "whole", leaf, 0, name)
+    return Part(tensor, module, kind, leaf, 0, name)
 
 
 def name_of(kind: str, tensor: str) -> str:

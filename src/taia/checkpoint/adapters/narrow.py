@@ -114,9 +114,9 @@ def _kept(placed: Iterable[Placed], select: Callable[[Placed], bool]) -> Kept:
 def _rest(base: Checkpoint, placed: Iterable[Placed], after: Kept) -> Collection[str]:
     """Paths of the base's modules that get no low-rank update."""
     with_update = {
-        item.base.name.rpartition(".")[0]
+        item.update.module if item.base is None else item.base.name.rpartition(".")[0]
         for item in placed
-        if item.base is not None and item.update.module in after.modules
+        if item.update.module in after.modules
     }
     modules: set[str] = set()
     for name in base.tensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -54,12 +54,12 @@ class Update:
         parameter: The parameter's name in the live base model.
         module: Path of the module that holds it.
         kind: ``"low rank"``, ``"embedding"`` (low rank, of an embedding), ``"experts"`` and
-            ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced), or
-            ``"bias"`` (replaced, by PEFT's ``bias`` option).
+            ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced),
+            ``"bias"`` (replaced, by PEFT's ``bias`` option), or ``"unused"`` (saved beside it).
         parts: Its tensors by :attr:`Part.kind`.
         through_parameter: Whether ``target_parameters`` put it there.
         wrapper: For ``"whole"``: the module listed in ``modules_to_save``, ``None`` when it is
-            saved without being listed (a resized embedding).
+            saved without being listed (a resized embedding, what lies below an update).
     """
 
     parameter: str
@@ -143,7 +143,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, ...]:
     groups: dict[tuple[str, str, int], dict[str, Part]] = defaultdict(dict)
-    for part in parts:
+    for part in _without_spares(parts):
         kind = _OF.get(part.kind, f"{part.kind} {part.leaf}")
         if kind in ("experts", "router") and config["peft_type"] != PEFT_TYPE:
             raise AdapterError(
@@ -151,7 +151,7 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
                 f"{config['peft_type']}",
                 "the config and the tensors are not of the same adapter; save it again",
             )
-        group = groups[part.module, kind, part.depth]
+        group = groups[part.module, part.tensor if part.kind == "unused" else kind, part.depth]
         if part.kind in group:
             raise AdapterError(
                 f"adapter tensors {group[part.kind].tensor!r} and {part.tensor!r} say the same",
@@ -172,10 +172,19 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
     )
 
 
+def _without_spares(parts: Iterable[Part]) -> Iterator[Part]:
+    """Parts, of which those that PEFT saved twice and loads by their shorter name are unused."""
+    parts = tuple(parts)
+    names = {part.tensor for part in parts}
+    for part in parts:
+        spare = part.kind == "whole" and part.name != part.tensor and part.name in names
+        yield replace(part, kind="unused", name=part.tensor) if spare else part
+
+
 def _replacement(config: Mapping[str, Any], module: str, group: dict[str, Part]) -> Update:
     ((kind, part),) = group.items()
-    if kind == "tokens":
-        return Update(part.parameter, module, "tokens", group)
+    if kind in ("tokens", "unused"):
+        return Update(part.parameter, module, kind, group)
     wrapper = _wrapper(config, module)
     if wrapper is None and part.leaf == "bias":
         return Update(part.parameter, module, "bias", group)
