@@ -64,7 +64,7 @@ def changes_of(
         MismatchError: If the base lacks a tensor that the adapter changes.
     """
     changes: dict[str, list[Change]] = defaultdict(list)
-    finder = Finder(base.tensors)
+    finder = Finder(base)
     on_head = () if untied is None else untied.updates
     # Rows that the base does not have are kept whatever α.
     kept_whole = {

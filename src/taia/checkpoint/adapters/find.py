@@ -6,22 +6,31 @@ update of the stack then changes many tensors, each by its slice of the update.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from taia.checkpoint.adapters.live import is_composite, live_name
 from taia.checkpoint.adapters.read import Adapter, Update
 from taia.checkpoint.header import Entry
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.spelling import FUSED, fused, newer
 from taia.errors import AdapterError
 
 
 class Finder:
-    """Finds live parameters among a checkpoint's names, through the spellings both may have."""
+    """Finds live parameters among a checkpoint's names, through the spellings both may have.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        names = tuple(names)
+    Args:
+        base: The checkpoint.
+    """
+
+    def __init__(self, base: Checkpoint) -> None:
+        names = tuple(base.tensors)
         self._modules: set[str] | None = None
         self._names = {newer(name): name for name in names} | {name: name for name in names}
+        #: A live parameter's name from its name in a file.
+        self.rename = live_name(base.config if is_composite(base.config) else None)
+        self._names |= {self.rename(name): name for name in names}
 
     def find(self, parameter: str) -> str | None:
         """The checkpoint's name of a live model's parameter, ``None`` if it has none."""

@@ -26,7 +26,8 @@ and taia's MoLoRA, on a module with experts, whose LoRA (if it has one) is the s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from taia.errors import AdapterError
@@ -83,6 +84,24 @@ class Part:
         return f"{self.module}.{self.leaf}"
 
 
+def parts_of(tensors: Collection[str]) -> Iterator[Part]:
+    """Reads the names of all tensors of an adapter.
+
+    Where PEFT saved a module twice, or beside a whole copy what it replaces, the tensors that it
+    does not load are unused.
+
+    Raises:
+        AdapterError: As :func:`part_of` does.
+    """
+    for tensor in tensors:
+        loaded = re.sub(r"\.(original_module|modules_to_save(\.default)?)\.", ".", tensor)
+        if loaded != tensor and loaded in tensors:
+            part = part_of(loaded)
+            yield replace(part, tensor=tensor, name=tensor, kind="unused")
+        else:
+            yield part_of(tensor)
+
+
 def part_of(tensor: str) -> Part:
     """Reads a tensor's name.
 
@@ -114,16 +133,13 @@ def part_of(tensor: str) -> Part:
     if match := _TOKENS.fullmatch(path):
         module, name = match["path"], "token_adapter.trainable_tokens_delta"
         return Part(tensor, module, "tokens", "weight", 0, f"{PREFIX}{module}.{name}")
-    kind = "whole"
-    if ".original_module." in path:
-        kind, path = "unused", path.replace(".original_module.", ".")
     match = _WHOLE.fullmatch(path)
-    if match is None or ".lora_" in path:
+    if match is None or ".lora_" in path or ".original_module." in path:
         raise _unknown(tensor)
     inner, leaf = match["path"], match["leaf"]
     module = inner.removesuffix(".base_layer").removesuffix(".token_adapter")
     name = tensor if match["saved"] is None else f"{PREFIX}{inner}.{leaf}"
-    return Part(tensor, module, kind, leaf, 0, name)
+    return Part(tensor, module, "whole", leaf, 0, name)
 
 
 def name_of(kind: str, tensor: str) -> str:

@@ -155,7 +155,7 @@ def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | Non
     """
     if base is None:
         return {update.parameter: None for update in adapter.updates}
-    finder = Finder(base.tensors)
+    finder = Finder(base)
     packed = is_quantised(base)
     found: dict[str, Entry | None] = {}
     known = False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.adapters.config import read_config
 from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets, with_shared
-from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, part_of
+from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.errors import AdapterError
 
@@ -133,7 +133,7 @@ def read_adapter(folder: Path) -> Adapter:
     entries = {entry.name: entry for entry in shard.entries}
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
-    updates = _updates(config, [part_of(name) for name in entries])
+    updates = _updates(config, parts_of(entries))
     routed = frozenset(update.module for update in updates if update.kind == "experts")
     adapter = Adapter(folder, config, (shard,), entries, updates, routed)
     _check_shapes(adapter)
@@ -143,7 +143,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, ...]:
     groups: dict[tuple[str, str, int], dict[str, Part]] = defaultdict(dict)
-    for part in _without_spares(parts):
+    for part in parts:
         kind = _OF.get(part.kind, f"{part.kind} {part.leaf}")
         if kind in ("experts", "router") and config["peft_type"] != PEFT_TYPE:
             raise AdapterError(
@@ -170,15 +170,6 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
         else _replacement(config, module, group)
         for (module, kind, depth), group in groups.items()
     )
-
-
-def _without_spares(parts: Iterable[Part]) -> Iterator[Part]:
-    """Parts, of which those that PEFT saved twice and loads by their shorter name are unused."""
-    parts = tuple(parts)
-    names = {part.tensor for part in parts}
-    for part in parts:
-        spare = part.kind == "whole" and part.name != part.tensor and part.name in names
-        yield replace(part, kind="unused", name=part.tensor) if spare else part
 
 
 def _replacement(config: Mapping[str, Any], module: str, group: dict[str, Part]) -> Update:
