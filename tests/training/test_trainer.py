@@ -31,7 +31,12 @@ def trainer(tmp_path):
         file.write_text("".join(json.dumps(row) + "\n" for row in chats))
         recipe = read_recipe(
             {"data": [str(file)], "max_steps": 3, "learning_rate": 1e-2, "warmup_steps": 0}
-            | {"per_device_train_batch_size": 4, "lora_dropout": 0.0, "save_steps": 0}
+            | {
+                "per_device_train_batch_size": 4,
+                "lora_dropout": 0.0,
+                "save_steps": 0,
+                "bf16": False,
+            }
             | keys
         )
         tokenizer = tiny_models.tokenizer(chat)

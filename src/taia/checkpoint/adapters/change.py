@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.tied import Untied
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.sources import Sources
 from taia.checkpoint.steps import FLOATS
 from taia.errors import AdapterError, MismatchError
@@ -50,7 +51,11 @@ class Change:
 
 
 def changes_of(
-    base: Checkpoint, adapter: Adapter, placement: Placement, untied: Untied | None
+    base: Checkpoint,
+    adapter: Adapter,
+    placement: Placement,
+    untied: Untied | None,
+    vocab: Vocab | None = None,
 ) -> dict[str, tuple[Change, ...]]:
     """Name of each changed tensor of the output → what changes it, in PEFT's order.
 
@@ -59,16 +64,24 @@ def changes_of(
         MismatchError: If the base lacks a tensor that the adapter changes.
     """
     changes: dict[str, list[Change]] = defaultdict(list)
-    finder = Finder(base.tensors)
+    finder = Finder(base)
     on_head = () if untied is None else untied.updates
+    # Rows that the base does not have are kept whatever α.
+    kept_whole = {
+        item.update.parameter
+        for item in placement.items
+        if vocab == "tuned" and resized_to(adapter, item) is not None
+    }
     for item in placement.items:
+        if item.update.kind == "unused":
+            continue
         if untied is not None and item in on_head:
             changes[untied.head].append(Change(item, Target(untied.source), item.alpha))
             continue
         for target in _targets(base, item):
             # A base stored expert by expert has an α for each; else it is the update's own.
             alpha = placement.alphas[target.entry.name] if item.base is None else item.alpha
-            if not is_nothing(alpha):
+            if not is_nothing(alpha) or item.update.parameter in kept_whole:
                 changes[target.entry.name].append(Change(item, target, alpha))
         if "lora_B_bias" in item.update.parts and not item.dropped:
             name = finder.find(f"{item.update.module}.bias")
@@ -86,28 +99,62 @@ def changes_of(
     }
 
 
+def resized_to(adapter: Adapter, item: Placed, base: Entry | None = None) -> int | None:
+    """How many rows a vocabulary has that an update replaces by a longer or shorter one.
+
+    Args:
+        adapter: The adapter.
+        item: Its update.
+        base: What it changes, where that is not the update's own (a tied head).
+    """
+    entry = base or item.base
+    if item.update.kind != "whole" or entry is None:
+        return None
+    shape = adapter.shape(item.update.parts["whole"])
+    return shape[0] if shape[:1] != entry.shape[:1] else None
+
+
 def changed(
-    adapter: Adapter, changes: Iterable[Change], sources: Sources
+    adapter: Adapter, changes: Sequence[Change], sources: Sources, vocab: Vocab | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A tensor as the base has it, and changed: not yet rounded to the base's dtype."""
+    """A tensor as the base has it, and changed: not yet rounded to the base's dtype.
+
+    Args:
+        adapter: The adapter.
+        changes: What changes the tensor, in order.
+        sources: What to read with.
+        vocab: Whose rows both have where the adapter resizes the vocabulary; rows that only one
+            side has are that side's, whatever α.
+    """
     from taia.checkpoint.arithmetic import load, mix, wide
 
-    changes = tuple(changes)
     base = load(changes[0].target.entry, sources)
     weight = base.to(wide(base.dtype))
     for alpha, together in groupby(changes, key=lambda change: change.alpha):
         tuned = weight
         for change in together:
             tuned = _apply(adapter, change, tuned, sources)
+        if tuned.shape != weight.shape:
+            rows = len(base if vocab == "base" else tuned)
+            weight, tuned = _with_rows(weight, tuned, rows), _with_rows(tuned, weight, rows)
         weight = mix(weight, tuned, alpha)
-    return base, weight
+    return _with_rows(base, weight.to(base.dtype), len(weight)), weight
 
 
-def merged(adapter: Adapter, changes: Iterable[Change], sources: Sources) -> Iterator[memoryview]:
+def _with_rows(own: torch.Tensor, other: torch.Tensor, wants: int) -> torch.Tensor:
+    """So many rows: its own, and past their end the other side's."""
+    import torch
+
+    return own if len(own) == wants else torch.cat([own[:wants], other[len(own) : wants]])
+
+
+def merged(
+    adapter: Adapter, changes: tuple[Change, ...], vocab: Vocab | None, sources: Sources
+) -> Iterator[memoryview]:
     """A changed tensor's bytes, rounded once to the base's dtype."""
     from taia.checkpoint.arithmetic import dump
 
-    base, weight = changed(adapter, changes, sources)
+    base, weight = changed(adapter, changes, sources, vocab)
     yield dump(weight, base.dtype)
 
 
@@ -124,7 +171,7 @@ def _apply(
         return weight + bias * adapter.scaling(update)
     if update.kind == "tokens":
         tuned = weight.clone()
-        rows = token_rows(adapter, update, change.target.entry)
+        rows = token_rows(adapter, update, len(tuned))
         tuned[rows] = load(parts["tokens"], sources).to(weight.dtype)
         return tuned
     if update.kind in ("whole", "bias"):

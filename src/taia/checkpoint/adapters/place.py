@@ -16,6 +16,8 @@ from taia.checkpoint.adapters.read import SIDES, Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.labels import Labeller
+from taia.checkpoint.pairing import is_of_vocabulary
+from taia.checkpoint.steps import FLOATS
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha, Pieces, Selection
 
@@ -30,7 +32,7 @@ class Placed:
     Attributes:
         update: The update.
         base: The base checkpoint's tensor that it changes, ``None`` when the base is not at hand or
-            stores it differently (fused experts, a tied head).
+            stores it differently (fused experts, a tied head, quantised).
         label: What that tensor is.
         alpha: How much of the update to keep.
         transposed: Whether the parameter is stored [inputs, outputs].
@@ -107,6 +109,7 @@ def place(
         entry = entries[update.parameter]
         return update.parameter if entry is None else entry.name
 
+    wholes = {changed(u): _shape(adapter, u) for u in adapter.updates if u.kind == "whole"}
     labels.update(with_experts(adapter, labels, changed))
     alphas = selection.alphas(labels if base is not None else labels | _stand_ins())
     items = []
@@ -115,10 +118,15 @@ def place(
         entry, alpha = entries[update.parameter], alphas[name]
         transposed = _is_transposed(adapter, update, entry, base)
         if entry is not None and not is_nothing(alpha):
-            _check_shape(adapter, update, entry, transposed)
+            check_shape(adapter, update, entry, wholes.get(entry.name), labels[name], transposed)
         items.append(Placed(update, entry, labels[name], alpha, transposed))
     _check_together(items)
     return Placement(tuple(items), labels, alphas)
+
+
+def is_quantised(base: Checkpoint) -> bool:
+    """Whether a checkpoint holds weights packed into fewer bits."""
+    return bool((base.config or {}).get("quantization_config"))
 
 
 def low_rank_sizes(adapter: Adapter, update: Update) -> tuple[int, int]:
@@ -142,22 +150,32 @@ def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | Non
     """
     if base is None:
         return {update.parameter: None for update in adapter.updates}
-    finder = Finder(base.tensors)
-    found = {update.parameter: finder.find(update.parameter) for update in adapter.updates}
-    if not any(name or unstacked(parameter, base.tensors) for parameter, name in found.items()):
+    finder = Finder(base)
+    packed = is_quantised(base)
+    found: dict[str, Entry | None] = {}
+    known = False
+    for update in adapter.updates:
+        name = finder.find(update.parameter)
+        entry = None if name is None else base.tensors[name]
+        known = known or entry is not None or bool(unstacked(update.parameter, base.tensors))
+        if packed and (entry is None or entry.dtype not in FLOATS):
+            # Its bytes are not numbers of the weight, nor its shape the weight's.
+            entry, known = None, known or finder.has_module(update.module)
+        found[update.parameter] = entry
+    if not known:
         raise MismatchError(
             f"none of the modules that {adapter.folder} adapts is in {base.folder}; the first is "
             f"{adapter.updates[0].module!r}",
             "give the base model that the adapter was trained on",
         )
-    return {parameter: base.tensors[name] if name else None for parameter, name in found.items()}
+    return found
 
 
 def _stored(adapter: Adapter, update: Update, base: Checkpoint | None) -> tuple[int, ...] | None:
     """The shape of a parameter that the base has no tensor for, ``None`` where it is not known."""
     if update.kind in ("whole", "bias"):
-        return adapter.shape(next(iter(update.parts.values())))
-    if update.kind == "tokens":
+        return _shape(adapter, update)
+    if update.kind in ("tokens", "unused"):
         return None
     outputs, inputs = low_rank_sizes(adapter, update)
     if update.through_parameter:
@@ -202,23 +220,48 @@ def _is_conv1d(base: Checkpoint | None) -> bool:
     )
 
 
-def _check_shape(adapter: Adapter, update: Update, entry: Entry, transposed: bool) -> None:
-    """Refuse an update that is not one of the base's tensor."""
+def _shape(adapter: Adapter, update: Update) -> tuple[int, ...]:
+    """Of the first of an update's tensors."""
+    return adapter.shape(next(iter(update.parts.values())))
+
+
+def check_shape(
+    adapter: Adapter,
+    update: Update,
+    entry: Entry,
+    whole: tuple[int, ...] | None,
+    label: Label,
+    transposed: bool,
+) -> None:
+    """Refuse an update that is not one of the base's tensor.
+
+    Args:
+        adapter: The adapter.
+        update: The update.
+        entry: The base's tensor.
+        whole: The shape of what the adapter replaces that tensor by, if it does. A vocabulary may
+            be resized by it, and further updates are of what it replaces.
+        label: What the tensor is.
+        transposed: Whether it is stored [inputs, outputs].
+    """
     wanted: tuple[object, ...]
+    below = whole or entry.shape
     if update.kind in ("whole", "bias"):
-        wanted = adapter.shape(next(iter(update.parts.values())))
-        fits = entry.shape == wanted
+        wanted = _shape(adapter, update)
+        fits = entry.shape == wanted or (
+            is_of_vocabulary(label) and entry.shape[1:] == wanted[1:] and len(wanted) == 2
+        )
     elif update.kind == "tokens":
-        wanted = ("…", *adapter.shape(update.parts["tokens"])[1:])
-        fits = entry.shape[1:] == wanted[1:]
-    elif update.kind == "router":
-        return  # its shape says nothing of the parameter's
-    else:
+        wanted = ("…", *_shape(adapter, update)[1:])
+        fits = below[1:] == wanted[1:]
+    elif update.kind in SIDES:
         outputs, inputs = low_rank_sizes(adapter, update)
         count = experts(adapter, update)
         matrix = (inputs, outputs) if transposed else (outputs, inputs)
         wanted = matrix if count == 1 else (count, *matrix)
-        fits = entry.shape == wanted
+        fits = below == wanted
+    else:
+        return  # a router's shape says nothing of the parameter's
     if not fits:
         raise MismatchError(
             f"{update.parameter!r} is {list(entry.shape)} in {entry.file}, and {list(wanted)} in "
