@@ -11,8 +11,6 @@ from safetensors.torch import load_file, save_file
 
 import tiny_adapters
 import tiny_models
-from battery import oracle
-from battery.families import FAMILIES
 from switchables import logits
 from taia import SwitchableModel
 from taia.checkpoint.compose import compose
@@ -159,29 +157,6 @@ def test_a_device_map(tmp_path):
     )
     with model.mode("base"):
         assert torch.equal(logits(model), tiny_adapters.logits(tiny_adapters.load_base(base)))
-
-
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.sees])
-def test_the_text_tower_of_a_model_that_sees_is_switched(tmp_path, family):
-    """Between whole checkpoints; what sees is kept or dropped with all the rest."""
-    base = oracle.random_model(FAMILIES[family])
-    base.save_pretrained(tmp_path / "base")
-    tuned = oracle.random_model(FAMILIES[family])
-    torch.manual_seed(3)
-    for parameter in tuned.parameters():
-        parameter.data += torch.randn_like(parameter) * 0.1
-    tuned.tie_weights()
-    tuned.save_pretrained(tmp_path / "tuned")
-    model = SwitchableModel.load(tmp_path / "base", tmp_path / "tuned", device="cpu")
-    assert torch.equal(oracle.logits(model), oracle.logits(tuned))
-    with model.mode("base"):
-        assert torch.equal(oracle.logits(model), oracle.logits(base))
-    before = dict(base.named_parameters())
-    for name, parameter in tuned.named_parameters():
-        if FAMILIES[family].feeds_forward(name):
-            parameter.data = before[name].data
-    with model.mode("taia"):
-        assert torch.equal(oracle.logits(model), oracle.logits(tuned))
 
 
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
