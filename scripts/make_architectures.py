@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -122,26 +123,26 @@ def write_adapters() -> None:
 def adapters() -> str:
     """What the battery of tests covers, from its own tables."""
     sys.path.append(str(PAGE.parents[1] / "tests"))
-    from battery.families import FAMILIES
-    from battery.kinds import KINDS
-    from battery.known import FAILING, IMPOSSIBLE
+    families = import_module("battery.families").FAMILIES
+    kinds = import_module("battery.kinds").KINDS
+    known = import_module("battery.known")
 
     def cell(family: str, kind: str) -> str:
-        if (family, kind) in IMPOSSIBLE:
+        if (family, kind) in known.IMPOSSIBLE:
             return "PEFT cannot"
         routes = ("adapter", "merge", "live")
-        return "".join(r[0] for r in routes if (family, kind, r) not in FAILING) or "none"
+        return "".join(r[0] for r in routes if (family, kind, r) not in known.FAILING) or "none"
 
-    cells = len(FAMILIES) * len(KINDS) - len(IMPOSSIBLE)
+    cells = len(families) * len(kinds) - len(known.IMPOSSIBLE)
     text = _ADAPTERS_TITLE + _ADAPTERS_HEAD.format(
         cells=3 * cells,
-        families=len(FAMILIES),
-        kinds=len(KINDS),
-        names=" | ".join(KINDS),
-        rules=" --- |" * (len(KINDS) + 1),
+        families=len(families),
+        kinds=len(kinds),
+        names=" | ".join(kinds),
+        rules=" --- |" * (len(kinds) + 1),
     )
-    for family in FAMILIES:
-        text += f"| {family} | {' | '.join(cell(family, kind) for kind in KINDS)} |\n"
+    for family in families:
+        text += f"| {family} | {' | '.join(cell(family, kind) for kind in kinds)} |\n"
     return text
 
 

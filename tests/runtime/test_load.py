@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_said(tmp_path):
     with pytest.raises(AdapterError, match=r"14 tensors of .* have no place"):
         SwitchableModel.load(shallow, adapter, device="cpu")
     wide = {"hidden_size": 64, "num_hidden_layers": 3}
-    with pytest.raises(AdapterError, match="does not fit the base model"):
+    with pytest.raises(AdapterError, match=r"does not fit the base model: size mismatch for .*"):
         SwitchableModel.load(
             tiny_models.save_llama(tmp_path / "wide", **wide), adapter, device="cpu"
         )
@@ -300,3 +300,23 @@ def test_memory_that_runs_out_under_an_adapter_is_not_bad_input(tmp_path, monkey
     monkeypatch.setattr("peft.PeftModel.from_pretrained", full)
     with pytest.raises(MemoryError, match="no room"):
         SwitchableModel.load(base, adapter, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"trainable_token_indices": [260, 261]}, {"bias": "lora_only"}]
+)
+def test_an_adapter_on_a_larger_vocabulary_is_refused_with_the_sizes(tmp_path, options):
+    """peft#1554: nobody can say what the base would be on tokens that it never had."""
+    base = tiny_models.save_llama(tmp_path / "base", tie_word_embeddings=False)
+    larger = tiny_models.llama(tie_word_embeddings=False)
+    larger.name_or_path = str(base)
+    larger.resize_token_embeddings(264)
+    tiny_models.lora(larger, **options).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(AdapterError, match=r"\[264, 32\], and the base model as \[260, 32\]"):
+        SwitchableModel.load(base, tmp_path / "adapter", device="cpu")
+    larger = tiny_models.llama(tie_word_embeddings=False)
+    larger.resize_token_embeddings(264)
+    larger.save_pretrained(tmp_path / "larger")
+    model = SwitchableModel.load(tmp_path / "larger", tmp_path / "adapter", device="cpu")
+    with model.mode("base"):
+        assert torch.equal(logits(model), logits(larger.eval()))
