@@ -58,10 +58,10 @@ def report(
         check_file(output, overwrite)
     text = _text(open_runs(runs), form, runs)
     if output is None:
-        typer.echo(printable(text), nl=False)
+        print(printable(text), end="")
         return
     write_file(output, text)
-    typer.echo(printable(f"The report is {output}"))
+    print(printable(f"The report is {output}"))
 
 
 def _text(runs: list[Run], form: str, given: list[Path]) -> str:

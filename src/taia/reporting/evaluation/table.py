@@ -12,7 +12,6 @@ from typing import Any, Final
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
-from rich.text import Text
 
 from taia.evaluation.statistics import Estimate
 from taia.evaluation.summary import Summary
@@ -27,6 +26,7 @@ from taia.reporting.evaluation.words import (
     score,
     spread,
 )
+from taia.reporting.screen import Text
 
 #: Of the CSV, in this order.
 COLUMNS: Final = (
