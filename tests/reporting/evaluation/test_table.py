@@ -13,7 +13,8 @@ from rich.console import Console
 
 from eval_runs import RATES, TASKS, facts, result, results
 from taia.evaluation.summary import Summary
-from taia.reporting.evaluation.table import COLUMNS, csv, escape, markdown, render
+from taia.reporting.evaluation.table import COLUMNS, csv, markdown, render
+from taia.text import markdown as escape
 
 
 def summary(made=None, **more) -> Summary:
