@@ -201,7 +201,9 @@ def test_stopped_in_training_leaves_nothing(model, tmp_path, number):
         for line in process.stdout:
             if line.startswith("Training (lora) 3"):
                 break
-        assert [path.name.startswith(".out") for path in tmp_path.iterdir()] == [True]
+        there = {path.name.partition("-")[2] for path in tmp_path.glob(".out.*")}
+        assert there == {"lock", f"tmp-{process.pid}-0"}
+        assert not (tmp_path / "out").exists()
         process.send_signal(number)
         started = time.monotonic()
         process.stdout.close()

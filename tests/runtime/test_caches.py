@@ -17,8 +17,8 @@ from taia import SwitchableModel
 from taia.errors import RunError
 from taia.evaluation.likelihood import Request, likelihoods
 from taia.runtime.engine import Engine
-from taia.runtime.generation import Generation
 from taia.runtime.forward import can_share
+from taia.runtime.generation import Generation
 
 MORE = IDS[:, :1]
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from taia.anatomy import vocabulary as words
-from taia.anatomy.components import COMPONENTS
+from taia.anatomy.components import COMPONENTS, FEED_FORWARD
 from taia.anatomy.labels import Label, TensorInfo
 from taia.errors import AnatomyError
 
@@ -19,8 +19,6 @@ _ATTENTIONS = {
     "cross_attention": "cross_attention",
     "linear_attention": "linear_attention",
 }
-_FEED_FORWARD = frozenset({"mlp", "experts", "shared_experts", "router"})
-
 #: A number that a list of modules gives its members. A longer one numbers no layer of any model,
 #: and would make a selection count as far.
 _NUMBER: Final = re.compile("0|[1-9][0-9]{0,4}")
@@ -90,7 +88,7 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
             role = None
         return Label(tensor, "attention", path.layer, projection, block, role, path.stack)
     role = None
-    if kind in _FEED_FORWARD and kind != "router":
+    if kind in FEED_FORWARD and kind != "router":
         role = words.FEED_FORWARD_ROLES.get(projection)
         if role is None and projection == "dense":  # BERT: intermediate.dense, output.dense
             role = "down_proj" if "output" in path.modules else "up_proj"
@@ -114,13 +112,10 @@ def _kind(path: _Path) -> tuple[str | None, int]:
 def _inside(kind: str, modules: tuple[str, ...]) -> str:
     for module in modules[1:]:
         inner = words.INSIDE.get("attention" if kind == "cross_attention" else kind, {}).get(module)
-        dense = module in ("input_linear", "output_linear") and modules[0] not in _MIXTURES
+        dense = module in words.DENSE_OR_EXPERTS and modules[0] not in words.MIXTURES
         if inner is not None and not dense:
             kind = inner
     return kind
-
-
-_MIXTURES = frozenset({"block_sparse_moe", "mlp"})
 
 
 def _projection(modules: tuple[str, ...]) -> str:
@@ -137,7 +132,7 @@ def _shown(name: str) -> str:
     if name.isprintable() and len(name) <= _SHOWN:
         return name
     cut = "…" if len(name) > _SHOWN else ""
-    return f"{ascii(name[:_SHOWN])}{cut}"
+    return f"{name[:_SHOWN]!a}{cut}"
 
 
 def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:
@@ -173,7 +168,7 @@ def _marks(members: list[Label]) -> _Marks:
         norms=norms,
         served=frozenset(words.NORM_SERVES.get(norm, "other") for norm in norms),
         linear=bool(own & words.LINEAR_MARKS),
-        feed_forward=any(m.component in _FEED_FORWARD for m in members),
+        feed_forward=any(m.component in FEED_FORWARD for m in members),
     )
 
 

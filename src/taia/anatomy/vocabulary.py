@@ -129,8 +129,9 @@ INSIDE: Final[Mapping[str, Mapping[str, str]]] = {
     "vision": _table("audio  audio_embed"),
 }
 
-#: ``input_linear`` is an expert only where there are experts; these hold a dense pair of that name.
-DENSE_PAIRS: Final = frozenset({"shared_mlp"})
+#: Experts in these blocks; in others a dense pair of that name.
+DENSE_OR_EXPERTS: Final = frozenset({"input_linear", "output_linear"})
+MIXTURES: Final = frozenset({"block_sparse_moe", "mlp"})
 
 #: A norm, by the words in its module's name.
 NORM: Final = re.compile(r"(?:^|_)(?:layer_?norm|rms_?norm|layrnorm|norm|ln)\d*(?:_|$)", re.I)

@@ -50,17 +50,17 @@ def report(
     """
     prepare()
     from taia.checkpoint.files import check_file, write_file
+    from taia.checkpoint.output.staging import claimed
     from taia.reporting.evaluation.run import open_runs
 
     if output is None and form == "html":
         output = _PAGE
-    if output is not None:
-        check_file(output, overwrite)
-    text = _text(open_runs(runs), form, runs)
     if output is None:
-        print(printable(text), end="")
+        print(printable(_text(open_runs(runs), form, runs)), end="")
         return
-    write_file(output, text)
+    with claimed(output) as place:
+        check_file(place, overwrite)
+        write_file(place, _text(open_runs(runs), form, runs))
     print(printable(f"The report is {output}"))
 
 

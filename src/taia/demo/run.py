@@ -24,7 +24,8 @@ from taia.demo.model import SMOLLM2, cached_model, sha256
 from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
 from taia.errors import RunError, SelectionError
 from taia.evaluation.comparison import Comparison
-from taia.loading import load_tokenizer, quiet
+from taia.loading.quiet import quiet
+from taia.loading.tokenizers import load_tokenizer
 from taia.reporting.html import Report, write_report
 from taia.reporting.progress import Watcher, unwatched
 from taia.reporting.words import findings

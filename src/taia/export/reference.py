@@ -13,7 +13,7 @@ from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
 from taia.errors import RunError, first_line
 from taia.export.follow import Trace, follow, lead, prompt_ids
-from taia.loading import load_model
+from taia.loading.models import load_model
 
 if TYPE_CHECKING:
     from taia.export.source import Source

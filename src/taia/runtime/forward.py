@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from taia.runtime.caches import cache_name, cache_of
+from taia.runtime.layers import token_embedding
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,7 +36,7 @@ class Forward:
         self._keeps = "logits_to_keep" in parameters
         self._cache = cache_name(parameters)
         self.takes_positions = "position_ids" in parameters
-        self.device: torch.device = inner.get_input_embeddings().weight.device
+        self.device: torch.device = token_embedding(inner).weight.device
 
     def __call__(
         self,
