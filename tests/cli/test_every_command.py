@@ -17,7 +17,9 @@ from typer.main import get_command
 import tiny_files
 from cli_runner import Ended, inside
 from taia.cli import app
+from taia.cli.flags import given
 from taia.cli.meant import meant_flag
+from taia.errors import InputError
 
 COMMANDS = get_command(app).commands
 FLAGS = [
@@ -240,14 +242,8 @@ def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
 def test_flags_of_other_tools_lead_to_ours(command, typed, right):
     ended = run(command, typed, "x")
     assert ended.code == 2
-    assert (
-        right
-        in ended.said.stderr.splitlines()[1]
-        .split("`")[0]
-        .replace(".", " ")
-        .replace(",", " ")
-        .split()
-    )
+    hint = ended.said.stderr.splitlines()[1].split("`")[0]
+    assert right in [word.strip(".,?") for word in hint.split()]
 
 
 def test_a_hint_names_only_what_a_command_has():
@@ -367,3 +363,14 @@ def test_a_package_of_no_extra_is_named_itself():
 
     error = not_installed(ModuleNotFoundError("No module named 'mamba'", name="mamba.x"), "eval")
     assert error.mend == "Install it: pip install mamba"
+
+
+def test_every_command_that_reads_a_model_can_be_told_what_tensors_are():
+    declared = {name for name, option in FLAGS if option == "--declare"}
+    assert declared == set(COMMANDS) - {"demo", "report"}
+
+
+def test_declarations_are_keys_of_a_recipe():
+    assert given({"declare": ["model.*.a=b.*=mlp"]}) == {"declare": {"model.*.a=b.*": "mlp"}}
+    with pytest.raises(InputError, match="--declare 'glue'"):
+        given({"declare": ["glue"]})

@@ -56,12 +56,12 @@ def report(
     if output is None and form == "html":
         output = _PAGE
     if output is None:
-        typer.echo(printable(_text(open_runs(runs), form, runs)), nl=False)
+        print(printable(_text(open_runs(runs), form, runs)), end="")
         return
     with claimed(output) as place:
         check_file(place, overwrite)
         write_file(place, _text(open_runs(runs), form, runs))
-    typer.echo(printable(f"The report is {output}"))
+    print(printable(f"The report is {output}"))
 
 
 def _text(runs: list[Run], form: str, given: list[Path]) -> str:

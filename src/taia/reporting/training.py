@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from taia.checkpoint.files import write_file
 from taia.reporting import svg
+from taia.reporting.screen import Text
 from taia.reporting.sizes import in_bytes, in_millions, in_time
 
 if TYPE_CHECKING:
