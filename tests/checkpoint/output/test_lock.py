@@ -18,10 +18,12 @@ from taia.checkpoint.output.lock import check_free, hidden, locked
 from taia.checkpoint.output.staging import claimed
 from taia.errors import DestinationError
 
+#: A hang-up ends it though the tests run under ``nohup``.
 HOLDER = """
-import sys
+import signal, sys
 from pathlib import Path
 from taia.checkpoint.output.staging import claimed
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with claimed(Path(sys.argv[1])):
     print("mine", flush=True)
     sys.stdin.read()
