@@ -354,7 +354,7 @@ def make_many(folder: Path, shards: int = 1000, layers: int = 11_111) -> None:
         )
     ]
     names += ["model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"]
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(shards):
         file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         own = names[number::shards]

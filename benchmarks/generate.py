@@ -171,7 +171,7 @@ def continuous(model: Any, requests: Sequence[Generation]) -> Answers:  # noqa: 
     from transformers import GenerationConfig
 
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = GenerationConfig(
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=max(request.max_new_tokens for request in requests),
         do_sample=False,
         eos_token_id=None,

@@ -102,7 +102,7 @@ def _taia(options: argparse.Namespace) -> dict[str, float]:
 
     recipe = Recipe(
         model_name_or_path=str(options.model),
-        data=(str(options.rows),),
+        data=[str(options.rows)],
         technique=options.technique,
         output_dir=str(options.output),
         lora_dropout=_LORA["lora_dropout"],
@@ -126,13 +126,14 @@ def _trl(options: argparse.Namespace) -> dict[str, float]:
     from datasets import load_dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     loading: dict[str, Any] = {"dtype": torch.float32 if options.device == "cpu" else "auto"}
     if options.technique == "qlora":
         from transformers import BitsAndBytesConfig
 
-        loading["quantization_config"] = BitsAndBytesConfig(
+        loading["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -141,7 +142,7 @@ def _trl(options: argparse.Namespace) -> dict[str, float]:
     model = AutoModelForCausalLM.from_pretrained(options.model, **loading)
     times: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is typed loosely
+    class Clock(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
             times.append(_now(options.device))
 

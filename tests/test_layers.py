@@ -23,11 +23,12 @@ LAYERS = (
     {"reporting"},
     {"training", "evaluation", "serving", "export", "analysis"},
     {"runtime"},
-    {"molora", "loading"},
+    {"molora", "loading", "offline"},
     {"checkpoint"},
     {"selection"},
     {"anatomy"},
     {"errors"},
+    {"text"},
 )
 
 #: Siblings that may be imported all the same, and why. Remove a line once it is not needed.
@@ -38,7 +39,7 @@ JUSTIFIED: dict[tuple[str, str], str] = {
 HEAVY = {"torch", "transformers", "safetensors", "numpy", "peft", "trl", "accelerate", "datasets"}
 
 #: Packages that work without torch, and the modules in them that only fractions and merging load.
-TORCH_FREE = ("errors", "anatomy", "selection", "checkpoint", "cli", "reporting")
+TORCH_FREE = ("text", "errors", "anatomy", "selection", "checkpoint", "cli", "reporting")
 NEEDS_TORCH = {"taia.checkpoint.arithmetic"}
 
 RANK = {package: -depth for depth, layer in enumerate(LAYERS) for package in layer}

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taia.anatomy.fused import FUSED_EXPERTS, TRANSPOSED_EXPERTS
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.spelling import (
-    FUSED,
     NOT_LOADED,
-    TRANSPOSED,
     constant,
     expert,
     fused,
@@ -148,13 +147,13 @@ def _by_fused(names: Mapping[str, str]) -> dict[tuple[str, str], dict[tuple[int,
 
 
 def _refuse_transposed(config: Mapping[str, Any], name: str, other: str) -> None:
-    if config.get("model_type") in TRANSPOSED:
+    if config.get("model_type") in TRANSPOSED_EXPERTS:
         raise _layouts_differ(name, other, "they are also transposed")
 
 
 def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -> Part:
     """A fused tensor of the base, from the tuned model's tensors of single experts."""
-    count = len(FUSED[kind])
+    count = len(FUSED_EXPERTS[kind])
     example = next(iter(pieces.values()))
     expected = {(number, which) for number in range(_first(whole.shape)) for which in range(count)}
     rows, columns = _matrix(whole, count, example)
@@ -169,7 +168,7 @@ def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -
 
 def _slice(whole: Entry, kind: str, key: tuple[int, int], single: Entry, present: int) -> Part:
     """One expert's tensor of the base, from a fused tensor of the tuned model."""
-    count = len(FUSED[kind])
+    count = len(FUSED_EXPERTS[kind])
     rows, columns = _matrix(whole, count, single)
     if present != whole.shape[0] * count or key[0] >= whole.shape[0]:
         raise _layouts_differ(single.name, whole.name, "they differ in the number of experts")

@@ -13,7 +13,8 @@ from typing import Any
 from taia.checkpoint.composition import Kind, Row
 from taia.checkpoint.header import Entry, make_header, nbytes
 from taia.checkpoint.index import INDEX, SINGLE, Checkpoint
-from taia.checkpoint.steps import Copy, Pair, Step, runs_of, steps
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import Copy, Made, Pair, Step, runs_of, steps
 from taia.selection.alpha import Alpha
 
 
@@ -49,8 +50,14 @@ class Tensor:
         return cls(name or entry.name, entry.dtype, entry.shape, partial(_copy, entry))
 
     @classmethod
-    def made(cls, entry: Entry, step: Step, name: str | None = None) -> Tensor:
-        """A tensor like one of a file, with bytes of its own."""
+    def made(
+        cls,
+        entry: Entry,
+        chunks: Callable[[Sources], Iterable[memoryview]],
+        name: str | None = None,
+    ) -> Tensor:
+        """A tensor like one of a file, with bytes that a function makes."""
+        step = Made(chunks, entry.nbytes)
         return cls(name or entry.name, entry.dtype, entry.shape, lambda: (step,))
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from taia.anatomy.fused import FUSED_EXPERTS
+
 #: A tensor's older name → its newer one. Applied in order, to the names that are on one side only.
 RENAMES: Final = tuple(
     (re.compile(pattern), new)
@@ -36,16 +38,6 @@ RENAMES: Final = tuple(
         (r"\.experts\.(gate_up_proj|down_proj)\.weight$", r".experts.\1"),
     )
 )
-
-#: A fused expert tensor ``[experts, rows, columns]`` → the tensors of each expert whose rows it
-#: stacks, in this order.
-FUSED: Final = {
-    "gate_up_proj": ("gate_proj", "up_proj"),
-    "down_proj": ("down_proj",),
-}
-
-#: Architectures whose fused experts are ``[experts, columns, rows]``: not a matter of stacking.
-TRANSPOSED: Final = frozenset({"gpt_oss", "llama4", "llama4_text"})
 
 #: Constants that some versions saved with the weights: pattern, what they are, how many axes.
 CONSTANTS: Final = tuple(
@@ -89,7 +81,7 @@ def expert(name: str) -> tuple[str, str, int, int, int] | None:
     found = _EXPERT_NAME.fullmatch(name)
     if not found:
         return None
-    for whole, parts in FUSED.items():
+    for whole, parts in FUSED_EXPERTS.items():
         if found["part"] in parts:
             which = parts.index(found["part"])
             return found["stem"], whole, int(found["expert"]), which, len(parts)

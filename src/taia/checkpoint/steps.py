@@ -69,6 +69,11 @@ class Copy:
 
     run: Run
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the output."""
+        return self.run.stop - self.run.start
+
 
 @dataclass(frozen=True, slots=True)
 class Convert:
@@ -76,6 +81,11 @@ class Convert:
 
     run: Run
     dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the output."""
+        return self.run.elements * BITS[self.dtype] // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,11 @@ class Blend:
     pieces: tuple[tuple[int, int, float], ...]
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the output."""
+        return elements(self.base) * BITS[self.dtype] // 8
+
+    @property
     def bytewise(self) -> bool:
         """Whether it only interleaves bytes of the two sides."""
         return all(alpha in (0.0, 1.0) for _, _, alpha in self.pieces) and all(
@@ -110,9 +125,11 @@ class Made:
 
     Attributes:
         chunks: Gives them piece by piece, reading what it needs.
+        nbytes: How many they are.
     """
 
     chunks: Callable[[Sources], Iterable[memoryview]]
+    nbytes: int
 
 
 Step: TypeAlias = Copy | Convert | Blend | Made

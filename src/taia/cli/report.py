@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.text import printable
 
 if TYPE_CHECKING:
     from taia.reporting.evaluation.run import Run
@@ -55,12 +56,12 @@ def report(
     if output is None and form == "html":
         output = _PAGE
     if output is None:
-        typer.echo(_text(open_runs(runs), form, runs), nl=False)
+        typer.echo(printable(_text(open_runs(runs), form, runs)), nl=False)
         return
     with claimed(output) as place:
         check_file(place, overwrite)
         write_file(place, _text(open_runs(runs), form, runs))
-    typer.echo(f"The report is {output}")
+    typer.echo(printable(f"The report is {output}"))
 
 
 def _text(runs: list[Run], form: str, given: list[Path]) -> str:

@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 
 from taia.checkpoint.output.staging import staged
 from taia.errors import CheckpointError, DestinationError, DownloadError, OutputError
-from taia.loading import cache_folder
+from taia.loading.cache import cache_folder
 
 #: Told what is being done.
 Say: TypeAlias = Callable[[str], None]

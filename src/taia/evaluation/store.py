@@ -29,6 +29,16 @@ from taia.evaluation.results import (
 _UPDATE_FILE: Final = "update.json"
 
 
+def check_folder(folder: Path, inputs: list[Path], overwrite: bool) -> Path:
+    """A run's folder, absolute.
+
+    Raises:
+        DestinationError: If something else is there.
+    """
+    there = (folder / RUN_FILE).is_file()
+    return check_output(folder, inputs, overwrite or there, (RUN_FILE,))
+
+
 class Store:
     """The folder of a run, which the process has claimed. Nothing is written before a result.
 
@@ -47,7 +57,7 @@ class Store:
     ) -> None:
         folder = resolved(folder)
         there = (folder / RUN_FILE).is_file()
-        self.folder = check_output(folder, inputs, overwrite or there, (RUN_FILE,))
+        self.folder = check_folder(folder, inputs, overwrite)
         before = _before(self.folder) if there else None
         why = [] if before is None else _differences(before, facts)
         if why and not overwrite:

@@ -15,7 +15,7 @@ import torch
 
 from taia.errors import CheckpointError
 from taia.export.result import Check
-from taia.loading import load_tokenizer
+from taia.loading.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from taia.checkpoint.locate import Located

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,12 +25,14 @@ class Job:
         output: Where it will appear.
         merge: Whether an adapter becomes a whole checkpoint.
         base_gguf: The base as a GGUF file.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
     """
 
     source: Source
     output: Path
     merge: bool = False
     base_gguf: Path | None = None
+    declare: Mapping[str, str] | None = None
 
     @cached_property
     def trace(self) -> tuple[Trace, torch.Tensor | None]:

@@ -11,9 +11,9 @@ import torch
 from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
-from taia.errors import RunError
+from taia.errors import RunError, first_line
 from taia.export.follow import Trace, follow, lead, prompt_ids
-from taia.loading import load_model
+from taia.loading.models import load_model
 
 if TYPE_CHECKING:
     from taia.export.source import Source
@@ -44,9 +44,8 @@ def load_adapted(base: Any, folder: Path) -> Any:  # noqa: ANN401 - a PeftModel
         try:
             adapted = PeftModel.from_pretrained(base, str(folder))
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(
-                f"PEFT does not load {folder.name}: {first.rstrip('.')}.",
+                f"PEFT does not load {folder.name}: {first_line(error)}.",
                 "Check that the base model is the one the adapter was trained on.",
             ) from error
     if told := [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +40,7 @@ def export(
     merge: bool = False,
     verify: bool = True,
     overwrite: bool = False,
+    declare: Mapping[str, str] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Export:
     """Writes a model or adapter for another program, and checks it there.
@@ -53,6 +54,7 @@ def export(
         merge: Make an adapter a whole checkpoint.
         verify: Whether to load the output and compare it with the source.
         overwrite: Replace an export or model that is there already.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         say: Told what is being done.
 
     Raises:
@@ -74,7 +76,7 @@ def export(
     if read.adapter is not None and _needs_base(target, merge or verify):
         inputs.append(read.base.path)
     output = check_output(Path(output), inputs, overwrite, MARKS)
-    job = Job(read, output, merge, gguf)
+    job = Job(read, output, merge, gguf, declare)
     module = import_module(f"taia.export.to_{target}")
     with staged(output, overwrite, MARKS) as folder:
         say(f"Writing for {target}")

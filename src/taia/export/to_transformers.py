@@ -50,7 +50,9 @@ def merge(job: Job, folder: Path) -> Written:
     """Writes the base with the adapter merged into it."""
     # Under the output's name, which the card shows.
     inner = folder / ".merging" / job.output.name
-    done = compose(job.source.base, job.source.place, inner, "tuned", merge=True)
+    done = compose(
+        job.source.base, job.source.place, inner, "tuned", merge=True, declare=job.declare
+    )
     for path in inner.iterdir():
         path.rename(folder / path.name)
     shutil.rmtree(inner.parent)

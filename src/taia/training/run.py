@@ -17,7 +17,8 @@ from transformers import set_seed
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.staging import claimed, resolved, translated
 from taia.errors import RunError, StoppedError
-from taia.loading import load_tokenizer, quiet
+from taia.loading.quiet import quiet
+from taia.loading.tokenizers import load_tokenizer
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.arguments import arguments

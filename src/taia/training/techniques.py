@@ -11,7 +11,8 @@ import torch
 from taia.anatomy import Anatomy
 from taia.checkpoint.locate import Located
 from taia.errors import InputError
-from taia.loading import dtype_called, load_model
+from taia.loading.dtypes import dtype_called
+from taia.loading.models import load_model
 from taia.training.recipe import Recipe
 from taia.training.trainable import Targets, freeze_but, targets
 
@@ -81,7 +82,7 @@ def make_ready(model: PreTrainedModel, recipe: Recipe) -> Ready:
         InputError: If the technique cannot be applied to this model.
         SelectionError: If a selection matches nothing that can train.
     """
-    anatomy = Anatomy.of_model(model)
+    anatomy = Anatomy.of_model(model, recipe.declare)
     if recipe.technique == "full":
         trained, total = freeze_but(model, recipe.train, anatomy)
         return Ready(model, anatomy, trained, total, ())

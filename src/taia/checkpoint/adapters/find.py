@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from taia.anatomy.fused import FUSED_EXPERTS
 from taia.checkpoint.adapters.read import Adapter, Update
 from taia.checkpoint.header import Entry
-from taia.checkpoint.spelling import FUSED, fused, newer
+from taia.checkpoint.spelling import fused, newer
 from taia.errors import AdapterError
 
 
@@ -55,9 +56,9 @@ def unstacked(parameter: str, tensors: Mapping[str, Entry]) -> tuple[Target, ...
     newest = {newer(name): entry for name, entry in tensors.items() if ".experts." in name}
     found: list[Target] = []
     expert = 0
-    while all(f"{stem}.{expert}.{name}.weight" in newest for name in FUSED[kind]):
+    while all(f"{stem}.{expert}.{name}.weight" in newest for name in FUSED_EXPERTS[kind]):
         row = 0
-        for name in FUSED[kind]:
+        for name in FUSED_EXPERTS[kind]:
             entry = newest[f"{stem}.{expert}.{name}.weight"]
             found.append(Target(entry, expert, (row, row + entry.shape[0])))
             row += entry.shape[0]

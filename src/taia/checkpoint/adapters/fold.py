@@ -11,7 +11,7 @@ from taia.checkpoint.adapters.place import Placed, experts
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.plan import Tensor
 from taia.checkpoint.sources import Sources
-from taia.checkpoint.steps import Made, Pair, cut, runs_of
+from taia.checkpoint.steps import Pair, cut, runs_of
 from taia.errors import AdapterError
 from taia.selection import Alpha, Pieces
 
@@ -83,8 +83,8 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
         changes = [key for key in ("b", "bias") if sides.get(key) in update.parts]
     for key in changes:
         part = update.parts[sides[key]]
-        step = Made(partial(_fold, adapter, item, key, part))
-        yield sides[key], Tensor.made(adapter.entries[part.tensor], step, part.name)
+        fold = partial(_fold, adapter, item, key, part)
+        yield sides[key], Tensor.made(adapter.entries[part.tensor], fold, part.name)
 
 
 def _fold(

@@ -14,7 +14,6 @@ from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
 from taia.checkpoint.plan import Plan, Tensor, config_file, like_base
-from taia.checkpoint.steps import Made
 from taia.errors import AdapterError
 from taia.selection import Selection
 
@@ -64,7 +63,7 @@ def plan_merge(
         weights=like_base(
             base,
             {
-                name: Tensor.made(entry, Made(partial(merged, adapter, changes[name])), name)
+                name: Tensor.made(entry, partial(merged, adapter, changes[name]), name)
                 if name in changes
                 else Tensor.copied(entry, name)
                 for name, entry in sources.items()

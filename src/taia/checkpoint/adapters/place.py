@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from taia.anatomy.components import COMPONENTS, GROUPS
+from taia.anatomy.fused import CONV1D, INPUTS_FIRST_EXPERTS
 from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapters.find import Finder, unstacked
 from taia.checkpoint.adapters.names import BESIDE, name_of
@@ -17,12 +18,6 @@ from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.labels import Labeller
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha, Pieces, Selection
-
-#: Architectures of transformers 5 whose linear layers are Conv1D: weights stored [in, out].
-_CONV1D: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
-
-#: Architectures whose stacked experts PEFT takes as [experts, in, out] (their ``is_transposed``).
-_INPUTS_FIRST_EXPERTS: Final = frozenset({"gpt_oss", "openai_privacy_filter", "aria", "aria_text"})
 
 #: Kind of an update → what it is of, on a module of the feed-forward block that has experts.
 _COMPONENTS: Final = {"low rank": "shared_experts", "experts": "experts", "router": "router"}
@@ -189,7 +184,7 @@ def _is_transposed(
     if entry is not None and outputs != inputs:
         return entry.shape[-2:] == (inputs, outputs)
     if update.through_parameter:
-        return entry is not None and _model_type(base) in _INPUTS_FIRST_EXPERTS
+        return entry is not None and _model_type(base) in INPUTS_FIRST_EXPERTS
     in_a_layer = any(part.isdigit() for part in update.module.split("."))
     return in_a_layer and _is_conv1d(base)
 
@@ -200,7 +195,7 @@ def _model_type(base: Checkpoint | None) -> object:
 
 def _is_conv1d(base: Checkpoint | None) -> bool:
     if base is None or base.config is not None:
-        return _model_type(base) in _CONV1D
+        return _model_type(base) in CONV1D
     return any(
         name.endswith(".c_attn.weight") and entry.shape[1:] == (3 * entry.shape[0],)
         for name, entry in base.tensors.items()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from taia.anatomy.fused import REGISTERED
 from taia.checkpoint.adapters.config import read_config
 from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets, with_shared
 from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, part_of
@@ -30,20 +31,6 @@ _OF: Final = {
     "experts_B": "experts",
     "router": "router",
 }
-
-#: Several parameters of one module in the order in which transformers registers them, which is
-#: the order in which PEFT wraps them: the first lies innermost.
-_REGISTERED: Final = (
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "gate_up_proj_bias",
-    "down_proj",
-    "down_proj_bias",
-    "w1",
-    "v1",
-    "w2",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +197,13 @@ def _low_rank(
     names = _parameters(config, module, wrappers)
     if not names and wrappers == 1:
         return Update(f"{module}.weight", module, kind, group)
-    if len(names) != wrappers or (wrappers > 1 and any(n not in _REGISTERED for n in names)):
+    if len(names) != wrappers or (wrappers > 1 and any(n not in REGISTERED for n in names)):
         raise AdapterError(
             f"cannot tell which parameters the {wrappers} update(s) of {module!r} belong to: "
             f"target_parameters names {', '.join(names) or 'none'}",
             "list in target_parameters exactly the parameters that were trained",
         )
-    names.sort(key=lambda n: _REGISTERED.index(n) if n in _REGISTERED else 0)
+    names.sort(key=lambda n: REGISTERED.index(n) if n in REGISTERED else 0)
     leaf = names[wrappers - 1 - depth]
     group = {k: replace(part, leaf=leaf) for k, part in group.items()}
     return Update(f"{module}.{leaf}", module, kind, group, through_parameter=True)

@@ -13,7 +13,7 @@ import torch
 from taia.checkpoint.files import write_file
 from taia.checkpoint.locate import Located
 from taia.errors import DataError
-from taia.loading import cache_folder
+from taia.loading.cache import cache_folder
 from taia.training.baselines.regularisers import Regulariser, ewc, fisher, l2
 from taia.training.baselines.sdft import SdftOptions, rewrite
 from taia.training.callbacks import Watch
