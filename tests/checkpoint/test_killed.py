@@ -17,7 +17,10 @@ import killed_run
 from taia.checkpoint.compose import compose
 from tiny_files import adapter, llama, llama_config, tree, write
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks"),
+]
 
 NAMES = list(llama())
 SHARDS = [NAMES[:5], NAMES[5:12], NAMES[12:]]
