@@ -28,7 +28,7 @@ ELSEWHERE = {"norm", "residual", "vision", "audio", "projector", "embedding"}
 
 
 @lru_cache(maxsize=1)
-def live(specimen: zoo.Specimen) -> Anatomy:
+def live_anatomy(specimen: zoo.Specimen) -> Anatomy:
     """All tests of one architecture ask for it."""
     return Anatomy.of_model(specimen.model)
 
@@ -57,7 +57,7 @@ def specimen(request):
 
 
 def test_labels_every_tensor_once_and_as_its_class_says(specimen):
-    anatomy = live(specimen)
+    anatomy = live_anatomy(specimen)
 
     assert list(anatomy) == list(specimen.runtime())
     assert {label.component for label in anatomy.values()} <= set(COMPONENTS)
@@ -73,7 +73,7 @@ def test_labels_checkpoint_names_like_runtime_names(specimen):
     config = specimen.model.config.to_dict()
     on_disk = [TensorInfo(n, tuple(t.shape)) for n, t in specimen.on_disk().items()]
     saved = Anatomy.of_tensors(on_disk, config)
-    live = live(specimen)
+    live = live_anatomy(specimen)
 
     assert list(saved) == [tensor.name for tensor in on_disk]
     assert _elements(saved) == _elements(live)
@@ -102,7 +102,7 @@ def test_the_page_says_the_same(specimen):
 
 
 def test_every_architecture_attends_and_has_a_feed_forward_block_where_a_class_says_so(specimen):
-    found = {label.component for label in live(specimen).values()}
+    found = {label.component for label in live_anatomy(specimen).values()}
     says = {class_says(specimen.model, name) for name in specimen.runtime()}
     assert "attention" in found
     assert bool(found & FEED_FORWARD) == ("feed-forward" in says)
