@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from unittest import mock
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
 
 import tiny_models
-from taia.cli import main
+from cli_runner import inside
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.baselines.regularisers import ewc, l2
 
@@ -94,11 +93,7 @@ def in_parallel(kind):
 
 def typed(arguments):
     """A command line of ``taia``, in a process that goes on afterwards."""
-    with mock.patch.object(sys, "argv", ["taia", *arguments]):
-        try:
-            main()
-        except SystemExit as ended:
-            assert not ended.code, arguments
+    print(inside(*arguments).stdout, end="")
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

@@ -5,6 +5,7 @@ names.
 """
 
 import re
+from functools import lru_cache
 
 import pytest
 import transformers
@@ -24,6 +25,12 @@ _NOT_WHOLE = re.compile(r"(AttentionBlock|MoeBlock|RecurrentBlock|mLSTMBlock|FFN
 FEED_FORWARD = {"mlp", "experts", "shared_experts", "router"}
 #: What stands inside attention or a feed-forward block without being part of it.
 ELSEWHERE = {"norm", "residual", "vision", "audio", "projector", "embedding"}
+
+
+@lru_cache(maxsize=1)
+def live_anatomy(specimen: zoo.Specimen) -> Anatomy:
+    """All tests of one architecture ask for it."""
+    return Anatomy.of_model(specimen.model)
 
 
 def class_says(model: nn.Module, name: str) -> str | None:
@@ -50,7 +57,7 @@ def specimen(request):
 
 
 def test_labels_every_tensor_once_and_as_its_class_says(specimen):
-    anatomy = Anatomy.of_model(specimen.model)
+    anatomy = live_anatomy(specimen)
 
     assert list(anatomy) == list(specimen.runtime())
     assert {label.component for label in anatomy.values()} <= set(COMPONENTS)
@@ -66,7 +73,7 @@ def test_labels_checkpoint_names_like_runtime_names(specimen):
     config = specimen.model.config.to_dict()
     on_disk = [TensorInfo(n, tuple(t.shape)) for n, t in specimen.on_disk().items()]
     saved = Anatomy.of_tensors(on_disk, config)
-    live = Anatomy.of_model(specimen.model)
+    live = live_anatomy(specimen)
 
     assert list(saved) == [tensor.name for tensor in on_disk]
     assert _elements(saved) == _elements(live)
@@ -95,7 +102,7 @@ def test_the_page_says_the_same(specimen):
 
 
 def test_every_architecture_attends_and_has_a_feed_forward_block_where_a_class_says_so(specimen):
-    found = {label.component for label in Anatomy.of_model(specimen.model).values()}
+    found = {label.component for label in live_anatomy(specimen).values()}
     says = {class_says(specimen.model, name) for name in specimen.runtime()}
     assert "attention" in found
     assert bool(found & FEED_FORWARD) == ("feed-forward" in says)

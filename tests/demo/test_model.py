@@ -122,6 +122,7 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
     assert module.cache_folder() == tmp_path / "own"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_real_model_knows_something(tmp_path):
     from taia.demo.run import demonstrate

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,10 +204,8 @@ def test_stopped_in_training_leaves_nothing(model, tmp_path, number):
         assert there == {"lock", f"tmp-{process.pid}-0"}
         assert not (tmp_path / "out").exists()
         process.send_signal(number)
-        started = time.monotonic()
         process.stdout.close()
         assert process.wait(60) == 128 + number
-        assert time.monotonic() - started < 30
     finally:
         process.kill()
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.checkpoint.output import inplace
+from taia.checkpoint.output.lock import check_free
 from taia.checkpoint.output.manifest import MANIFEST, write_json
 from taia.checkpoint.output.staging import check_output, resolved, translated
 from taia.errors import DestinationError, InputError
@@ -85,10 +86,12 @@ def unfinished(output: Path) -> tuple[Recipe, dict[str, str], Path | None]:
 
     Raises:
         InputError: If there is none, or it is finished.
+        DestinationError: If another process goes on with it.
     """
     from taia.training.reading import read_recipe
 
     output = resolved(output)
+    check_free(output)
     if not (output / RUN).is_file():
         finished = any((output / name).is_file() for name in _LAST)
         what = "a finished model" if finished else "no run to resume"

@@ -18,10 +18,13 @@ from taia.checkpoint.output.lock import check_free, hidden, locked
 from taia.checkpoint.output.staging import claimed
 from taia.errors import DestinationError
 
+#: A hang-up and Ctrl-C end it though the tests run under ``nohup`` or in the background.
 HOLDER = """
-import sys
+import signal, sys
 from pathlib import Path
 from taia.checkpoint.output.staging import claimed
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with claimed(Path(sys.argv[1])):
     print("mine", flush=True)
     sys.stdin.read()
