@@ -16,8 +16,9 @@ import torch
 from taia.analysis.measured import Measured
 from taia.analysis.streaming import norm, size
 from taia.checkpoint.adapters.change import Change, changed, changes_of
-from taia.checkpoint.adapters.place import Placed, Placement, experts, place
+from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update, read_adapter
+from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import untie
 from taia.checkpoint.arithmetic import factors, load
 from taia.checkpoint.header import Entry

@@ -1,4 +1,4 @@
-"""What an adapter's place depends on: the architecture, no flag; names if bytes are packed."""
+"""Where an update belongs: the architecture tells and no flag, names where bytes are packed."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.adapters.find import Finder, Target, token_rows, unstacked
-from taia.checkpoint.adapters.place import Placed, Placement, experts, is_nothing
+from taia.checkpoint.adapters.place import Placed, Placement, is_nothing
 from taia.checkpoint.adapters.read import SIDES, Adapter
+from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import Untied
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint

@@ -12,8 +12,9 @@ from taia.checkpoint.adapters.change import resized_to
 from taia.checkpoint.adapters.fold import changed
 from taia.checkpoint.adapters.names import PEFT_TYPE, PREFIX, Part
 from taia.checkpoint.adapters.narrow import narrowed
-from taia.checkpoint.adapters.place import Placed, is_quantised, place
+from taia.checkpoint.adapters.place import Placed, place
 from taia.checkpoint.adapters.read import FILE, Adapter, Update
+from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import with_tied_heads
 from taia.checkpoint.composition import Row, match_table, row_of
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint

@@ -8,8 +8,9 @@ from functools import partial
 
 from taia.checkpoint.adapters.find import token_rows
 from taia.checkpoint.adapters.names import Part
-from taia.checkpoint.adapters.place import Placed, experts
+from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
+from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.header import Entry
 from taia.checkpoint.pairing import with_rows
 from taia.checkpoint.plan import Tensor

@@ -9,8 +9,9 @@ from typing import Final
 
 from taia.anatomy.labels import Label
 from taia.checkpoint.adapters.change import Change, changes_of, merged, resized_to, taken
-from taia.checkpoint.adapters.place import Placed, Placement, is_quantised, place
+from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import Adapter
+from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import Untied, untie
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config

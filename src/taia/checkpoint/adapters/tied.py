@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from taia.anatomy.labels import Label
-from taia.checkpoint.adapters.place import Placed, Placement, check_shape
+from taia.checkpoint.adapters.place import Placed, Placement
 from taia.checkpoint.adapters.read import Adapter
+from taia.checkpoint.adapters.shapes import check_shape
 from taia.checkpoint.configs import text_config
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
