@@ -17,6 +17,8 @@ import zoo
 from taia.anatomy import Anatomy, TensorInfo, fused
 from taia.anatomy.components import COMPONENTS
 
+pytestmark = pytest.mark.versions
+
 _ATTENTION = re.compile(r"Attention|Attn|Mamba|Mixer|ShortConv|DeltaNet|mLSTM|RecurrentBlock")
 _FEED_FORWARD = re.compile(r"MLP|Mlp|FeedForward|FFN|MoE|Moe|Experts|Router|Intermediate$")
 _WHOLE = re.compile(r"(Layer|Block|Model|CausalLM|LMHead\w*|Encoder|Decoder|Generation)$")

@@ -9,6 +9,8 @@ from taia.anatomy import Anatomy
 from taia.errors import SelectionError
 from taia.selection import Selection
 
+pytestmark = pytest.mark.versions
+
 #: Components that a text model has not.
 BESIDE = {"vision", "audio", "projector"}
 
