@@ -1,16 +1,18 @@
-"""llama.cpp itself, through llama-cpp-python: the base's GGUF file with the exported adapter."""
+"""What reads GGUF files: llama.cpp itself, through llama-cpp-python, and transformers' loader."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from taia.errors import InputError, RunError
-from taia.export.follow import STEPS, Trace, compared, distance, spread
-from taia.export.result import Check
+from taia.errors import CheckpointError, InputError, RunError
+from taia.export.job import Check
+from taia.export.trace import STEPS, Trace, compared, distance, spread
+from taia.loading import first_line, load_tokenizer
 
 if TYPE_CHECKING:
     from taia.export.job import Job
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 #: How far scores may be apart, as a share of their spread, on the same float32 weights: another
 #: program's order of sums, sines and exponentials.
 PRECISION: Final = 1e-3
+#: The same for a whole model by its outtype, whose weights and products are rounded.
+ROUNDED: Final = {"f32": PRECISION, "f16": 0.02, "bf16": 0.1, "q8_0": 0.1}
+#: Of llama.cpp's architectures, those that transformers reads whole.
+_READ: Final = ("llama", "qwen2", "phi3", "starcoder2", "stablelm")
+_TEXTS: Final = (
+    "Three things to know before you move: it's 2,048 km, 3 a.m., and £17.50!",
+    "  def f(x):\n\treturn x['a'] ** 2  # ok?\n\n",
+    "Grüße, naïve façade; Привет, мир; 你好，世界；こんにちは 🚀",
+)
 _F32: Final = 0  # of ggml's types
 
 
@@ -60,6 +71,104 @@ def run(job: Job, base: Path, adapter: Path) -> Check:
         without=without,
         slack=2 * distance(plain, without),
     )
+
+
+def run_model(job: Job, file: Path, outtype: str) -> Check:
+    """Compares llama.cpp's model with the source, and its tokens of texts with the tokenizer's.
+
+    Raises:
+        RunError: If llama.cpp does not load it.
+    """
+    from importlib.metadata import version
+
+    trace, without = job.trace
+    loader = f"llama.cpp (llama-cpp-python {version('llama-cpp-python')}) loads it"
+    done = compared(
+        loader,
+        trace,
+        scores(file, None, trace),
+        precision=ROUNDED[outtype],
+        without=without,
+    )
+    wrong = _cut_otherwise(job, file)
+    if wrong is None:
+        return done
+    return replace(done, said=f"{done.said} It cuts {wrong!r} into other tokens.", passed=False)
+
+
+def read_by_transformers(job: Job, file: Path, outtype: str) -> Check | None:
+    """Compares what transformers reads in the file with the source.
+
+    Returns:
+        ``None`` where transformers has no reader for the architecture, or one that drops a part
+        of what the file says.
+    """
+    from importlib.metadata import version
+
+    from transformers import AutoModelForCausalLM
+
+    from taia.export.trace import follow
+    from taia.loading import quiet
+
+    if not _is_read(file):
+        return None
+    loader = f"transformers {version('transformers')} reads the GGUF file"
+    with quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            return Check(f"{loader}, and fails: {first_line(error)}.", passed=False)
+    trace, without = job.trace
+    return compared(
+        loader,
+        trace,
+        follow(model.eval(), trace),
+        precision=ROUNDED[outtype],
+        without=without,
+    )
+
+
+def _is_read(file: Path) -> bool:
+    """Whether transformers reads all that a file says."""
+    import gguf
+
+    reader = gguf.GGUFReader(file)
+    said = {key.partition(".")[2]: field for key, field in reader.fields.items()}
+    width = said["embedding_length"].contents() // said["attention.head_count"].contents()
+    return (
+        reader.fields[gguf.Keys.General.ARCHITECTURE].contents() in _READ
+        and "expert_count" not in said
+        and said["attention.key_length"].contents() == width
+        and "rope.scaling.type" not in said
+        and not any(tensor.name.startswith("rope_") for tensor in reader.tensors)
+    )
+
+
+def _cut_otherwise(job: Job, file: Path) -> str | None:
+    """The first text that llama.cpp cuts into other tokens than the tokenizer, if any."""
+    from llama_cpp import Llama
+
+    places = (
+        [job.source.place] if job.source.adapter is None else [job.source.place, job.source.base]
+    )
+    for place in places:
+        try:
+            tokenizer = load_tokenizer(place)
+        except CheckpointError:
+            continue
+        break
+    else:
+        return None
+    model = Llama(str(file), vocab_only=True, verbose=False)
+    try:
+        for text in _TEXTS:
+            if list(tokenizer(text)["input_ids"]) != model.tokenize(text.encode(), special=True):
+                return text
+    finally:
+        model.close()
+    return None
 
 
 def scores(base: Path, adapter: Path | None, trace: Trace) -> torch.Tensor:

@@ -45,9 +45,7 @@ class Source:
             DownloadError: If it is on the hub and cannot be fetched.
             InputError: If nothing says which it is.
         """
-        name = self.given_base or self.recorded("base")
-        if not name and self.adapter is not None:
-            name = self.adapter.config.get("base_model_name_or_path")
+        name = self.given_base or self.recorded("base") or self._adapters_own
         if not name:
             raise InputError(
                 f"Nothing says what {self.place.given} was trained on.",
@@ -62,6 +60,22 @@ class Source:
                 f"{self.place.given} was trained on {name!r}, which is not there.",
                 "Give the base model with --base.",
             ) from error
+
+    @property
+    def _adapters_own(self) -> str | None:
+        """The base in the adapter's config, at its revision, as AutoPeftModel takes it."""
+        config = {} if self.adapter is None else self.adapter.config
+        name, revision = config.get("base_model_name_or_path"), config.get("revision")
+        if not isinstance(name, str) or not name:
+            return None
+        if not isinstance(revision, str) or not revision or Path(name).expanduser().exists():
+            return name  # a folder has no revisions, whatever the config says
+        return f"{name}@{revision}"
+
+    @property
+    def speakers(self) -> tuple[Located, ...]:
+        """Whose tokenizer it speaks with: its own if it has one, else the base's."""
+        return (self.place,) if self.adapter is None else (self.place, self.base)
 
     @cached_property
     def base_config(self) -> Mapping[str, Any]:

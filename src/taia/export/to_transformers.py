@@ -14,7 +14,7 @@ from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.manifest import MANIFEST
 from taia.checkpoint.merging.write import write_tensors
-from taia.export.result import Check, Written
+from taia.export.job import SCRATCH, Check, Written
 from taia.selection import Selection
 
 if TYPE_CHECKING:
@@ -47,9 +47,13 @@ def write(job: Job, folder: Path) -> Written:
 
 
 def merge(job: Job, folder: Path) -> Written:
-    """Writes the base with the adapter merged into it."""
+    """Writes the base with the adapter merged into it.
+
+    Raises:
+        InputError: If the two cannot be merged.
+    """
     # Under the output's name, which the card shows.
-    inner = folder / ".merging" / job.output.name
+    inner = folder / SCRATCH / job.output.name
     done = compose_adapter(
         job.source.base, job.source.place, inner, Selection.parse("tuned"), merge=True
     )
@@ -63,11 +67,10 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     """Loads the folder as transformers and PEFT do and compares it with the source."""
     from importlib.metadata import version
 
-    from taia.export.follow import compared, follow
-    from taia.export.reference import load_adapted, load_whole
+    from taia.export.trace import compared, follow, load_adapted, load_whole
 
     trace, without = job.trace
-    if job.source.adapter is None or job.merge:
+    if job.whole:
         model = load_whole(Located(str(job.output), folder))
         loader = f"transformers {version('transformers')} loads it"
         precision = _precision(folder) if job.merge else EXACT
