@@ -16,9 +16,9 @@ import tiny_gguf
 import tiny_models
 from taia.checkpoint.compose import compose
 from taia.errors import AdapterError, InputError, RunError
-from taia.export import gguf_names, to_gguf
-from taia.export.follow import STEPS
+from taia.export import architectures, to_gguf
 from taia.export.run import export
+from taia.export.trace import STEPS
 from tiny_adapters import load_base, quiet, save_pair
 
 engine = pytest.mark.skipif(
@@ -115,7 +115,7 @@ TIGHT = {"rtol": 1e-4, "atol": 1e-4}
 def test_without_the_permutation_of_q_and_k_it_is_another_model(tmp_path, name, monkeypatch):
     gguf, adapter = make(tmp_path, name)
     with monkeypatch.context() as patched:
-        patched.setattr(gguf_names, "interleaved", lambda rows, heads: rows)
+        patched.setattr(architectures, "interleaved", lambda rows, heads: rows)
         with pytest.raises(RunError, match="not the source"):
             export(adapter, "gguf", tmp_path / "out", base_gguf=gguf)
     assert not (tmp_path / "out").exists()
@@ -213,7 +213,7 @@ def test_reading_back_sees_one_wrong_number(tmp_path, monkeypatch):
 def test_interleaving_is_what_the_format_says():
     rows = torch.arange(24.0).reshape(12, 2)
     wanted = torch.from_numpy(tiny_gguf.neighbours(rows.numpy(), 2))
-    assert torch.equal(gguf_names.interleaved(rows, 2), wanted)
+    assert torch.equal(architectures.interleaved(rows, 2), wanted)
     assert not torch.equal(wanted, rows)
 
 

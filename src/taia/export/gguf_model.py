@@ -20,13 +20,12 @@ from taia.errors import CheckpointError, InputError
 from taia.export.architectures import Names
 from taia.export.gguf_keys import add_keys, rope_factors
 from taia.export.gguf_tokenizer import add_tokenizer
+from taia.export.targets import Outtype
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-#: What ``--outtype`` may be, by llama.cpp's names; "auto" is bf16 for bf16, else f16.
-OUTTYPES: Final = ("auto", "f32", "f16", "bf16", "q8_0")
 #: As llama.cpp's converter has it: these stay float32, whatever the matrices become.
 _FLOAT32: Final = ("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight")
 _POSITIONS: Final = "position_embd.weight"
@@ -64,14 +63,16 @@ class Stored:
         return prod(self.shape) // block * size
 
 
-def write_model(place: Located, file: Path, title: str, outtype: str = "auto") -> tuple[str, ...]:
+def write_model(
+    place: Located, file: Path, title: str, outtype: Outtype = "auto"
+) -> tuple[str, ...]:
     """Writes a checkpoint as GGUF.
 
     Args:
         place: The checkpoint.
         file: Where.
         title: What the file calls itself.
-        outtype: One of :data:`OUTTYPES`.
+        outtype: Of its matrices.
 
     Returns:
         What a careful reader would want to know.
@@ -114,10 +115,8 @@ def write_model(place: Located, file: Path, title: str, outtype: str = "auto") -
     return notes
 
 
-def settled(place: Located, outtype: str) -> str:
+def settled(place: Located, outtype: Outtype) -> Outtype:
     """The dtype that "auto" stands for."""
-    if outtype not in OUTTYPES:
-        raise InputError(f"There is no outtype {outtype!r}.", f"Use one of {', '.join(OUTTYPES)}.")
     if outtype != "auto":
         return outtype
     dtypes = {entry.dtype for entry in Checkpoint.open(place.path).tensors.values()}
@@ -136,7 +135,7 @@ def names_of(place: Located) -> Names:
     return Names.of(config)
 
 
-def plan(place: Located, names: Names, outtype: str) -> Iterator[Stored]:
+def plan(place: Located, names: Names, outtype: Outtype) -> Iterator[Stored]:
     """The file's tensors, in the checkpoint's order.
 
     Raises:
@@ -210,7 +209,7 @@ def values(stored: Stored, names: Names) -> Iterator[torch.Tensor]:
             yield tensor[start : start + step].contiguous()
 
 
-def compare_file(place: Located, file: Path, outtype: str) -> tuple[int, int]:
+def compare_file(place: Located, file: Path, outtype: Outtype) -> tuple[int, int]:
     """Reads a file back and compares each tensor with the checkpoint's.
 
     What the file says is undone, not done again: dequantised, it must be the checkpoint's numbers
@@ -287,7 +286,7 @@ def _shape(name: str, parts: tuple[Entry, ...], names: Names) -> tuple[int, ...]
     return (len(parts), *shape) if "_exps." in name else shape
 
 
-def _kind(name: str, shape: tuple[int, ...], outtype: str) -> Any:  # noqa: ANN401 - gguf's
+def _kind(name: str, shape: tuple[int, ...], outtype: Outtype) -> Any:  # noqa: ANN401 - gguf's
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if len(shape) < 2 or name.endswith(_FLOAT32) or name == _POSITIONS:
@@ -298,7 +297,7 @@ def _kind(name: str, shape: tuple[int, ...], outtype: str) -> Any:  # noqa: ANN4
     return wanted
 
 
-def _file_type(outtype: str) -> Any:  # noqa: ANN401 - gguf's
+def _file_type(outtype: Outtype) -> Any:  # noqa: ANN401 - gguf's
     from gguf import LlamaFileType
 
     return LlamaFileType["ALL_F32" if outtype == "f32" else f"MOSTLY_{outtype.upper()}"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.export.source import Source
+from taia.export.targets import Name, Outtype
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ class Job:
     output: Path
     merge: bool = False
     base_gguf: Path | None = None
-    outtype: str = "auto"
+    outtype: Outtype = "auto"
 
     @property
     def whole(self) -> bool:
@@ -91,7 +92,7 @@ class Export:
         use: The command that uses the output.
     """
 
-    target: str
+    target: Name
     output: Path
     files: tuple[str, ...]
     checks: tuple[Check, ...]

@@ -16,6 +16,7 @@ from taia.loading import first_line, load_tokenizer
 
 if TYPE_CHECKING:
     from taia.export.job import Job
+    from taia.export.targets import Outtype
 
 #: How far scores may be apart, as a share of their spread, on the same float32 weights: another
 #: program's order of sums, sines and exponentials.
@@ -73,7 +74,7 @@ def run(job: Job, base: Path, adapter: Path) -> Check:
     )
 
 
-def run_model(job: Job, file: Path, outtype: str) -> Check:
+def run_model(job: Job, file: Path, outtype: Outtype) -> Check:
     """Compares llama.cpp's model with the source, and its tokens of texts with the tokenizer's.
 
     Raises:
@@ -96,7 +97,7 @@ def run_model(job: Job, file: Path, outtype: str) -> Check:
     return replace(done, said=f"{done.said} It cuts {wrong!r} into other tokens.", passed=False)
 
 
-def read_by_transformers(job: Job, file: Path, outtype: str) -> Check | None:
+def read_by_transformers(job: Job, file: Path, outtype: Outtype) -> Check | None:
     """Compares what transformers reads in the file with the source.
 
     Returns:

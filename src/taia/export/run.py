@@ -4,60 +4,28 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import get_args
 
-from taia.checkpoint.index import ADAPTER_CONFIG
-from taia.checkpoint.manifest import MANIFEST
 from taia.checkpoint.staging import check_output, staged
 from taia.errors import InputError, RunError
 from taia.export.job import SCRATCH, Check, Export, Job
 from taia.export.source import read_source
-
-_MODELS: Final = ("torch", "transformers", "peft")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A program that an export may be for; ``to_NAME.py`` writes and checks it.
-
-    Attributes:
-        needs: What writing and checking import.
-        marks: Files of its outputs: of the marks of all targets a folder must hold one for
-            ``overwrite`` to remove it.
-        base: Whether writing an adapter reads the base; checking always does.
-        gguf: Whether ``base_gguf`` and ``outtype`` mean something.
-    """
-
-    needs: tuple[str, ...]
-    marks: tuple[str, ...]
-    base: bool = True
-    gguf: bool = False
-
-
-#: What an output may be written for.
-TARGETS: Final[Mapping[str, Target]] = {
-    "transformers": Target(_MODELS, (MANIFEST, "config.json", ADAPTER_CONFIG), base=False),
-    "vllm": Target(_MODELS, (MANIFEST, "config.json", ADAPTER_CONFIG)),
-    "gguf": Target((*_MODELS, "gguf"), ("adapter.gguf", "model.gguf"), gguf=True),
-    "ollama": Target((*_MODELS, "gguf", "jinja2"), ("adapter.gguf", "model.gguf"), gguf=True),
-    "mergekit": Target(("torch", "yaml"), ("mergekit.yml",), base=False),
-}
-MARKS: Final = tuple({mark: None for target in TARGETS.values() for mark in target.marks})
+from taia.export.targets import MARKS, TARGETS, Name, Outtype
 
 
 def export(
     source: str | Path,
-    target: str,
+    target: Name,
     output: str | Path,
     *,
     base: str | None = None,
     base_gguf: str | Path | None = None,
-    outtype: str | None = None,
+    outtype: Outtype | None = None,
     merge: bool = False,
     verify: bool = True,
     overwrite: bool = False,
@@ -90,7 +58,7 @@ def export(
     job = Job(read, Path(output), merge, gguf, outtype or "auto")
     _check_options(job, target, outtype)
     inputs = [path for path in (read.folder, gguf) if path is not None]
-    if read.adapter is not None and (TARGETS[target].base or merge or verify):
+    if read.adapter is not None and (TARGETS[target].reads_base or merge or verify):
         inputs.append(read.base.path)
     job = replace(job, output=check_output(Path(output), inputs, overwrite, MARKS))
     module = import_module(f"taia.export.to_{target}")
@@ -109,7 +77,7 @@ def export(
     return Export(target, job.output, files, checks, written.notes, use)
 
 
-def _check_options(job: Job, target: str, outtype: str | None) -> None:
+def _check_options(job: Job, target: Name, outtype: Outtype | None) -> None:
     """Refuses options that would do nothing."""
     given = job.source.place.given
     if job.merge and job.source.adapter is None:
@@ -120,6 +88,10 @@ def _check_options(job: Job, target: str, outtype: str | None) -> None:
     if job.base_gguf is not None and (job.whole or not TARGETS[target].gguf):
         what = f"--to {target}" + (" of a whole model" if job.whole else "")
         raise InputError(f"--base-gguf is of no use {what}.", "Leave it away.")
+    if job.outtype not in get_args(Outtype):
+        raise InputError(
+            f"There is no outtype {outtype!r}.", f"Use one of {', '.join(get_args(Outtype))}."
+        )
     if outtype is not None and (not job.whole or not TARGETS[target].gguf):
         what = f"--to {target}" + ("" if job.whole else " of an adapter, which is float32")
         raise InputError(f"--outtype is of no use {what}.", "Leave it away, or add --merge.")
@@ -134,7 +106,7 @@ def _must_pass(checks: tuple[Check, ...]) -> None:
             )
 
 
-def _check_installed(target: str) -> None:
+def _check_installed(target: Name) -> None:
     for name in TARGETS[target].needs:
         if find_spec(name) is None:
             raise InputError(
