@@ -20,8 +20,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from taia.checkpoint import staging
 from taia.checkpoint.compose import compose
+from taia.checkpoint.output import staging
 
 _AUDITED = {
     "open",

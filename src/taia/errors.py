@@ -21,6 +21,15 @@ Every error says in its first line what was wrong and where, and in its second w
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Not errors, but ways to stop.
+_STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
 
 class TaiaError(Exception):
     """Base of every error taia raises on purpose.
@@ -91,3 +100,32 @@ class StoppedError(RunError):
     """Stopped on request; what there was is saved, and can be gone on with."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, without its full stop; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return (lines[0].strip().rstrip(".") if lines else "") or type(error).__name__
+
+
+@contextmanager
+def reading_of(what: str, mend: str, kind: type[InputError] = InputError) -> Iterator[None]:
+    """Whatever a library raises while it reads a user's file: input that cannot be used.
+
+    A list of what libraries raise would never be complete. What passes is an error of taia's own,
+    memory that has run out, and a package that is not installed: those are not the file's fault.
+
+    Args:
+        what: What is read, and of what, such as ``"the tokenizer of base/"``.
+        mend: What to do about it.
+        kind: Of the error.
+
+    Raises:
+        InputError: Of that kind, if anything is raised.
+    """
+    try:
+        yield
+    except (TaiaError, MemoryError, ModuleNotFoundError, *_STOPS):
+        raise
+    except BaseException as error:  # a library in Rust panics with one
+        raise kind(f"{what} cannot be read: {first_line(error)}.", mend) from error

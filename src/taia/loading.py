@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from taia.checkpoint.locate import Located
-from taia.errors import CheckpointError, InputError
+from taia.errors import CheckpointError, InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -167,8 +167,3 @@ def _told(problem: str) -> Iterator[None]:
             f"{problem}: {first_line(error)}.",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

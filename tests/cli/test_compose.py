@@ -88,14 +88,11 @@ def test_a_signal_ends_it_with_130_and_nothing_half_written(tmp_path, stop):
     # It stops itself at the first byte written: there is no moment to wait for.
     script = f"""
 import os, sys
-from taia.checkpoint import writing
-real = writing.Work.composition
 from taia.checkpoint import compose as module
-def write(work, target, overwrite, progress):
-    def told(done, total):
-        os.kill(os.getpid(), {int(stop)})
-    return writing.write(work, target, overwrite, told)
-module.write = write
+compose = module.compose
+def told(done, total):
+    os.kill(os.getpid(), {int(stop)})
+module.compose = lambda *given, progress, **options: compose(*given, progress=told, **options)
 from taia.cli import main
 sys.argv = ["taia", "compose", {str(base)!r}, {str(tuned)!r}, "-o", {str(tmp_path / "out")!r}]
 main()

@@ -150,9 +150,7 @@ def test_qlora_without_bitsandbytes_says_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize("technique", ["lora", "molora"])
 @pytest.mark.parametrize("revision", ["v1", "refs/pr/3", None])
-def test_an_adapter_names_the_revision_of_the_base_it_was_trained_on(
-    tmp_path, technique, revision
-):
+def test_an_adapter_names_the_revision_of_the_base_it_was_trained_on(tmp_path, technique, revision):
     ready = make_ready(tiny_models.llama(), Recipe(technique=technique, lora_dropout=0.0), revision)
     ready.model.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())

@@ -7,19 +7,19 @@ from typing import Final
 
 import torch
 
-from taia.checkpoint.blending import read
-from taia.checkpoint.copying import Sources
-from taia.checkpoint.steps import Rope, cut, elements
+from taia.checkpoint.arithmetic import read
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import Runs, cut, elements
 
 _PIECE: Final = 1 << 20  # elements: some megabytes in float32
 
 
-def size(base: Rope, sources: Sources) -> float:
+def size(base: Runs, sources: Sources) -> float:
     """‖W‖."""
     return math.sqrt(math.fsum(_squared(_read(base, start, sources)) for start in _starts(base)))
 
 
-def distance(base: Rope, tuned: Rope, sources: Sources) -> float:
+def distance(base: Runs, tuned: Runs, sources: Sources) -> float:
     """‖W_tuned − W_base‖."""
     return math.sqrt(
         math.fsum(
@@ -34,11 +34,11 @@ def norm(values: torch.Tensor) -> float:
     return float(torch.linalg.vector_norm(values, dtype=torch.float64))
 
 
-def _starts(runs: Rope) -> range:
+def _starts(runs: Runs) -> range:
     return range(0, elements(runs), _PIECE)
 
 
-def _read(runs: Rope, start: int, sources: Sources) -> torch.Tensor:
+def _read(runs: Runs, start: int, sources: Sources) -> torch.Tensor:
     values = read(cut(runs, start, start + _PIECE), sources)
     return values if values.dtype == torch.float64 else values.to(torch.float32)
 

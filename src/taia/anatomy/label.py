@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from taia.anatomy import vocabulary as words
 from taia.anatomy.components import COMPONENTS
@@ -19,6 +20,13 @@ _ATTENTIONS = {
     "linear_attention": "linear_attention",
 }
 _FEED_FORWARD = frozenset({"mlp", "experts", "shared_experts", "router"})
+
+#: A number that a list of modules gives its members. A longer one numbers no layer of any model,
+#: and would make a selection count as far.
+_NUMBER: Final = re.compile("0|[1-9][0-9]{0,4}")
+
+#: So much of a name is shown in an error.
+_SHOWN: Final = 200
 
 
 class _Path(NamedTuple):
@@ -53,13 +61,13 @@ def _path(name: str) -> _Path:
     layer, stack = None, ""
     parts = name.split(".")
     for i, part in enumerate(parts):
-        if not part.isdigit():
+        if not _NUMBER.fullmatch(part):
             modules.append(part)
         elif layer is None and i and parts[i - 1] in words.STACKS:
             layer, stack = int(part), ".".join(parts[:i])
     if len(modules) > 1 and modules[-1] in words.PARAMETERS:
         modules.pop()
-    return _Path(tuple(modules), layer, stack)
+    return _Path(tuple(modules or (name,)), layer, stack)
 
 
 def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label:
@@ -70,8 +78,9 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     kind, at = _kind(path)
     if kind is None:
         raise AnatomyError(
-            f"no rule labels the tensor {tensor.name} (its module {path.modules[at]!r} is unknown)",
-            f"declare what it is, such as --declare '{_glob(tensor.name)}=mlp'; "
+            f"no rule labels the tensor {_shown(tensor.name)} (its module "
+            f"{_shown(path.modules[at])} is unknown)",
+            f"declare what it is, such as --declare '{_shown(_glob(tensor.name))}=mlp'; "
             f"components: {', '.join(COMPONENTS)}",
         )
     if kind in _ATTENTIONS:
@@ -120,7 +129,15 @@ def _projection(modules: tuple[str, ...]) -> str:
 
 
 def _glob(name: str) -> str:
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    return ".".join("*" if _NUMBER.fullmatch(part) else part for part in name.split("."))
+
+
+def _shown(name: str) -> str:
+    """A name as a message can hold it: one line, not without end, and no half characters."""
+    if name.isprintable() and len(name) <= _SHOWN:
+        return name
+    cut = "…" if len(name) > _SHOWN else ""
+    return f"{name[:_SHOWN]!a}{cut}"
 
 
 def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:
@@ -143,6 +160,7 @@ def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:
 
 class _Marks(NamedTuple):
     norms: frozenset[str]
+    served: frozenset[str]  # the blocks that these norms serve, each taken for itself
     linear: bool
     feed_forward: bool
 
@@ -150,8 +168,10 @@ class _Marks(NamedTuple):
 def _marks(members: list[Label]) -> _Marks:
     own = {m.projection for m in members if m.block == "self_attention"}
     own |= {p for m in members if m.block == "self_attention" for p in m.tensor.name.split(".")}
+    norms = frozenset(m.projection for m in members if m.component == "norm")
     return _Marks(
-        norms=frozenset(m.projection for m in members if m.component == "norm"),
+        norms=norms,
+        served=frozenset(words.NORM_SERVES.get(norm, "other") for norm in norms),
         linear=bool(own & words.LINEAR_MARKS),
         feed_forward=any(m.component in _FEED_FORWARD for m in members),
     )
@@ -167,10 +187,9 @@ def _serves(label: Label, path: _Path, beside: _Marks) -> str:
             return "mlp" if owners <= {"mlp"} else "attention"
     serves = words.NORM_SERVES.get(label.projection, "other")
     if label.projection == "post_attention_layernorm":
-        moved = beside.norms & words.POST_NORMS_BESIDE
-        if moved and not beside.norms & words.SANDWICH_NORMS_BESIDE:
+        moved = words.POST_NORMS_BESIDE & beside.norms
+        if moved and not words.SANDWICH_NORMS_BESIDE & beside.norms:
             return "attention"
-    served = {words.NORM_SERVES.get(norm, "other") for norm in beside.norms}
-    if serves == "attention" and "mlp" not in served and beside.feed_forward:
+    if serves == "attention" and "mlp" not in beside.served and beside.feed_forward:
         return "both"
     return serves

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from taia.anatomy import fused
@@ -52,7 +53,7 @@ class _Heads:
 
         def first(*keys: str) -> int:
             values = (config.get(key) for key in keys)
-            return next((v for v in values if isinstance(v, int) and v > 0), 0)
+            return next((v for v in values if type(v) is int and v > 0), 0)
 
         query = first("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
         query = query or first("decoder_attention_heads", "num_decoder_attention_heads")
@@ -140,7 +141,8 @@ def _order(table: Mapping[str, Mapping[str, str]], label: Label, heads: _Heads) 
 @lru_cache(maxsize=1024)
 def _segments(order: str, size: int, heads: _Heads) -> tuple[Segment, ...]:
     """The segments of an axis, empty where its size and the config do not agree."""
-    runs = list(_runs(order, size, heads))
+    # A run has at least one row, and a config may name any number of heads.
+    runs = list(islice(_runs(order, size, heads), size + 1))
     segments, start = [], 0
     for length, role, owners in runs:
         segments.append(Segment(start, start + length, role, owners))

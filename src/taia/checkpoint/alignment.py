@@ -19,7 +19,7 @@ from taia.checkpoint.spelling import (
     fused,
     newer,
 )
-from taia.checkpoint.steps import Rope, rope
+from taia.checkpoint.steps import Runs, runs_of
 from taia.errors import MismatchError
 
 _LAYER: Final = re.compile(r"^(?:model\.)?layers\.(\d+)\.")
@@ -31,7 +31,7 @@ class Part:
 
     dtype: str
     shape: tuple[int, ...]
-    rope: Rope
+    runs: Runs
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Alignment:
 
 def part(entry: Entry) -> Part:
     """A whole tensor of the tuned model."""
-    return Part(entry.dtype, entry.shape, rope(entry, "tuned"))
+    return Part(entry.dtype, entry.shape, runs_of(entry, "tuned"))
 
 
 def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
@@ -163,7 +163,7 @@ def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -
     for entry in pieces.values():
         if entry.shape != (rows, columns) or entry.dtype != example.dtype:
             raise _layouts_differ(whole.name, entry.name, f"its shape is {entry.shape}")
-    runs = tuple(run for key in sorted(pieces) for run in rope(pieces[key], "tuned"))
+    runs = tuple(run for key in sorted(pieces) for run in runs_of(pieces[key], "tuned"))
     return Part(example.dtype, whole.shape, runs)
 
 
@@ -177,8 +177,8 @@ def _slice(whole: Entry, kind: str, key: tuple[int, int], single: Entry, present
         raise _layouts_differ(single.name, whole.name, f"its shape is {whole.shape}")
     size = rows * columns
     first = (key[0] * count + key[1]) * size
-    (extent,) = rope(whole, "tuned")
-    return Part(whole.dtype, single.shape, (extent.cut(first, first + size),))
+    (run,) = runs_of(whole, "tuned")
+    return Part(whole.dtype, single.shape, (run.cut(first, first + size),))
 
 
 def _matrix(whole: Entry, count: int, single: Entry) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from taia.checkpoint.staging import translated
+from taia.checkpoint.output.staging import translated
 from taia.errors import DestinationError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import locate
-from taia.errors import CheckpointError, TaiaError
+from taia.errors import CheckpointError, TaiaError, first_line
 
 
 def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> Anatomy:
@@ -36,7 +36,8 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
 
 
 def _of_adapter(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
-    from taia.checkpoint.adapters.experts import name_of, with_experts
+    from taia.checkpoint.adapters.names import name_of
+    from taia.checkpoint.adapters.place import with_experts
     from taia.checkpoint.adapters.read import read_adapter
 
     adapter = read_adapter(folder)
@@ -77,6 +78,6 @@ def _of_config(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
     except Exception as error:  # a config may be wrong in as many ways as there are architectures
         raise CheckpointError(
             f"{folder / 'config.json'} is no config of a model that transformers can make: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}",
+            f"{first_line(error)}.",
             "check its model_type, or update transformers",
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taia.errors import CheckpointError, DownloadError
+from taia.errors import CheckpointError, DownloadError, first_line
 
 _HUB_NAME: Final = re.compile(r"(?:[\w][\w.-]{0,95}/)?[\w][\w.-]{0,95}", re.ASCII)
 #: What a composition may need; never pickles, code or training state.
@@ -124,10 +124,6 @@ def _download(given: str, name: str, revision: str | None) -> Path:
         ) from error
     except Exception as error:  # the client's transport errors have no common class
         raise DownloadError(
-            f"{given!r} is no folder here and could not be downloaded: {_first_line(error)}",
+            f"{given!r} is no folder here and could not be downloaded: {first_line(error)}.",
             "Check the path and the connection, and try again.",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

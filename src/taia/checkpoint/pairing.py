@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from taia.anatomy import Anatomy
-from taia.anatomy.labels import Label
 from taia.checkpoint.alignment import Part, align, part
 from taia.checkpoint.configs import check_kinship
-from taia.checkpoint.copying import Sources
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.steps import FLOATS, Pair, Rope, cut, rope
+from taia.checkpoint.labels import Labeller
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import FLOATS, Pair, Runs, cut, runs_of
 from taia.errors import MismatchError
 
 #: Whose vocabulary the output has where the two differ in size.
@@ -47,7 +46,7 @@ def pair_up(
     base: Checkpoint,
     tuned: Checkpoint,
     vocab: Vocab | None = None,
-    declare: Mapping[str, str] | None = None,
+    labeller: Labeller | None = None,
 ) -> Pairing:
     """Pair every tensor of the base with the tuned model's.
 
@@ -57,21 +56,22 @@ def pair_up(
         base: The model before fine-tuning.
         tuned: The model after.
         vocab: Whose vocabulary to take where their sizes differ.
-        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+        labeller: Labels tensors, where heads and embeddings must be told apart.
 
     Raises:
         MismatchError: If they do not belong together; it names the first difference.
         AnatomyError: If heads or embeddings must be told apart and a name is unknown.
     """
     check_kinship(base.config, tuned.config)
+    labeller = labeller or Labeller()
     alignment = align(base, tuned)
     notes = list(alignment.notes)
     parts, missing, extra = dict(alignment.parts), list(alignment.missing), list(alignment.extra)
     untied = None
     if missing:
-        missing = _tied_in_tuned(base, missing, parts, notes, declare)
+        missing = _tied_in_tuned(base, missing, parts, notes, labeller)
     if extra:
-        extra, untied = _tied_in_base(tuned, extra, parts, notes, declare)
+        extra, untied = _tied_in_base(tuned, extra, parts, notes, labeller)
     _refuse_rest(missing, extra)
 
     sides: dict[str, tuple[Entry, Part | None]] = {
@@ -84,25 +84,15 @@ def pair_up(
             Entry(head, twin.dtype, twin.shape, twin.file, twin.start, twin.stop),
             part(tuned.tensors[head]),
         )
-    resized = _resized(sides, base, vocab, declare)
+    resized = _resized(sides, base, vocab, labeller)
     pairs = {name: _pair(*side, resized, vocab) for name, side in sides.items()}
     notes += _vocab_notes(resized, vocab) + _dtype_notes(sides)
     return Pairing(pairs, untied, resized, tuple(notes))
 
 
-def _labels(
-    tensors: Mapping[str, Entry], checkpoint: Checkpoint, declare: Mapping[str, str] | None
-) -> Mapping[str, Label]:
-    return Anatomy.of_tensors(
-        (entry.info for entry in tensors.values()), checkpoint.config, declare
-    )
-
-
-def _embedding_of(
-    head: Entry, checkpoint: Checkpoint, declare: Mapping[str, str] | None
-) -> str | None:
+def _embedding_of(head: Entry, checkpoint: Checkpoint, labeller: Labeller) -> str | None:
     """The embedding that a head could be tied to; ``None`` if it is no head or that is unclear."""
-    labels = _labels(checkpoint.tensors, checkpoint, declare)
+    labels = labeller((entry.info for entry in checkpoint.tensors.values()), checkpoint.config)
     if labels[head.name].component != "head" or len(head.shape) != 2:
         return None
     alike = [
@@ -120,12 +110,12 @@ def _tied_in_tuned(
     missing: list[Entry],
     parts: dict[str, Part | None],
     notes: list[str],
-    declare: Mapping[str, str] | None,
+    labeller: Labeller,
 ) -> list[Entry]:
     """Find the heads that the tuned model has tied to its embedding; return what else it lacks."""
     rest = []
     for entry in missing:
-        embedding = _embedding_of(entry, base, declare)
+        embedding = _embedding_of(entry, base, labeller)
         if embedding is None or parts.get(embedding) is None:
             rest.append(entry)
             continue
@@ -142,11 +132,11 @@ def _tied_in_base(
     extra: list[Entry],
     parts: dict[str, Part | None],
     notes: list[str],
-    declare: Mapping[str, str] | None,
+    labeller: Labeller,
 ) -> tuple[list[Entry], tuple[str, str] | None]:
     """Find the head that only the tuned model has; return what else it has, and the head."""
     for entry in extra:
-        twin = _embedding_of(entry, tuned, declare)
+        twin = _embedding_of(entry, tuned, labeller)
         if twin is None:
             continue
         there = part(tuned.tensors[twin])
@@ -155,7 +145,7 @@ def _tied_in_base(
             continue
         rest = [other for other in extra if other is not entry]
         with Sources() as sources:
-            redundant = sources.same(rope(entry, "tuned"), there.rope)
+            redundant = sources.same(runs_of(entry, "tuned"), there.runs)
         if redundant:
             notes.append(
                 f"The tuned model's {entry.name!r} repeats its embedding; like the base, the "
@@ -188,7 +178,7 @@ def _resized(
     sides: Mapping[str, tuple[Entry, Part | None]],
     base: Checkpoint,
     vocab: Vocab | None,
-    declare: Mapping[str, str] | None,
+    labeller: Labeller,
 ) -> tuple[int, int] | None:
     """The two numbers of vocabulary rows; refuses every other difference of shapes."""
     differing = {
@@ -198,7 +188,7 @@ def _resized(
     }
     if not differing:
         return None
-    labels = _labels({name: entry for name, (entry, _) in sides.items()}, base, declare)
+    labels = labeller((entry.info for entry, _ in sides.values()), base.config)
     sizes: tuple[int, int] | None = None
     for name, (entry, other) in differing.items():
         label = labels[name]
@@ -229,7 +219,7 @@ def _resized(
 def _pair(
     entry: Entry, other: Part | None, resized: tuple[int, int] | None, vocab: Vocab | None
 ) -> Pair:
-    ours = rope(entry, "base")
+    ours = runs_of(entry, "base")
     if other is None:
         return Pair(entry.name, entry.dtype, entry.shape, ours, None)
     if entry.dtype != other.dtype and not {entry.dtype, other.dtype} <= FLOATS:
@@ -239,20 +229,20 @@ def _pair(
             "Give both in one format; dequantise the quantised one first.",
         )
     if entry.shape == other.shape or resized is None:
-        return Pair(entry.name, entry.dtype, entry.shape, ours, other.rope)
+        return Pair(entry.name, entry.dtype, entry.shape, ours, other.runs)
     rows = resized[0] if vocab == "base" else resized[1]
     width = math.prod(entry.shape[1:])
     return Pair(
         entry.name,
         entry.dtype,
         (rows, *entry.shape[1:]),
-        _with_rows(ours, other.rope, resized[0], rows, width),
-        _with_rows(other.rope, ours, resized[1], rows, width),
+        _with_rows(ours, other.runs, resized[0], rows, width),
+        _with_rows(other.runs, ours, resized[1], rows, width),
     )
 
 
-def _with_rows(own: Rope, other: Rope, has: int, wants: int, width: int) -> Rope:
-    """A rope with so many rows: its own, and past their end the other side's."""
+def _with_rows(own: Runs, other: Runs, has: int, wants: int, width: int) -> Runs:
+    """Byte runs of so many rows: its own, and past their end the other side's."""
     if has >= wants:
         return cut(own, 0, wants * width)
     return own + cut(other, has * width, wants * width)

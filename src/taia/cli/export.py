@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.options import AsJson
+from taia.cli.options import AsJson, Declare, declared, say_json
 from taia.export.targets import Name, Outtype
 
 
@@ -61,6 +60,7 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an export that is there already.")
     ] = False,
+    declare: Declare = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model or adapter for another program, and check it there.
@@ -69,11 +69,10 @@ def export(
     are compared. If they differ nothing is left and the exit code is 1.
     """
     prepare()
-    from rich.console import Console
-
     from taia.export.run import export as run
+    from taia.reporting.screen import Screen, status
 
-    with Console(stderr=True).status("Reading") as status:
+    with status("Reading") as say:
         done = run(
             source,
             to,
@@ -84,18 +83,17 @@ def export(
             merge=merge,
             verify=not no_verify,
             overwrite=overwrite,
-            say=status.update,
+            declare=declared(declare),
+            say=say,
         )
     if as_json:
-        typer.echo(json.dumps(done.to_json(), indent=1))
+        say_json(done.to_json())
         return
-    console = Console()
-    console.print(
-        f"Wrote {', '.join(done.files)} to {done.output}", highlight=False, soft_wrap=True
-    )
+    screen = Screen()
+    screen.print(f"Wrote {', '.join(done.files)} to {done.output}", soft_wrap=True)
     for line in (*(check.said for check in done.checks), *done.notes):
-        console.print(f"• {line}", highlight=False, soft_wrap=True, markup=False)
+        screen.print(f"• {line}", soft_wrap=True)
     if no_verify:
-        console.print("• Nothing was checked (--no-verify).", highlight=False)
+        screen.print("• Nothing was checked (--no-verify).")
     if done.use:
-        console.print(f"\n{done.use}", highlight=False, soft_wrap=True, markup=False)
+        screen.print(f"\n{done.use}", soft_wrap=True)

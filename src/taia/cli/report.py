@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.text import printable
 
 if TYPE_CHECKING:
     from taia.reporting.evaluation.run import Run
@@ -57,10 +58,10 @@ def report(
         check_file(output, overwrite)
     text = _text(open_runs(runs), form, runs)
     if output is None:
-        typer.echo(text, nl=False)
+        typer.echo(printable(text), nl=False)
         return
     write_file(output, text)
-    typer.echo(f"The report is {output}")
+    typer.echo(printable(f"The report is {output}"))
 
 
 def _text(runs: list[Run], form: str, given: list[Path]) -> str:

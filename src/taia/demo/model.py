@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from taia.checkpoint.staging import staged
+from taia.checkpoint.output.staging import staged
 from taia.errors import CheckpointError, DestinationError, DownloadError, OutputError
 from taia.loading import cache_folder
 

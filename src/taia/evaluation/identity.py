@@ -7,11 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from taia.checkpoint.adapters.card import adapter_identity
 from taia.checkpoint.adapters.read import read_adapter
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
-from taia.checkpoint.manifest import identity
+from taia.checkpoint.output.manifest import identity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,10 +25,9 @@ def weights(place: Located) -> dict[str, str]:
         CheckpointError: If there is no model, or it is damaged.
         AdapterError: If it is an adapter that taia cannot read.
     """
-    if (place.path / ADAPTER_CONFIG).is_file():
-        found = adapter_identity(place, read_adapter(place.path), full=True)
-    else:
-        found = identity(place, Checkpoint.open(place.path), full=True)
+    is_adapter = (place.path / ADAPTER_CONFIG).is_file()
+    model = read_adapter(place.path) if is_adapter else Checkpoint.open(place.path)
+    found = identity(place, model, full=True)
     return {file["name"]: file["sha256"] for file in found["files"]}
 
 

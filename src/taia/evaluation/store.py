@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.files import write_file
-from taia.checkpoint.staging import check_output, translated
+from taia.checkpoint.output.staging import check_output, translated
 from taia.errors import DataError, DestinationError
 from taia.evaluation.results import (
     RESULTS,
@@ -27,6 +27,16 @@ from taia.evaluation.results import (
 
 #: Where the update lives, which the command line adds; it goes with the run.
 _UPDATE_FILE: Final = "update.json"
+
+
+def check_folder(folder: Path, inputs: list[Path], overwrite: bool) -> Path:
+    """A run's folder, absolute.
+
+    Raises:
+        DestinationError: If something else is there.
+    """
+    there = (folder / RUN_FILE).is_file()
+    return check_output(folder, inputs, overwrite or there, (RUN_FILE,))
 
 
 class Store:
@@ -46,7 +56,7 @@ class Store:
         self, folder: Path, facts: Mapping[str, Any], *, overwrite: bool, inputs: list[Path]
     ) -> None:
         there = (folder / RUN_FILE).is_file()
-        self.folder = check_output(folder, inputs, overwrite or there, (RUN_FILE,))
+        self.folder = check_folder(folder, inputs, overwrite)
         before = _before(self.folder) if there else None
         why = [] if before is None else _differences(before, facts)
         if why and not overwrite:

@@ -7,11 +7,11 @@ conversion of a script's (the revision ``refs/convert/parquet``).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from taia.errors import DownloadError, InputError
+from taia.errors import DownloadError, InputError, first_line
 from taia.evaluation.task_files import Row
 
 _NAME: Final = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -86,9 +86,8 @@ def _load(data: HubData, config: str | None, split: str) -> list[Mapping[str, An
     try:
         return list(load_dataset(data.name, config, split=split, revision=data.revision))
     except Exception as error:  # the clients' errors have no common class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DownloadError(
-            f"{data.name} cannot be had from the hub: {reason}",
+            f"{data.name} cannot be had from the hub: {first_line(error)}.",
             "Give the files' folder with --data-dir (docs/tasks.md), or check the connection.",
         ) from error
 
@@ -142,3 +141,10 @@ HUB: Final[dict[str, HubData]] = {
     "taia_logiqa_zh": HubData("jiacheng-ye/logiqa-zh", revision=_CONVERTED, as_file=_logiqa),
     "advbench": HubData("mlabonne/harmful_behaviors", splits=("train", "test"), as_file=_advbench),
 }
+
+
+def own_data_sets(tasks: Sequence[str]) -> list[str]:
+    """The data sets on the hub that the paper's tasks read; ``taia`` names the English ones."""
+    suite = [name for name in HUB if name.startswith("taia_") and not name.endswith("_zh")]
+    wanted = [name for task in tasks for name in (suite if task == "taia" else [task])]
+    return [HUB[name].name for name in wanted if name in HUB]

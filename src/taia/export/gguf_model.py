@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from taia.checkpoint.adapters.fold import load
+from taia.checkpoint.arithmetic import load
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located

@@ -29,6 +29,7 @@ class Job:
         output: Where it will appear.
         merge: Whether an adapter becomes a whole checkpoint.
         base_gguf: The base as a GGUF file.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         outtype: The dtype of a whole model's GGUF file, as llama.cpp calls it.
     """
 
@@ -36,6 +37,7 @@ class Job:
     output: Path
     merge: bool = False
     base_gguf: Path | None = None
+    declare: Mapping[str, str] | None = None
     outtype: Outtype = "auto"
 
     @property

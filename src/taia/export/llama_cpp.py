@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from taia.errors import CheckpointError, InputError, RunError
+from taia.errors import CheckpointError, InputError, RunError, first_line
 from taia.export.job import Check
 from taia.export.trace import STEPS, Trace, compared, distance, spread
-from taia.loading import first_line, load_tokenizer
+from taia.loading import load_tokenizer
 
 if TYPE_CHECKING:
     from taia.export.job import Job

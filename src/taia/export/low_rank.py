@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from taia.checkpoint.adapters.experts import PEFT_TYPE
-from taia.checkpoint.adapters.fold import load
+from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.arithmetic import load
 from taia.errors import AdapterError
 
 if TYPE_CHECKING:

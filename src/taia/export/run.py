@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import InputError, RunError
 from taia.export.job import SCRATCH, Check, Export, Job
 from taia.export.source import read_source
@@ -27,6 +27,7 @@ def export(
     base_gguf: str | Path | None = None,
     outtype: Outtype | None = None,
     merge: bool = False,
+    declare: Mapping[str, str] | None = None,
     verify: bool = True,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
@@ -41,6 +42,7 @@ def export(
         base_gguf: The base as a GGUF file: for Ollama to build on, and to check adapters with.
         outtype: A whole model's dtype in GGUF: auto, f32, f16, bf16 or q8_0.
         merge: Make an adapter a whole checkpoint.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         verify: Whether to load the output and compare it with the source.
         overwrite: Replace an export or model that is there already.
         say: Told what is being done.
@@ -55,7 +57,7 @@ def export(
     read = read_source(source, base)
     _check_installed(target)
     gguf = None if base_gguf is None else _gguf(Path(base_gguf))
-    job = Job(read, Path(output), merge, gguf, outtype or "auto")
+    job = Job(read, Path(output), merge, gguf, declare, outtype or "auto")
     _check_options(job, target, outtype)
     inputs = [path for path in (read.folder, gguf) if path is not None]
     if read.adapter is not None and (TARGETS[target].reads_base or merge or verify):

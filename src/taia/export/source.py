@@ -11,7 +11,7 @@ from typing import Any
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.manifest import MANIFEST
+from taia.checkpoint.output.manifest import MANIFEST
 from taia.errors import AdapterError, CheckpointError, InputError
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.anatomy import Anatomy
-from taia.checkpoint.adapters.fold import blended, load
+from taia.checkpoint.arithmetic import load, mix
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, locate
@@ -122,7 +122,7 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
 
 def _merged(base: Any, tuned: Any, of_base: float, of_tuned: float) -> Any:  # noqa: ANN401
     """Base · of_base + tuned · of_tuned, as compose calculates it."""
-    return blended(base, tuned, of_tuned) if isclose(of_base + of_tuned, 1) else base * 0
+    return mix(base, tuned, of_tuned) if isclose(of_base + of_tuned, 1) else base * 0
 
 
 def read_recipe(source: Source) -> Recipe:

@@ -6,16 +6,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taia.checkpoint import companions
-from taia.checkpoint.adapters.compose import compose_adapter
-from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.read import FILE
+from taia.checkpoint.compose import compose
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
-from taia.checkpoint.manifest import MANIFEST
-from taia.checkpoint.merging.write import write_tensors
+from taia.checkpoint.output import tokenizer_files
+from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.output.writer import write_weights
+from taia.checkpoint.plan import copied
 from taia.export.job import SCRATCH, Check, Written
-from taia.selection import Selection
 
 if TYPE_CHECKING:
     from taia.export.job import Job
@@ -33,7 +33,7 @@ def write(job: Job, folder: Path) -> Written:
     """Writes a folder that transformers or PEFT load."""
     source = job.source
     if source.adapter is None:
-        write_tensors(Checkpoint.open(source.folder), folder, {}, None, None)
+        write_weights(copied(Checkpoint.open(source.folder)), folder)
         _copy_beside(source.folder, folder)
         return Written()
     if job.merge:
@@ -54,8 +54,8 @@ def merge(job: Job, folder: Path) -> Written:
     """
     # Under the output's name, which the card shows.
     inner = folder / SCRATCH / job.output.name
-    done = compose_adapter(
-        job.source.base, job.source.place, inner, Selection.parse("tuned"), merge=True
+    done = compose(
+        job.source.base, job.source.place, inner, "tuned", merge=True, declare=job.declare
     )
     for path in inner.iterdir():
         path.rename(folder / path.name)
@@ -87,6 +87,6 @@ def _precision(folder: Path) -> float:
 
 
 def _copy_beside(source: Path, folder: Path) -> None:
-    found = companions.companions(source, source, True)[0]
+    found = tokenizer_files.beside(source, source, True)[0]
     found |= {name: source / name for name in _BESIDE if (source / name).is_file()}
-    companions.copy(found, folder)
+    tokenizer_files.copy(found, folder)

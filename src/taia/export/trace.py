@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
-from taia.errors import CheckpointError, RunError
+from taia.errors import CheckpointError, RunError, first_line
 from taia.export.job import Check
-from taia.loading import first_line, load_model, load_tokenizer
+from taia.loading import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from taia.export.source import Source

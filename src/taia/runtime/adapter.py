@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taia.checkpoint.adapters.experts import check_pair
+from taia.checkpoint.adapters.place import check_pair
 from taia.errors import AdapterError, SelectionError
 from taia.runtime.layers import Layer, read_anatomy, read_layers, with_parts
 from taia.runtime.rows import RowScales

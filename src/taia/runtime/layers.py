@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taia.anatomy import Anatomy, Label, TensorInfo
-from taia.checkpoint.adapters.experts import name_of, relabelled
+from taia.checkpoint.adapters.names import name_of
+from taia.checkpoint.adapters.place import relabelled
 from taia.errors import AdapterError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import torch
 from taia.checkpoint.adapters.read import read_adapter
 from taia.checkpoint.index import ADAPTER_CONFIG
 from taia.checkpoint.locate import Located, locate
-from taia.errors import AdapterError
-from taia.loading import first_line, load_model
+from taia.errors import AdapterError, first_line
+from taia.loading import load_model
 
 if TYPE_CHECKING:
     from peft import PeftModel

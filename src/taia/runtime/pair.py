@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import torch
 
 from taia.anatomy import Anatomy, TensorInfo
-from taia.checkpoint.blending import between
+from taia.checkpoint.arithmetic import mix
 from taia.checkpoint.configs import check_exchangeable
 from taia.errors import CheckpointError, MismatchError
 from taia.runtime.update import Plan
-from taia.selection import Alpha, Pieces, Selection
+from taia.selection import Selection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,7 +99,8 @@ class CheckpointUpdate:
                     "Move or convert the models first, and wrap them then.",
                 )
         # What can fail comes before anything is changed.
-        values = [_at(pair, alpha) for pair, alpha in zip(self._pairs, plan.alphas, strict=True)]
+        pairs = zip(self._pairs, plan.alphas, strict=True)
+        values = [mix(pair.base, pair.tuned, alpha) for pair, alpha in pairs]
         for pair, value in zip(self._pairs, values, strict=True):
             pair.live.data = value
             pair.place = value.data_ptr()
@@ -176,23 +177,3 @@ def _own(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     tensor = tensor.to(device)
     whole = tensor.untyped_storage().nbytes() == tensor.nbytes
     return tensor if whole else tensor.clone()
-
-
-def _at(pair: _Pair, alpha: Alpha) -> torch.Tensor:
-    """The values of a tensor at α."""
-    if isinstance(alpha, Pieces):
-        made = torch.empty_like(pair.base)
-        for start, stop, piece in alpha.pieces:
-            base, tuned, part = (
-                tensor.narrow(alpha.axis, start, stop - start)
-                for tensor in (pair.base, pair.tuned, made)
-            )
-            part.copy_(_blended(base, tuned, piece))
-        return made
-    return _blended(pair.base, pair.tuned, alpha)
-
-
-def _blended(base: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tensor:
-    if alpha in (0, 1):
-        return tuned if alpha else base
-    return between(base, tuned, alpha).to(base.dtype)

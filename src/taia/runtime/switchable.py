@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from taia.errors import AdapterError, InputError, RunError, SelectionError
-from taia.runtime.caches import mark
+from taia.runtime.caches import caches_in, mark
 from taia.runtime.turns import Turns
 from taia.runtime.update import Plan, State, Update
 from taia.runtime.watch import check_caches, check_rows, guard_peft, watch_forward
@@ -228,7 +228,9 @@ class SwitchableModel:
 
         Only for who cuts and joins the rows of caches; else the model keeps account itself.
         """
-        mark(cache, self._of_rows(modes).filling)
+        filling = self._of_rows(modes).filling
+        for part in caches_in(cache):
+            mark(part, filling)
 
     def __call__(self, *args: Any, modes: Sequence[str] | None = None, **options: Any) -> Any:  # noqa: ANN401 - the model's own
         """A forward pass, in the current mode or with a mode for each row.
@@ -240,7 +242,7 @@ class SwitchableModel:
         """
         with self._turns.alone(), self._rows_or_not(modes), self._turns.running():
             check_rows(args, options, self._state)
-            check_caches(options, self._state)
+            check_caches((args, options), self._state)
             return self.model(*args, **options)
 
     def generate(self, *args: Any, modes: Sequence[str] | None = None, **options: Any) -> Any:  # noqa: ANN401 - the model's own
@@ -261,7 +263,7 @@ class SwitchableModel:
             )
             modes = [mode for mode in modes for _ in range(each)]
         with self._turns.alone(), self._rows_or_not(modes), self._turns.running():
-            check_caches(options, self._state)
+            check_caches((args, options), self._state)
             return self.model.generate(*args, **options)
 
     def _plan(self, mode: str) -> Plan:

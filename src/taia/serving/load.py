@@ -25,6 +25,7 @@ def load(
     *,
     dtype: str | None = None,
     device: str | None = None,
+    declare: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Load a model with its modes.
 
@@ -36,6 +37,7 @@ def load(
         dtype: Of the weights, as torch calls it; by default float32 on a CPU and the checkpoint's
             on a GPU.
         device: Where to.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
 
     Raises:
         InputError: If they cannot be used together.
@@ -46,7 +48,9 @@ def load(
 
     tokenizer = load_tokenizer(speaker(locate(base), locate(tuned)))
     kind = dtype_called(dtype) if dtype else None
-    model = SwitchableModel.load(base, tuned, modes, dtype=kind, device=device)
+    model = SwitchableModel.load(
+        base, tuned, modes, dtype=kind, device=device, declare=declare or None
+    )
     return prepare(model, modes, tokenizer, settings)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from taia.errors import first_line
 from taia.runtime.check import Limits
 from taia.runtime.generation import Generation
 from taia.serving.refusal import RefusedError
@@ -93,9 +94,8 @@ class Prompter:
                 **settings,
             )
         except Exception as error:  # a template is a program, and says no in its own ways
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RefusedError(
-                f"The chat template does not take these messages: {said.rstrip('.')}.",
+                f"The chat template does not take these messages: {first_line(error)}.",
                 "Check their roles and order.",
                 param="messages",
             ) from error

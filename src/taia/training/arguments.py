@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from trl.trainer.sft_config import SFTConfig
 
-from taia.errors import InputError
+from taia.errors import InputError, first_line
 from taia.training.recipe import Recipe
 from taia.training.techniques import mixed_precision
 
@@ -77,8 +77,7 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except (ValueError, ImportError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InputError(
-            f"The recipe cannot be used: {reason}.",
+            f"The recipe cannot be used: {first_line(error)}.",
             "Change that key; `taia train --help` has them.",
         ) from error

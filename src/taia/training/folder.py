@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
-from taia.checkpoint.manifest import MANIFEST, write_json
-from taia.checkpoint.staging import check_output, translated
+from taia.checkpoint.output.manifest import MANIFEST, write_json
+from taia.checkpoint.output.staging import check_output, translated
 from taia.errors import DestinationError, InputError
 from taia.training.recipe import Recipe
 

@@ -15,7 +15,7 @@ import torch
 from transformers import set_seed
 
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.staging import translated
+from taia.checkpoint.output.staging import translated
 from taia.errors import RunError, StoppedError
 from taia.loading import load_tokenizer, quiet
 from taia.training import folder

@@ -82,7 +82,7 @@ def make_ready(model: PreTrainedModel, recipe: Recipe, revision: str | None = No
         InputError: If the technique cannot be applied to this model.
         SelectionError: If a selection matches nothing that can train.
     """
-    anatomy = Anatomy.of_model(model)
+    anatomy = Anatomy.of_model(model, recipe.declare)
     if recipe.technique == "full":
         trained, total = freeze_but(model, recipe.train, anatomy)
         return Ready(model, anatomy, trained, total, ())

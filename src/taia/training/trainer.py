@@ -18,7 +18,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
-from taia.errors import InputError, OutputError, RunError
+from taia.errors import InputError, OutputError, RunError, first_line
 
 if TYPE_CHECKING:
     from taia.training.baselines.regularisers import Regulariser
@@ -77,7 +77,7 @@ class Trainer(SFTTrainer):
             optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         except (ImportError, ValueError) as error:
             raise InputError(
-                f"optim cannot be {self.args.optim!s}: {str(error).strip().splitlines()[0]}.",
+                f"optim cannot be {self.args.optim!s}: {first_line(error)}.",
                 "Install what it needs, or use adamw_torch.",
             ) from error
         if self._learning_rates:
@@ -191,7 +191,7 @@ class Trainer(SFTTrainer):
                 shutil.rmtree(output / f"checkpoint-{step}", ignore_errors=True)
             raise OutputError(
                 f"The checkpoint of step {step} could not be written to {output}: "
-                f"{str(error).splitlines()[0]}.",
+                f"{first_line(error)}.",
                 "Check the disk; then go on from the checkpoint before with --resume.",
             ) from error
 

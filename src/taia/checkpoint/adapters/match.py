@@ -7,6 +7,7 @@ it: a narrowed config has to match the kept modules and no other.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -29,6 +30,39 @@ def rank_and_alpha(config: Mapping[str, Any], module: str) -> tuple[int, float]:
     """The rank and the alpha of one module, named as for :func:`scaling`."""
     rank = _pattern(config.get("rank_pattern"), module, config["r"])
     return int(rank), _pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
+
+
+def with_shared(
+    config: Mapping[str, Any], modules: Iterable[str], others: Iterable[str] = ()
+) -> dict[str, Any]:
+    """A MoLoRA config with the shared experts of some modules written out as LoRAs of their rank.
+
+    Args:
+        config: The adapter's.
+        modules: Paths of modules whose LoRA is a shared expert.
+        others: Paths of the other adapted modules, which the patterns must not match.
+    """
+    multiple = config.get("shared_expert") or 0
+    sizes = {module: rank_and_alpha(config, module) for module in modules}
+    new = dict(config)
+    for slot, key in enumerate(("rank_pattern", "alpha_pattern")):
+        values = {module: multiple * size[slot] for module, size in sizes.items()}
+        # PEFT takes the first that matches.
+        ours, theirs = by_ending(values, others), config.get(key) or {}
+        new[key] = ours | {name: value for name, value in theirs.items() if name not in ours}
+    return new
+
+
+def by_ending(values: Mapping[str, float], others: Iterable[str]) -> dict[str, float]:
+    """One entry for modules whose paths end alike, where all of those have the same value."""
+    endings: dict[str, set[float | None]] = defaultdict(set)
+    for module in (*values, *others):
+        endings[module.rpartition(".")[2]].add(values.get(module))
+    return {
+        ending if len(endings[ending]) == 1 else module: value
+        for module, value in values.items()
+        for ending in [module.rpartition(".")[2]]
+    }
 
 
 def _pattern(pattern: Mapping[str, Any] | None, module: str, default: float) -> float:

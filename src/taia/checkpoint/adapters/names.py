@@ -12,7 +12,7 @@ PEFT names a tensor after the module it wraps (peft 0.21, ``save_and_load.py``):
     base_model.model.<module>.base_layer.bias          a trained bias (``bias="lora_only"``)
     base_model.model.<module>.weight                   a whole copy (``modules_to_save``)
 
-and taia's MoLoRA, on a module with experts::
+and taia's MoLoRA, on a module with experts, whose LoRA (if it has one) is the shared expert::
 
     base_model.model.<module>.lora_router.weight       [experts, inputs]
     base_model.model.<module>.lora_experts.A           [experts, r, inputs]
@@ -28,6 +28,13 @@ from typing import Final
 from taia.errors import AdapterError
 
 PREFIX: Final = "base_model.model."
+
+#: MoLoRA's name in ``adapter_config.json``.
+PEFT_TYPE: Final = "MOLORA"
+
+#: Kinds of updates that change the same parameter as the module's LoRA: they need names of their
+#: own.
+BESIDE: Final = frozenset({"experts", "router"})
 
 #: Kinds that make up a low-rank update.
 LOW_RANK: Final = frozenset(
@@ -110,6 +117,11 @@ def part_of(tensor: str) -> Part:
     module = inner.removesuffix(".base_layer")
     name = tensor if match["saved"] is None else f"{PREFIX}{inner}.{leaf}"
     return Part(tensor, module, "whole", leaf, 0, name)
+
+
+def name_of(kind: str, tensor: str) -> str:
+    """What an update of a kind goes by, given the base's tensor that it changes."""
+    return f"{tensor} ({kind})" if kind in BESIDE else tensor
 
 
 def _low_rank(tensor: str, path: str, kind: str, tail: str) -> Part:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.adapters.config import read_config
-from taia.checkpoint.adapters.experts import PEFT_TYPE, check_shapes, with_shared
-from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
-from taia.checkpoint.adapters.names import LOW_RANK, Part, part_of
+from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets, with_shared
+from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, part_of
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.errors import AdapterError
 
@@ -78,7 +77,7 @@ class Adapter:
     Attributes:
         folder: Where it lies.
         config: ``adapter_config.json``.
-        shard: ``adapter_model.safetensors``.
+        shards: ``adapter_model.safetensors`` alone.
         entries: Tensor name → where its bytes are, in the file's order.
         updates: What it does, parameter by parameter.
         routed: Paths of the modules with a router and experts; none but for MoLoRA.
@@ -86,7 +85,7 @@ class Adapter:
 
     folder: Path
     config: Mapping[str, Any]
-    shard: Shard
+    shards: tuple[Shard, ...]
     entries: Mapping[str, Entry]
     updates: tuple[Update, ...]
     routed: frozenset[str]
@@ -136,9 +135,9 @@ def read_adapter(folder: Path) -> Adapter:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
     updates = _updates(config, [part_of(name) for name in entries])
     routed = frozenset(update.module for update in updates if update.kind == "experts")
-    adapter = Adapter(folder, config, shard, entries, updates, routed)
+    adapter = Adapter(folder, config, (shard,), entries, updates, routed)
     _check_shapes(adapter)
-    check_shapes(adapter)
+    _check_experts(adapter)
     return adapter
 
 
@@ -254,5 +253,35 @@ def _check_shapes(adapter: Adapter) -> None:
             raise AdapterError(
                 f"{a.tensor!r} is {list(shape_a)} and {b.tensor!r} is {list(shape_b)}, but "
                 f"adapter_config.json says rank {rank}",
+                "the config and the tensors are not of the same adapter; save it again",
+            )
+
+
+def _check_experts(adapter: Adapter) -> None:
+    """Checks routers and experts against each other and the config.
+
+    Raises:
+        AdapterError: If one of them is missing or does not fit.
+    """
+    parts: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for update in adapter.updates:
+        if update.kind in BESIDE:
+            for kind, part in update.parts.items():
+                parts[update.module][kind] = adapter.shape(part)
+    count = adapter.config.get("num_experts")
+    for module, shapes in parts.items():
+        rank = rank_and_alpha(adapter.config, module)[0]
+        missing = [kind for kind in ("router", "experts_A", "experts_B") if kind not in shapes]
+        if missing:
+            raise AdapterError(
+                f"{module!r} has no {missing[0]} in {adapter.folder}",
+                "the adapter is incomplete; save it again",
+            )
+        router, a, b = shapes["router"], shapes["experts_A"], shapes["experts_B"]
+        fits = len(a) == len(b) == 3 and a[:2] == b[:2] == (count, rank)
+        if not fits or router != (count, a[2]):
+            raise AdapterError(
+                f"the router of {module!r} is {list(router)} and its experts are {list(a)} and "
+                f"{list(b)}, but adapter_config.json says {count} experts of rank {rank}",
                 "the config and the tensors are not of the same adapter; save it again",
             )

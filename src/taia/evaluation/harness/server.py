@@ -20,10 +20,9 @@ from lm_eval.models.api_models import JsonChatStr
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 from lm_eval.models.utils import postprocess_generated_text
 
-from taia.errors import InputError, RunError
+from taia.errors import InputError, RunError, first_line
 from taia.evaluation.harness.turns import Turn, in_stages
 from taia.evaluation.likelihood import Likelihood
-from taia.loading import first_line
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.backend import Asked

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from taia.checkpoint.locate import Located
-from taia.checkpoint.staging import translated
+from taia.checkpoint.output.staging import translated
 from taia.errors import DataError
 from taia.loading import cache_folder
 from taia.training.baselines.regularisers import Regulariser, ewc, fisher, l2

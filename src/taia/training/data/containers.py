@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from taia.errors import DataError
+from taia.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -225,7 +225,7 @@ def _parquet(path: Path, raw: bytes) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(raw)).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{path} is not Parquet: {_first_line(error)}.", "Write the file again."
+            f"{path} is not Parquet: {first_line(error)}.", "Write the file again."
         ) from error
     if not rows:
         raise DataError(f"{path} holds no rows.", "Give a file with at least one row.")
@@ -240,7 +240,7 @@ def _saved(path: Path) -> Part:
         loaded = load_from_disk(str(path))
     except Exception as error:  # whatever a damaged folder makes Arrow or json say
         raise DataError(
-            f"{path} is a damaged data set: {_first_line(error)}.", "Save it again."
+            f"{path} is a damaged data set: {first_line(error)}.", "Save it again."
         ) from error
     if isinstance(loaded, DatasetDict):
         if len(loaded) != 1 and "train" not in loaded:
@@ -257,7 +257,3 @@ def _saved(path: Path) -> Part:
 def from_dataset(dataset: Dataset, sha256: str) -> Part:
     """The rows of a ``datasets.Dataset``."""
     return Part("", "row", list(enumerate(dataset.to_list(), 1)), [], sha256)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

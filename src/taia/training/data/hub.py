@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from taia.errors import DataError, DownloadError
+from taia.errors import DataError, DownloadError, first_line
+from taia.offline import without_waiting
 from taia.training.data.containers import Part, from_dataset
 from taia.training.data.source import HubName
 
@@ -32,26 +33,23 @@ def read_hub(given: str) -> Part:
             "Check the path, or install taia[train] to use hub names.",
         ) from error
     try:
-        builder = load_dataset_builder(name.name, name.config, revision=name.revision)
-        builder.download_and_prepare()
+        with without_waiting():
+            builder = load_dataset_builder(name.name, name.config, revision=name.revision)
+            builder.download_and_prepare()
         splits = list(builder.info.splits or ())
         if name.split in splits:
             return from_dataset(builder.as_dataset(split=name.split), str(builder.hash))
     except ValueError as error:  # it asks for one of several configurations
         raise DataError(
-            f"{given!r} cannot be read: {_first_line(error)}",
+            f"{given!r} cannot be read: {first_line(error)}.",
             "Name the configuration and split, as in org/name:main/train.",
         ) from error
     except Exception as error:  # the clients' errors have no common class
         raise DownloadError(
-            f"{given!r} is no file here and could not be downloaded: {_first_line(error)}",
+            f"{given!r} is no file here and could not be downloaded: {first_line(error)}.",
             "Check the spelling and the connection; for a private one set HF_TOKEN.",
         ) from error
     raise DataError(
         f"{given!r} has no split {name.split!r}, but {', '.join(map(str, splits)) or 'none'}.",
         "Name one, as in org/name:train.",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from taia.errors import first_line
 from taia.training.data.row import Row, Turn
 
 if TYPE_CHECKING:
@@ -132,8 +133,7 @@ class ChatTemplate:
             )
             (text,), (marked,) = rendered
         except (TemplateError, TypeError, KeyError, IndexError, AttributeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RefusedError(f"the chat template refuses it: {reason}") from error
+            raise RefusedError(f"the chat template refuses it: {first_line(error)}") from error
         return text, marked
 
     def _frame(self, shape: Shape) -> _Frame:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from taia.checkpoint.locate import Located, locate
-from taia.errors import CheckpointError
+from taia.errors import CheckpointError, first_line
 from taia.loading import load_tokenizer, quiet
 from taia.training.callbacks import Watch
 from taia.training.data import Prepared, Source
@@ -159,7 +159,7 @@ def _without_weights(place: Located, recipe: Recipe) -> tuple[Ready, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{place.given} has no config of a causal language model that transformers reads: "
-            f"{str(error).splitlines()[0]}",
+            f"{first_line(error)}.",
             "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
         ) from error
     with torch.device("meta"):

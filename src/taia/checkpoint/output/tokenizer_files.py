@@ -9,6 +9,7 @@ records never come along.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +51,7 @@ def has_tokenizer(folder: Path) -> bool:
     return bool(_find(folder, _TOKENIZERS))
 
 
-def companions(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, Path], list[str]]:
+def beside(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, Path], list[str]]:
     """The files to copy beside the weights.
 
     Args:
@@ -74,7 +75,7 @@ def companions(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, P
     return found, notes
 
 
-def copy(files: dict[str, Path], folder: Path) -> None:
+def copy(files: Mapping[str, Path], folder: Path) -> None:
     """Copy files, following links, into a folder."""
     for name, file in files.items():
         target = folder / name

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from taia.checkpoint.adapters.fold import blended, dump, fold_low_rank, load
+from taia.checkpoint.arithmetic import LowRank, dump, expert, fold_low_rank, load, mix
 from taia.checkpoint.header import make_header, read_shard
-from taia.checkpoint.merging.arithmetic import LowRank, expert, mix
 from taia.errors import AdapterError
 from taia.selection import Pieces
 
@@ -94,7 +93,6 @@ def test_zero_and_one_are_not_calculated():
     pieces = Pieces(0, ((0, 1, 1.0), (1, 2, 0.0), (2, 3, 0.5)))
     wanted = torch.tensor([1e-30, 3.0, 7.0])
     assert torch.equal(mix(base, tuned, pieces), wanted)
-    assert torch.equal(blended(base, tuned, pieces), wanted)
     assert mix(base, tuned, 1.0) is tuned
     assert mix(base, tuned, 0.0) is base
 

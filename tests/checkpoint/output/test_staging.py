@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from taia.checkpoint import staging
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output import staging
+from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import DestinationError, OutputError
 from tiny_files import tree
 
@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_refused_before_it_is_written(tmp_path: Path) -> No
 # A process that was killed, and one that lives: both are real.
 HOLDER = """
 import sys
-from taia.checkpoint.staging import staged
+from taia.checkpoint.output.staging import staged
 with staged(sys.argv[1]) as folder:
     (folder / "config.json").write_text("half")
     print(folder, flush=True)

@@ -9,20 +9,21 @@ undamaged. docs/decisions/0004-input-hashes.md
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from taia.checkpoint.composition import Composition
-from taia.checkpoint.copying import Sources
 from taia.checkpoint.header import Entry, Shard
-from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
-from taia.checkpoint.steps import Extent
+from taia.checkpoint.plan import as_json
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import Run
 
 #: The name of the record in an output.
 MANIFEST: Final = "taia_config.json"
@@ -31,36 +32,43 @@ _SAMPLE: Final = 4096
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
-def identity(located: Located, checkpoint: Checkpoint, full: bool = False) -> dict[str, Any]:
+class Model(Protocol):
+    """An input: a checkpoint, or an adapter."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Its safetensors files."""
+
+
+def identity(located: Located, model: Model, full: bool = False) -> dict[str, Any]:
     """What an input is: where it came from and what its files hold.
 
     Args:
         located: Where it was found.
-        checkpoint: Its headers.
+        model: Its headers.
         full: Whether to read and hash every byte.
     """
+    config = model.folder / ("config.json" if isinstance(model, Checkpoint) else ADAPTER_CONFIG)
     files = []
     with Sources() as sources:
-        for shard in checkpoint.shards:
+        for shard in model.shards:
             record = {
                 "name": shard.file.name,
                 "bytes": shard.size,
-                "sampled_sha256": sampled_hash(shard, sources),
+                "sampled_sha256": _sampled_hash(shard, sources),
             }
-            whole = sources.digest(shard.file) if full else blob_hash(shard.file)
+            whole = sources.digest(shard.file) if full else _blob_hash(shard.file)
             if whole:
                 record["sha256"] = whole
             files.append(record)
-    config = checkpoint.folder / "config.json"
     if config.is_file():
         content = config.read_bytes()
-        files.append(
-            {
-                "name": config.name,
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-            }
-        )
+        digest = hashlib.sha256(content).hexdigest()
+        files.append({"name": config.name, "bytes": len(content), "sha256": digest})
     return {**origin(located), "files": files}
 
 
@@ -76,14 +84,14 @@ def origin(located: Located) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def sampled_hash(shard: Shard, sources: Sources) -> str:
+def _sampled_hash(shard: Shard, sources: Sources) -> str:
     """SHA-256 over a file's header and the first and last 4 KiB of each of its tensors."""
     hasher = hashlib.sha256(shard.header)
     for entry in shard.entries:
         for start, stop in _samples(entry):
             data = bytearray(stop - start)
-            extent = Extent("base", entry.file, start, stop, entry.dtype)
-            sources.read_into(extent, 0, memoryview(data))
+            run = Run("base", entry.file, start, stop, entry.dtype)
+            sources.read_into(run, 0, memoryview(data))
             hasher.update(data)
     return hasher.hexdigest()
 
@@ -94,7 +102,7 @@ def _samples(entry: Entry) -> list[tuple[int, int]]:
     return [(entry.start, entry.start + _SAMPLE), (entry.stop - _SAMPLE, entry.stop)]
 
 
-def blob_hash(file: Path) -> str | None:
+def _blob_hash(file: Path) -> str | None:
     """The SHA-256 that the hub's cache names a large file by, ``None`` elsewhere: costs nothing."""
     if not file.is_symlink():
         return None
@@ -144,12 +152,9 @@ def write_manifest(
     write_json(folder / MANIFEST, record)
 
 
-def write_json(file: Path, value: object) -> None:
-    """Write JSON as transformers does: two spaces, a line's end, UTF-8."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    # Half a surrogate pair is no UTF-8, but may be in a path or in the JSON that was read; written
-    # with a backslash it is JSON and means the same.
-    file.write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON as :func:`taia.checkpoint.plan.as_json` spells it."""
+    file.write_bytes(as_json(value))
 
 
 def _version(name: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 from taia.anatomy.labels import Label
 from taia.checkpoint.adapters.place import Placed, Placement
-from taia.checkpoint.adapters.plan import is_nothing
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.configs import text_config
 from taia.checkpoint.header import Entry
@@ -57,7 +56,7 @@ def untie(base: Checkpoint, adapter: Adapter, placement: Placement) -> Untied | 
     on_embedding: list[Placed] = []
     tokens: list[Placed] = []
     for item in placement.items:
-        if is_nothing(item.alpha) or item.update.kind == "bias":
+        if item.dropped or item.update.kind == "bias":
             continue
         if _is(item.label, "head") and (item.base is None or item.base.name in heads):
             on_head.append(item)

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from taia.anatomy import Anatomy
-from taia.checkpoint.adapters.compose import compose_adapter
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
 from taia.errors import (
@@ -36,7 +35,7 @@ CONFIG = "adapter_config.json"
 
 
 def keep(pair, selection, output, **options):
-    return compose_adapter(*pair, output, Selection.parse(selection), **options)
+    return compose(*pair, output, selection, **options)
 
 
 def config_of(folder: Path) -> dict:
@@ -392,10 +391,8 @@ def test_copying_needs_no_torch(pairs, tmp_path):
     base, adapter = pairs("llama")
     code = (
         "import sys; from pathlib import Path\n"
-        "from taia.checkpoint.adapters.compose import compose_adapter\n"
-        "from taia.selection import Selection\n"
-        f"compose_adapter(Path({str(base)!r}), Path({str(adapter)!r}), "
-        f"Path({str(tmp_path / 'out')!r}), Selection.parse('taia'))\n"
+        "from taia.checkpoint.compose import compose\n"
+        f"compose(Path({str(base)!r}), Path({str(adapter)!r}), Path({str(tmp_path / 'out')!r}))\n"
         "print([m for m in ('torch', 'numpy', 'safetensors', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,0 +1,69 @@
+"""Words as others can bear them: a terminal, Markdown, whoever misspelt one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from typing import Final
+
+#: Characters that steer a terminal or hide: controls, formats such as U+202E, lone surrogates,
+#: separators of lines. Line breaks and tabs are the writer's own business.
+_STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_MARKED_UP: Final = re.compile(r"([\\`*_\[\]|<>&~$])")
+_CUT: Final = " … "
+
+
+def printable(words: str) -> str:
+    r"""Words of any origin for a terminal: what would steer it is shown as ``\x1b``, ``\u202e``."""
+    if words.isascii() and words.isprintable():
+        return words
+    return "".join(map(_shown, words))
+
+
+def _shown(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in _STEERING:
+        return character
+    return ascii(character)[1:-1]
+
+
+def one_line(words: str) -> str:
+    """Words as a single line for a terminal: line breaks and tabs are shown escaped as well."""
+    return printable(words).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def markdown(words: str) -> str:
+    """Words as Markdown, and the HTML it becomes, shows them: on one line, with no meaning left."""
+    return _MARKED_UP.sub(r"\\\1", printable(" ".join(words.split())))
+
+
+def shortened(words: str, most: int) -> str:
+    """Words of at most so many characters: what is left out is taken from the middle."""
+    if len(words) <= most:
+        return words
+    begin = (most - len(_CUT)) * 2 // 3
+    return words[:begin] + _CUT + words[len(words) - (most - len(_CUT) - begin) :]
+
+
+def closest(word: str, known: Iterable[str], first: Collection[str] = ()) -> str | None:
+    """What somebody probably meant: case-blind, and a beginning counts as much as a slip.
+
+    Args:
+        word: What was written.
+        known: What there is.
+        first: What is likelier meant than the rest, such as modes among components.
+
+    Returns:
+        The likeliest, if any is likely. It may be ``word`` itself.
+    """
+    typed = word.casefold()
+    groups = [{name.casefold(): name for name in names} for names in (first, known)]
+    for names in groups:
+        if typed in names:
+            return names[typed]
+    for names in groups:
+        begun = [name for name in names if len(typed) > 1 and name.startswith(typed)]
+        if near := begun[:1] or difflib.get_close_matches(typed, names, 1):
+            return names[near[0]]
+    return None

@@ -1,0 +1,135 @@
+"""Words for terminals and Markdown, and what somebody meant."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taia.errors import (
+    CheckpointError,
+    DataError,
+    InputError,
+    SelectionError,
+    first_line,
+    reading_of,
+)
+from taia.text import closest, markdown, one_line, printable, shortened
+
+
+@given(st.text(st.characters()))
+def test_nothing_that_steers_a_terminal_is_left(words):
+    kinds = {unicodedata.category(c) for c in printable(words) if c not in "\n\t"}
+    assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert "\n" not in one_line(words)
+    printable(words).encode()  # no lone surrogate
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "M"])))
+def test_what_is_harmless_stays(words):
+    assert printable(words) == words
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("a\x1b[31mb", r"a\x1b[31mb"),
+        ("\a\r\b\x7f\x9b", r"\x07\r\x08\x7f\x9b"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("\u2066\u200b\ufeff\u2028", r"\u2066\u200b\ufeff\u2028"),
+        ("\udc80", r"\udc80"),
+        ("𝛼 − ≤ 数\n\t", "𝛼 − ≤ 数\n\t"),
+    ],
+)
+def test_what_steers_is_shown(raw, shown):
+    assert printable(raw) == shown
+
+
+@given(st.text(), st.integers(20, 100))
+def test_shortened_keeps_both_ends(words, most):
+    short = shortened(words, most)
+    assert len(short) <= most
+    assert short == words or (short[:5] == words[:5] and short[-3:] == words[-3:])
+
+
+@given(st.text())
+def test_markdown_is_one_line_without_meaning(words):
+    shown = markdown(words)
+    assert len(shown.splitlines()) <= 1
+    plain = shown.replace("\\\\", "")
+    assert all(plain[at - 1] == "\\" for at, c in enumerate(plain) if c in "`*_[]|<>&~$" and at)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("tai", "taia"),
+        ("TAIA", "taia"),
+        ("Tuned", "tuned"),
+        ("atention", "attention"),
+        ("Q_PROJ", "q_proj"),
+        ("taia-qv", "taia-qkvo"),
+        ("xyzzy", None),
+        ("", None),
+    ],
+)
+def test_modes_come_first_and_case_does_not_matter(typed, meant):
+    modes = ["base", "tuned", "taia", "taif", "taia-qkvo", "taia-strict"]
+    assert closest(typed, ["attention", "mlp", "q_proj", "tail"], modes) == meant
+
+
+class _Panic(BaseException):
+    """As tokenizers' of Rust."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"),
+        RecursionError(),
+        TypeError("\n\n  two\nlines."),
+        _Panic("index"),
+        OSError(2, "no"),
+    ],
+)
+def test_whatever_a_library_raises_of_a_file_is_bad_input(error):
+    with (
+        pytest.raises(DataError) as told,
+        reading_of("the file of f", "Write it again.", DataError),
+    ):
+        raise error
+    assert told.value.problem == f"the file of f cannot be read: {first_line(error)}."
+    assert told.value.mend == "Write it again."
+    assert told.value.__cause__ is error
+    assert isinstance(told.value, InputError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        SystemExit(1),
+        MemoryError(),
+        ModuleNotFoundError("m"),
+        SelectionError("a", "b"),
+    ],
+)
+def test_what_is_not_the_files_fault_passes(error):
+    with pytest.raises(type(error)) as told, reading_of("f", "m", CheckpointError):
+        raise error
+    assert told.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("one.\ntwo"), "one"),
+        (ValueError("\n \n one "), "one"),
+        (ValueError(), "ValueError"),
+        (ValueError(" \n"), "ValueError"),
+        (ValueError("."), "ValueError"),
+        (KeyError("model_type"), "'model_type'"),
+    ],
+)
+def test_the_first_line_of_an_error(error, said):
+    assert first_line(error) == said
