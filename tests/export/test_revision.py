@@ -64,12 +64,12 @@ def test_merged_it_is_what_peft_merges_and_not_mains(tmp_path, adapter, revision
 
 
 def test_the_check_has_the_adapters_base_and_not_the_outputs(tmp_path, adapter, monkeypatch):
-    real = to_transformers.compose_adapter
+    real = to_transformers.compose
 
     def on_main(base, *rest, **options):
         return real(tmp_path / "main", *rest, **options)
 
-    monkeypatch.setattr(to_transformers, "compose_adapter", on_main)
+    monkeypatch.setattr(to_transformers, "compose", on_main)
     with pytest.raises(RunError, match="not the source"):
         export(adapter, "transformers", tmp_path / "out", merge=True)
     assert not (tmp_path / "out").exists()
