@@ -107,6 +107,9 @@ def add_tokenizer(writer: Any, place: Located, rows: int) -> tuple[str, ...]:  #
     for name, at in (("bos", 0), ("eos", -1)):
         token = getattr(tokenizer, f"{name}_token_id")
         special.add_special_token[name] = token is not None and ids[at] == token
+    if found.model == "gpt2" and not found.merged:
+        # llama.cpp wants a list that is not empty. What is merged to no token it takes apart again.
+        special.merges = [" ".join(found.tokens[:2])]
     special.add_to_gguf(writer, quiet=True)
     if not found.lost:
         return ()

@@ -75,22 +75,19 @@ def run(job: Job, base: Path, adapter: Path) -> Check:
 
 
 def run_model(job: Job, file: Path, outtype: Outtype) -> Check:
-    """Compares llama.cpp's model with the source, and its tokens of texts with the tokenizer's.
-
-    Raises:
-        RunError: If llama.cpp does not load it.
-    """
+    """Compares llama.cpp's model with the source, and its tokens of texts with the tokenizer's."""
     from importlib.metadata import version
 
     trace, without = job.trace
     loader = f"llama.cpp (llama-cpp-python {version('llama-cpp-python')}) loads it"
-    done = compared(
-        loader,
-        trace,
-        scores(file, None, trace),
-        precision=ROUNDED[outtype],
-        without=without,
-    )
+    try:
+        got = scores(file, None, trace)
+    except InputError as error:
+        return Check(f"{loader}, and fails: {error.problem}", passed=False)
+    if got.shape != trace.logits.shape:
+        rows = f"{got.shape[1]} scores a token for the source's {trace.logits.shape[1]}"
+        return Check(f"{loader}, and it gives {rows}.", passed=False)
+    done = compared(loader, trace, got, precision=ROUNDED[outtype], without=without)
     wrong = _cut_otherwise(job, file)
     if wrong is None:
         return done
