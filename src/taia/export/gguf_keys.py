@@ -66,7 +66,9 @@ def add_keys(writer: Any, place: Located, names: Names) -> tuple[str, ...]:  # n
     heads, width = config.num_attention_heads, _head(config)
     inner = config.n_inner if hasattr(config, "n_inner") else config.intermediate_size
     writer.add_feed_forward_length(inner or 4 * config.hidden_size)
-    writer.add_head_count_kv(getattr(config, "num_key_value_heads", None) or heads)
+    grouped = not (names.architecture.by_head or names.architecture.transposed)
+    own = getattr(config, "num_key_value_heads", None) if grouped else None
+    writer.add_head_count_kv(own or heads)
     writer.add_key_length(width)
     writer.add_value_length(width)
     for key, method in names.architecture.keys.items():

@@ -132,6 +132,11 @@ def names_of(place: Located) -> Names:
     config = Checkpoint.open(place.path).config
     if config is None:
         raise CheckpointError(f"{place.given} has no config.json.", "Give a model folder.")
+    if config.get("quantization_config"):
+        raise CheckpointError(
+            f"{place.given} is quantised; taia writes GGUF of 16- and 32-bit floating point.",
+            "Give the model before it was quantised, or dequantise it first.",
+        )
     return Names.of(config)
 
 

@@ -81,14 +81,18 @@ def run_model(job: Job, file: Path, outtype: Outtype) -> Check:
     trace, without = job.trace
     loader = f"llama.cpp (llama-cpp-python {version('llama-cpp-python')}) loads it"
     try:
-        got = scores(file, None, trace)
+        model = _load(file, None, len(trace.ids))
     except InputError as error:
         return Check(f"{loader}, and fails: {error.problem}", passed=False)
+    try:
+        got = _scores(model, trace)
+        wrong = _cut_otherwise(job, model)
+    finally:
+        model.close()
     if got.shape != trace.logits.shape:
         rows = f"{got.shape[1]} scores a token for the source's {trace.logits.shape[1]}"
         return Check(f"{loader}, and it gives {rows}.", passed=False)
     done = compared(loader, trace, got, precision=ROUNDED[outtype], without=without)
-    wrong = _cut_otherwise(job, file)
     if wrong is None:
         return done
     return replace(done, said=f"{done.said} It cuts {wrong!r} into other tokens.", passed=False)
@@ -144,10 +148,8 @@ def _is_read(file: Path) -> bool:
     )
 
 
-def _cut_otherwise(job: Job, file: Path) -> str | None:
+def _cut_otherwise(job: Job, model: Any) -> str | None:  # noqa: ANN401 - untyped
     """The first text that llama.cpp cuts into other tokens than the tokenizer, if any."""
-    from llama_cpp import Llama
-
     places = (
         [job.source.place] if job.source.adapter is None else [job.source.place, job.source.base]
     )
@@ -159,13 +161,9 @@ def _cut_otherwise(job: Job, file: Path) -> str | None:
         break
     else:
         return None
-    model = Llama(str(file), vocab_only=True, verbose=False)
-    try:
-        for text in _TEXTS:
-            if list(tokenizer(text)["input_ids"]) != model.tokenize(text.encode(), special=True):
-                return text
-    finally:
-        model.close()
+    for text in _TEXTS:
+        if list(tokenizer(text)["input_ids"]) != model.tokenize(text.encode(), special=True):
+            return text
     return None
 
 
@@ -183,10 +181,14 @@ def scores(base: Path, adapter: Path | None, trace: Trace) -> torch.Tensor:
     """
     model = _load(base, adapter, len(trace.ids))
     try:
-        model.eval(list(trace.ids))
-        return torch.from_numpy(model.scores[len(trace.ids) - STEPS : len(trace.ids)].copy())
+        return _scores(model, trace)
     finally:
         model.close()
+
+
+def _scores(model: Any, trace: Trace) -> torch.Tensor:  # noqa: ANN401 - untyped
+    model.eval(list(trace.ids))
+    return torch.from_numpy(model.scores[len(trace.ids) - STEPS : len(trace.ids)].copy())
 
 
 def _load(base: Path, adapter: Path | None, length: int) -> Any:  # noqa: ANN401 - untyped

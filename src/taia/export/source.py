@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,6 +77,17 @@ class Source:
     def speakers(self) -> tuple[Located, ...]:
         """Whose tokenizer it speaks with: its own if it has one, else the base's."""
         return (self.place,) if self.adapter is None else (self.place, self.base)
+
+    @property
+    def local_names(self) -> frozenset[str]:
+        """Paths, as they were typed or recorded, by which cards may call it or its base."""
+        names = [str(self.folder), str(self.folder.resolve()), self.given_base, self._adapters_own]
+        names += [] if self.place.repo else [self.place.given]
+        for side in ("base", "tuned"):
+            origin = self.record.get(side)
+            names += [origin.get("path")] if isinstance(origin, dict) else []
+        local = (name for name in names if isinstance(name, str) and re.search(r"[/\\]", name))
+        return frozenset(n for n in local if Path(n).is_absolute() or Path(n).expanduser().exists())
 
     @cached_property
     def base_config(self) -> Mapping[str, Any]:

@@ -162,9 +162,11 @@ def source_trace(source: Source) -> tuple[Trace, torch.Tensor | None]:
     """What the source says, and for an adapter, what its base says to the same tokens."""
     if source.adapter is None:
         model = load_whole(source.place)
-        return lead(model, prompt_ids(source.place, model.config.vocab_size)), None
+        return lead(
+            model, prompt_ids(source.place, model.config.get_text_config().vocab_size)
+        ), None
     model = load_whole(source.base)
-    prompt = prompt_ids(source.base, model.config.vocab_size)
+    prompt = prompt_ids(source.base, model.config.get_text_config().vocab_size)
     adapted = load_adapted(model, source.folder)
     trace = lead(adapted, prompt)
     with adapted.disable_adapter():
