@@ -1,4 +1,4 @@
-"""An adapter is of one revision of its base: that is the base, for all targets and for the check."""
+"""An adapter is of one revision of its base: that one, for all targets and for the check."""
 
 import json
 import shlex
