@@ -224,7 +224,7 @@ def test_rows_that_are_no_whole_blocks_are_f16(tmp_path):
 
 @pytest.mark.parametrize("lora", [{}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}])
 def test_an_adapter_is_merged_first(tmp_path, lora):
-    base, adapter = save_pair(tmp_path, "llama", **lora)
+    _, adapter = save_pair(tmp_path, "llama", **lora)
     done = export(adapter, "gguf", tmp_path / "out", merge=True, outtype="f32")
     assert done.files == ("model.gguf",)
     assert done.checks[-1].measured["equal"] == STEPS
@@ -322,7 +322,7 @@ def test_llama3s_factors_are_its_formula(tmp_path):
         ramp = 1 / ((1 - smooth) / 8 + smooth)
         wanted.append(1.0 if wavelength < 16 else 8.0 if wavelength > 64 else ramp)
     assert found == pytest.approx(wanted, rel=1e-5)
-    assert 1 < sorted(found)[3] < 8
+    assert sum(1.01 < factor < 7.99 for factor in found) == 1  # all three branches
 
 
 REFUSED = {
@@ -358,9 +358,9 @@ def test_a_window_that_llama_cpp_does_not_know_is_refused_or_told(tmp_path):
     save(tmp_path / "qwen", "qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=1)
     with pytest.raises(InputError, match="use_sliding_window"):
         export(tmp_path / "qwen", "gguf", tmp_path / "out")
-    save(tmp_path / "mistral", "mistral", sliding_window=64)
+    save(tmp_path / "mistral", "mistral", sliding_window=100)
     notes = export(tmp_path / "mistral", "gguf", tmp_path / "out").notes
-    assert any("sliding window of 64 tokens" in note for note in notes)
+    assert any("sliding window of 100 tokens" in note for note in notes)
 
 
 def test_numbers_beyond_float16_are_refused(tmp_path):
@@ -369,7 +369,7 @@ def test_numbers_beyond_float16_are_refused(tmp_path):
     found = load_file(file)
     found["model.layers.1.mlp.up_proj.weight"][3, 4] = 1e6
     save_file(found, file, metadata={"format": "pt"})
-    with pytest.raises(InputError, match="up_proj.*float16") as caught:
+    with pytest.raises(InputError, match=r"up_proj.*float16") as caught:
         export(tmp_path / "model", "gguf", tmp_path / "out", outtype="f16", verify=False)
     assert "bf16" in caught.value.mend
     assert not (tmp_path / "out").exists()

@@ -43,9 +43,11 @@ def test_it_builds_on_the_gguf_that_was_given(tmp_path, adapter):
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_a_whole_model_is_its_own_base(tmp_path, adapter, merge):
-    tiny_models.tokenizer().save_pretrained(tmp_path / "base")
-    source = adapter if merge else tmp_path / "base"
+def test_a_whole_model_is_its_own_base(tmp_path, merge):
+    base = tiny_models.llama()
+    base.name_or_path = str(tiny_models.save_llama(tmp_path / "base"))
+    tiny_models.lora(base).save_pretrained(tmp_path / "adapter")
+    source = tmp_path / ("adapter" if merge else "base")
     done = export(source, "ollama", tmp_path / "out", merge=merge, outtype="f16")
     assert done.files == ("Modelfile", "model.gguf")
     lines = (tmp_path / "out" / "Modelfile").read_text().splitlines()

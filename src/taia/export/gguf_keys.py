@@ -78,12 +78,16 @@ def add_keys(writer: Any, place: Located, names: Names) -> tuple[str, ...]:  # n
     if config.model_type == "phi3":
         # 0 says that there is no window; without the key llama.cpp takes its own.
         writer.add_sliding_window(config.sliding_window or 0)
-    elif config.model_type in _WINDOWED and config.sliding_window:
+    elif config.model_type in _WINDOWED and _within(config.sliding_window, config):
         notes += (
             f"llama.cpp does not use the sliding window of {config.sliding_window:,} tokens: "
             "longer texts are seen whole.",
         )
     return notes
+
+
+def _within(window: int | None, config: Any) -> bool:  # noqa: ANN401 - a config
+    return window is not None and window < config.max_position_embeddings
 
 
 def rope_factors(place: Located) -> dict[str, np.ndarray[Any, Any]]:

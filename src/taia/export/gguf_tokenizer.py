@@ -136,17 +136,24 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, given: str, rows: int) -> Voc
         raise InputError(f"{given} has a {kind} tokenizer; taia writes BPE as GGUF.", _MEND)
     if tables["model"].get("byte_fallback"):
         return _sentencepiece(tables, given, rows)
-    tokens, kinds, lost = _tokens(tables, rows)
+    tokens, kinds, lost = _tokens(tables, given, rows)
     pre, merged = _cut(tables, given), bool(tables["model"]["merges"])
     return Vocabulary("gpt2", pre, tokens, kinds, merged=merged, lost=lost)
 
 
-def _tokens(tables: Mapping[str, Any], rows: int) -> tuple[tuple[str, ...], tuple[int, ...], int]:
+def _tokens(
+    tables: Mapping[str, Any], given: str, rows: int
+) -> tuple[tuple[str, ...], tuple[int, ...], int]:
     """Tokens and their kinds by id, and how many there are beyond the last row."""
     from gguf import TokenType
 
     by_id = {number: token for token, number in tables["model"]["vocab"].items()}
     added = {token["id"]: token for token in tables.get("added_tokens", ())}
+    if (most := max(by_id.keys() - added.keys(), default=0)) >= rows:
+        raise InputError(
+            f"{given} has a tokenizer with {most + 1:,} tokens, and rows for {rows:,}.",
+            "Give the tokenizer that belongs to the model.",
+        )
     tokens, kinds = [], []
     for number in range(rows):
         if number in added:
@@ -191,7 +198,7 @@ def _cut(tables: Mapping[str, Any], given: str) -> str:
 def _sentencepiece(tables: Mapping[str, Any], given: str, rows: int) -> Vocabulary:
     from gguf import TokenType
 
-    tokens, kinds, lost = _tokens(tables, rows)
+    tokens, kinds, lost = _tokens(tables, given, rows)
     steps = [
         *_steps(tables.get("normalizer"), "normalizers"),
         *_steps(tables.get("pre_tokenizer"), "pretokenizers"),
