@@ -18,10 +18,13 @@ from tiny_adapters import quiet
 TEXTS = (
     "It's 12,345 km to Köln; we'll walk 7 days. Don't WE'LL run? [x]=3**2 --> ok…",
     "def f(x):\n\n\treturn x + 1  # comment\n   \n        indented  text \r\n end ",
-    "Привет, мир! 你好，世界 1234567 नमस्ते 🚀👩‍👩‍👧 ﬁn <b>x</b> 'tis ''quoted''",
+    "Привет, мир! 你好，世界 1234567 🚀👩‍👩‍👧 ﬁn <b>x</b> 'tis ''quoted''",
     "a",
     "   ",
+    "नमस्ते दुनिया",
 )
+#: Here llama.cpp's own rule is not the tokenizer's: it knows no combining marks.
+WITHOUT_MARKS = ("tekken", "gpt-4o")
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -117,13 +120,13 @@ def keys(file):
     return {key: field.contents() for key, field in GGUFReader(file).fields.items()}
 
 
-def assert_cut_alike(file, tokenizer):
+def assert_cut_alike(file, tokenizer, texts=TEXTS):
     if importlib.util.find_spec("llama_cpp") is None:
         pytest.skip("llama-cpp-python is not installed")
     from llama_cpp import Llama
 
     model = Llama(str(file), vocab_only=True, verbose=False)
-    for text in TEXTS:
+    for text in texts:
         assert model.tokenize(text.encode(), special=True) == tokenizer(text)["input_ids"], text
     model.close()
 
@@ -146,7 +149,7 @@ def test_byte_level_bpe_by_its_rule(tmp_path, rule):
     assert said["tokenizer.ggml.merges"] == [" ".join(pair) for pair in merges]
     assert said["tokenizer.ggml.eos_token_id"] == tokenizer.eos_token_id
     assert said["tokenizer.ggml.add_bos_token"] is False
-    assert_cut_alike(file, tokenizer)
+    assert_cut_alike(file, tokenizer, TEXTS[:-1] if rule in WITHOUT_MARKS else TEXTS)
 
 
 @pytest.mark.parametrize("first", [True, False])
