@@ -21,7 +21,7 @@ _KINDS: Final = {
     "whole": "tensors saved whole (modules_to_save, or an embedding's beside its update)",
     "bias": "trained biases",
 }
-_MERGE: Final = "Merge it: taia export DIR --to transformers --merge."
+_MERGE: Final = "Merge it: add --merge, and it becomes a whole model."
 
 
 @dataclass(frozen=True, slots=True)

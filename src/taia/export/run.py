@@ -113,7 +113,7 @@ def _check_installed(target: Name) -> None:
         if find_spec(name) is None:
             raise InputError(
                 f"Exports --to {target} need {name}, which is not installed.",
-                'Install it: pip install "taia[train]".',
+                'Install it: pip install "taia[export]".',
             )
 
 
