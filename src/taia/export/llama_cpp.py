@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from taia.errors import CheckpointError, InputError, RunError, first_line
-from taia.export.job import Check
+from taia.export.result import Check
 from taia.export.trace import STEPS, Trace, compared, distance, spread
 from taia.loading import load_tokenizer
 

@@ -13,7 +13,8 @@ from typing import get_args
 
 from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import InputError, RunError
-from taia.export.job import SCRATCH, Check, Export, Job
+from taia.export.job import SCRATCH, Job
+from taia.export.result import Check, Export
 from taia.export.source import read_source
 from taia.export.targets import MARKS, TARGETS, Name, Outtype
 

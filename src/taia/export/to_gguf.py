@@ -15,8 +15,9 @@ from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.locate import Located
 from taia.export.architectures import Names
 from taia.export.gguf_model import names_of, settled, write_model
-from taia.export.job import SCRATCH, Check, Written
+from taia.export.job import SCRATCH
 from taia.export.low_rank import Factors, factors, plain_low_rank
+from taia.export.result import Check, Written
 from taia.export.to_transformers import merge
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from taia.errors import CheckpointError, InputError
 from taia.export import to_gguf
 from taia.export.chat import Chat, recognised
-from taia.export.job import Check, Written
+from taia.export.result import Check, Written
 from taia.loading import load_tokenizer
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError, RunError, first_line
-from taia.export.job import Check
+from taia.export.result import Check
 from taia.loading import load_model, load_tokenizer
 
 if TYPE_CHECKING:
