@@ -32,8 +32,6 @@ _POSITIONS: Final = "position_embd.weight"
 #: Masks and tables that transformers makes itself, and old checkpoints hold.
 _UNUSED: Final = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias")
 _UNUSED_TOO: Final = (".attention.masked_bias",)
-#: How far rounding takes a number, as a share of it; of the largest of its block for q8_0.
-_ROUNDING: Final = {"F32": 0.0, "F16": 2**-11, "BF16": 2**-8, "Q8_0": 0.5 / 127 + 2**-10}
 _BLOCK: Final = 1 << 24  # numbers converted at once
 _INSTEAD: Final = "Use llama.cpp's convert_hf_to_gguf.py for it."
 
@@ -104,7 +102,7 @@ def write_model(
         writer.write_ti_data_to_file()
         for values in factors.values():
             writer.write_tensor_data(values)
-        (stream,) = writer.fout
+        stream = (writer.fout or [])[0]
         for each in planned:
             writer.write_padding(stream, stream.tell())
             for values in blocks(each, names):
@@ -212,62 +210,6 @@ def values(stored: Stored, names: Names) -> Iterator[torch.Tensor]:
         step = max(1, _BLOCK // tensor.shape[-1])
         for start in range(0, tensor.shape[0], step):
             yield tensor[start : start + step].contiguous()
-
-
-def compare_file(place: Located, file: Path, outtype: Outtype) -> tuple[int, int]:
-    """Reads a file back and compares each tensor with the checkpoint's.
-
-    What the file says is undone, not done again: dequantised, it must be the checkpoint's numbers
-    within what the dtype can hold.
-
-    Args:
-        place: The checkpoint.
-        file: The file.
-        outtype: What its matrices should be.
-
-    Returns:
-        How many tensors are as they should be, and of how many.
-    """
-    import gguf
-    import torch
-
-    names = names_of(place)
-    wanted = {each.name: each for each in plan(place, names, outtype)}
-    factors = rope_factors(place)
-    right = 0
-    found = gguf.GGUFReader(file).tensors
-    for tensor in found:
-        each = wanted.pop(tensor.name, None)
-        if each is None:
-            known = factors.pop(tensor.name, None)
-            right += known is not None and (known == tensor.data).all()
-            continue
-        if tuple(reversed(tensor.shape.tolist())) != each.shape or tensor.tensor_type != each.kind:
-            continue
-        rows = tensor.data.reshape(prod(tensor.data.shape[:-1]), tensor.data.shape[-1])
-        start, same = 0, True
-        for part in values(each, names):
-            part = part.float().reshape(-1, part.shape[-1])
-            stop = start + part.shape[0]
-            back = gguf.quants.dequantize(rows[start:stop], tensor.tensor_type)
-            same &= _near(torch.from_numpy(back.copy()).reshape(part.shape), part, each.kind.name)
-            start = stop
-        right += same and start == len(rows)
-    return int(right), len(found) + len(wanted) + len(factors)
-
-
-def _near(back: torch.Tensor, wanted: torch.Tensor, kind: str) -> bool:
-    """Whether numbers were rounded as their dtype rounds, and no further."""
-    import torch
-
-    size = wanted.abs()
-    if kind == "Q8_0":  # 32 numbers share a float16 scale, their largest / 127
-        blocks = size.reshape(*size.shape[:-1], -1, 32).amax(-1, keepdim=True)
-        size = blocks.expand(*blocks.shape[:-1], 32).reshape(size.shape)
-    allowed = _ROUNDING[kind] * size + (2.0**-24 if kind in ("F16", "Q8_0") else 0)
-    apart = (back - wanted).abs()
-    same = (apart <= allowed) | (back == wanted) | (torch.isnan(back) & torch.isnan(wanted))
-    return bool(same.all())
 
 
 def _expert(name: str) -> tuple[int, str]:

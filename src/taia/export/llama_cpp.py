@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 
@@ -155,7 +155,7 @@ def read_by_transformers(job: Job, file: Path, outtype: Outtype) -> Check | None
     return compared(
         loader,
         trace,
-        follow(model.eval(), trace),
+        follow(cast("Any", model).eval(), trace),
         precision=ROUNDED[outtype],
         without=without,
     )
@@ -203,7 +203,11 @@ def _answers(
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "scores.safetensors"
-        asked = {"base": str(base), "adapter": adapter and str(adapter), "out": str(out)}
+        asked: dict[str, Any] = {
+            "base": str(base),
+            "adapter": adapter and str(adapter),
+            "out": str(out),
+        }
         asked |= {"ids": list(trace.ids), "texts": list(texts), "steps": STEPS}
         done = subprocess.run(
             [sys.executable, "-c", _CHILD.read_text(encoding="utf-8")],

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.locate import Located
 from taia.export.architectures import Names
-from taia.export.gguf_model import names_of, settled, write_model
+from taia.export.gguf_keys import rope_factors
+from taia.export.gguf_model import names_of, plan, settled, values, write_model
 from taia.export.job import SCRATCH
 from taia.export.low_rank import Factors, factors, plain_low_rank
 from taia.export.result import Check, Written
 from taia.export.to_transformers import merge
 
 if TYPE_CHECKING:
+    import torch
+
     from taia.export.job import Job
+    from taia.export.targets import Outtype
 
 #: An adapter's file in the output, and a whole model's.
 ADAPTER: Final = "adapter.gguf"
 MODEL: Final = "model.gguf"
+#: How far rounding takes a number, as a share of it; of the largest of its block for q8_0.
+_ROUNDING: Final = {"F32": 0.0, "F16": 2**-11, "BF16": 2**-8, "Q8_0": 0.5 / 127 + 2**-10}
 
 
 def write(job: Job, folder: Path) -> Written:
@@ -129,9 +136,63 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     return check, llama_cpp.run(job, job.base_gguf, folder / ADAPTER)
 
 
-def _model_back(job: Job, folder: Path) -> Check:
-    from taia.export.gguf_model import compare_file
+def compare_file(place: Located, file: Path, outtype: Outtype) -> tuple[int, int]:
+    """Reads a file back and compares each tensor with the checkpoint's.
 
+    What the file says is undone, not done again: dequantised, it must be the checkpoint's numbers
+    within what the dtype can hold.
+
+    Args:
+        place: The checkpoint.
+        file: The file.
+        outtype: What its matrices should be.
+
+    Returns:
+        How many tensors are as they should be, and of how many.
+    """
+    import gguf
+    import torch
+
+    names = names_of(place)
+    wanted = {each.name: each for each in plan(place, names, outtype)}
+    factors = rope_factors(place)
+    right = 0
+    found = gguf.GGUFReader(file).tensors
+    for tensor in found:
+        each = wanted.pop(tensor.name, None)
+        if each is None:
+            known = factors.pop(tensor.name, None)
+            right += known is not None and (known == tensor.data).all()
+            continue
+        if tuple(reversed(tensor.shape.tolist())) != each.shape or tensor.tensor_type != each.kind:
+            continue
+        rows = tensor.data.reshape(prod(tensor.data.shape[:-1]), tensor.data.shape[-1])
+        start, same = 0, True
+        for part in values(each, names):
+            part = part.float().reshape(-1, part.shape[-1])
+            stop = start + part.shape[0]
+            back = gguf.quants.dequantize(rows[start:stop], tensor.tensor_type)
+            same &= _near(torch.from_numpy(back.copy()).reshape(part.shape), part, each.kind.name)
+            start = stop
+        right += same and start == len(rows)
+    return int(right), len(found) + len(wanted) + len(factors)
+
+
+def _near(back: torch.Tensor, wanted: torch.Tensor, kind: str) -> bool:
+    """Whether numbers were rounded as their dtype rounds, and no further."""
+    import torch
+
+    size = wanted.abs()
+    if kind == "Q8_0":  # 32 numbers share a float16 scale, their largest / 127
+        blocks = size.reshape(*size.shape[:-1], -1, 32).amax(-1, keepdim=True)
+        size = blocks.expand(*blocks.shape[:-1], 32).reshape(size.shape)
+    allowed = _ROUNDING[kind] * size + (2.0**-24 if kind in ("F16", "Q8_0") else 0)
+    apart = (back - wanted).abs()
+    same = (apart <= allowed) | (back == wanted) | (torch.isnan(back) & torch.isnan(wanted))
+    return bool(same.all())
+
+
+def _model_back(job: Job, folder: Path) -> Check:
     place = _place(job, folder)
     equal, of = compare_file(place, folder / MODEL, settled(place, job.outtype))
     said = f"gguf reads it back: {equal} of {of} tensors are the checkpoint's, rounded."
