@@ -222,7 +222,6 @@ def test_what_it_cannot_carry(tmp_path):
             ("llama", {"use_dora": True}, "DoRA"),
             ("llama", {"modules_to_save": ["lm_head"]}, "modules_to_save"),
             ("llama", {"lora_bias": True}, "lora_bias"),
-            ("opt", {}, "'opt'"),
             ("tied-llama", {"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
         ]
     ):
@@ -271,3 +270,30 @@ def test_a_config_that_is_not_the_adapters(tmp_path, key, value, words):
     with pytest.raises(InputError, match=words):
         export(adapter, "gguf", tmp_path / "out", verify=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_architecture_without_names_is_refused_with_those_that_have_some(tmp_path):
+    _, adapter = make(tmp_path)
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "opt"}))
+    with pytest.raises(AdapterError, match=r"'opt'.*llama") as caught:
+        export(adapter, "gguf", tmp_path / "out", verify=False)
+    assert "--merge" in caught.value.mend
+    assert not (tmp_path / "out").exists()
+
+
+@engine
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+def test_adapters_of_fused_projections(tmp_path, kind):
+    """The base's file is taia's own here, which test_gguf_model.py checks."""
+    config = {k: v for k, v in SIZES.items() if k != "num_key_value_heads"}
+    base = tiny_models.model(kind, **config, num_hidden_layers=2)
+    with quiet():
+        base.save_pretrained(tmp_path / "base")
+        base.name_or_path = str(tmp_path / "base")
+        tiny_models.lora(base).save_pretrained(tmp_path / "adapter")
+    export(tmp_path / "base", "gguf", tmp_path / "file", outtype="f32", verify=False)
+    file = tmp_path / "file" / "model.gguf"
+    ran = export(tmp_path / "adapter", "gguf", tmp_path / "out", base_gguf=file).checks[1]
+    assert ran.measured["equal"] == STEPS
+    assert ran.measured["effect"] > 10 * ran.measured["difference"]
