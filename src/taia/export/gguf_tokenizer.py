@@ -86,9 +86,8 @@ def add_tokenizer(writer: Any, place: Located, rows: int) -> tuple[str, ...]:  #
     """
     import gguf
 
-    try:
-        tokenizer = load_tokenizer(place)
-    except CheckpointError:
+    tokenizer = tokenizer_of(place)
+    if tokenizer is None:
         writer.add_tokenizer_model("no_vocab")
         return ("There is no tokenizer: llama.cpp takes tokens, not text.",)
     found = vocabulary(tokenizer, place.given, rows)
@@ -114,6 +113,15 @@ def add_tokenizer(writer: Any, place: Located, rows: int) -> tuple[str, ...]:  #
     if not found.lost:
         return ()
     return (f"{found.lost} of the tokenizer's tokens have no row in the model and are left out.",)
+
+
+def tokenizer_of(place: Located) -> PreTrainedTokenizerBase | None:
+    """A model's tokenizer, ``None`` where it has none: for some, transformers makes an empty one."""
+    try:
+        tokenizer = load_tokenizer(place)
+    except CheckpointError:
+        return None
+    return tokenizer if tokenizer("a")["input_ids"] else None
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase, given: str, rows: int) -> Vocabulary:

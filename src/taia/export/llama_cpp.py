@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 
-from taia.errors import CheckpointError, InputError, RunError, first_line
+from taia.errors import InputError, RunError, first_line
+from taia.export.gguf_tokenizer import tokenizer_of
 from taia.export.result import Check
 from taia.export.trace import STEPS, Trace, compared, distance, spread
-from taia.loading import load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from taia.export.job import Job
     from taia.export.targets import Outtype
 
@@ -94,7 +92,8 @@ def run_model(job: Job, file: Path, outtype: Outtype) -> Check:
 
     trace, without = job.trace
     loader = f"llama.cpp (llama-cpp-python {version('llama-cpp-python')}) loads it"
-    tokenizer = _tokenizer(job)
+    found = (tokenizer_of(place) for place in job.source.speakers)
+    tokenizer = next((each for each in found if each is not None), None)
     texts = _TEXTS if tokenizer else ()
     try:
         got, cut = _answers(file, None, trace, texts)
@@ -116,15 +115,6 @@ def _has_experts(file: Path) -> bool:
     import gguf
 
     return any(key.endswith(".expert_count") for key in gguf.GGUFReader(file).fields)
-
-
-def _tokenizer(job: Job) -> PreTrainedTokenizerBase | None:
-    for place in job.source.speakers:
-        try:
-            return load_tokenizer(place)
-        except CheckpointError:
-            continue
-    return None
 
 
 def read_by_transformers(job: Job, file: Path, outtype: Outtype) -> Check | None:
