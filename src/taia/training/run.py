@@ -194,7 +194,7 @@ def ready_model(place: Located, recipe: Recipe, watch: Watch) -> Ready:
     """
     watch("Loading the model", 0, None)
     set_seed(recipe.seed)
-    return make_ready(load(recipe, place), recipe)
+    return make_ready(load(recipe, place), recipe, place.revision)
 
 
 def make_trainer(
