@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import torch
 
+import make_architectures
 import taia
 from battery import oracle
 from battery.families import FAMILIES
@@ -146,3 +147,7 @@ def test_what_peft_cannot_do_it_still_cannot(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         Case(folder, *cell)
+
+
+def test_the_page_says_what_is_covered() -> None:
+    assert make_architectures.adapters() in make_architectures.PAGE.read_text("utf-8")

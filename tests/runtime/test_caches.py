@@ -20,6 +20,8 @@ from taia.runtime.engine import Engine
 from taia.runtime.forward import can_share
 from taia.runtime.generation import Generation
 
+pytestmark = pytest.mark.versions
+
 MORE = IDS[:, :1]
 
 

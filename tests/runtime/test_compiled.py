@@ -9,6 +9,8 @@ from taia import SwitchableModel
 from taia.errors import RunError
 from tiny_molora import molora
 
+pytestmark = pytest.mark.slow
+
 
 def _llama():
     return tiny_models.llama(num_hidden_layers=1)

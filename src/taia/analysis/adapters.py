@@ -16,8 +16,9 @@ import numpy as np
 from taia.analysis.measured import Measured
 from taia.analysis.streaming import norm, size
 from taia.checkpoint.adapters.change import Change, changed, changes_of
-from taia.checkpoint.adapters.place import Placed, Placement, experts, place
+from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update, read_adapter
+from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import untie
 from taia.checkpoint.arithmetic import Array, factors, load
 from taia.checkpoint.header import Entry
@@ -68,8 +69,8 @@ def adapter_norms(
 def _measured(
     base: Checkpoint, adapter: Adapter, plain: Placement, routed: Sequence[Placed]
 ) -> Iterator[Measured]:
-    untied = untie(base, adapter, plain)
-    changes = changes_of(base, adapter, plain, untied)
+    plain, untied = untie(base, adapter, plain)
+    changes = changes_of(base, adapter, plain, untied, "base")
     labels = dict(plain.labels)
     if untied is not None and untied.updates:
         labels[untied.head] = untied.updates[0].label
@@ -111,7 +112,7 @@ def _size(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> floa
     is_product = update.kind in ("low rank", "embedding") and "magnitude" not in update.parts
     if len(changes) == 1 and is_product and not first.bias:
         return _product(adapter, update, sources, first.target.expert, first.target.rows)
-    before, after = changed(adapter, changes, sources)
+    before, after = changed(adapter, changes, sources, "base")
     return norm(after - before)
 
 

@@ -24,7 +24,8 @@ def with_layouts(labels: list[Label], config: Mapping[str, Any] | None) -> list[
         return labels
     heads = _Heads.of(config)
     swapped = _swapped(labels, heads.model_type)
-    labels = [replace(label, layout=_layout(label, heads, swapped)) for label in labels]
+    found = ((label, _layout(label, heads, swapped)) for label in labels)
+    labels = [replace(label, layout=layout) if layout else label for label, layout in found]
     whole = {(x.stack, x.layer) for x in labels if x.role == "q_proj" and not x.layout}
     return [
         replace(label, layout=None)

@@ -8,14 +8,15 @@ ties to even. Formulas and orientations of updates are PEFT's (peft 0.21, ``tune
 * DoRA: ``W + ΔW = m · V / ‖V‖`` with ``V = W + s·B·A`` and the norm taken over the inputs.
 * An embedding [vocabulary, width] counts as outputs = width, inputs = vocabulary.
 
-NumPy does it: it loads in a tenth of the time that torch takes to load, and merging is mostly moving
-numbers. Only this module of the package imports it.
+NumPy does it: it loads in a tenth of torch's time, and merging is mostly moving numbers. It is
+imported where something is calculated.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
@@ -38,6 +39,8 @@ _STORED: Final[Mapping[str, type[np.generic]]] = {
     "F32": np.float32,
     "F64": np.float64,
 }
+#: Which of a float32's two halves has its sign.
+_UPPER: Final = 1 if sys.byteorder == "little" else 0
 #: Elements calculated at once: what fits a processor's cache in float32, several times.
 CHUNK = 1 << 16
 
@@ -141,8 +144,11 @@ def _stored(runs: Runs, sources: Sources) -> npt.NDArray[Any]:
 
 def _decoded(stored: npt.NDArray[Any], dtype: str) -> Array:
     if dtype == "BF16":
-        return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
-    return stored.astype(np.float32) if dtype == "F16" else stored
+        stored = np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+    elif dtype == "F16":
+        stored = stored.astype(np.float32)
+    values: Array = stored
+    return values
 
 
 def _encoded(values: Array, dtype: str) -> npt.NDArray[Any]:
@@ -155,7 +161,7 @@ def _encoded(values: Array, dtype: str) -> npt.NDArray[Any]:
     half &= 1
     half += 0x7FFF
     half += bits
-    upper = (half >> 16).astype(np.uint16)
+    upper = half.view(np.uint16).reshape(*half.shape, 2)[..., _UPPER]
     nan = np.isnan(values)
     if nan.any():
         upper[nan] = 0x7FC0
@@ -163,7 +169,9 @@ def _encoded(values: Array, dtype: str) -> npt.NDArray[Any]:
 
 
 def _bytes(stored: npt.NDArray[Any]) -> memoryview:
-    return memoryview(stored.reshape(-1).view(np.uint8)) if stored.size else memoryview(b"")
+    if not stored.size:
+        return memoryview(b"")
+    return memoryview(stored.reshape(-1).view(np.uint8).data)
 
 
 # --- between base and tuned ---------------------------------------------------------------------
@@ -193,6 +201,18 @@ def mix(base: Array, tuned: Array, alpha: Alpha) -> Array:
     return difference
 
 
+def of_rows(alpha: Alpha, first: int, last: int) -> Alpha:
+    """The α of some of a tensor's rows."""
+    if not isinstance(alpha, Pieces) or alpha.axis:
+        return alpha
+    pieces = tuple(
+        (max(start, first) - first, min(stop, last) - first, part)
+        for start, stop, part in alpha.pieces
+        if start < last and stop > first
+    )
+    return Pieces(0, pieces)
+
+
 # --- low-rank updates ---------------------------------------------------------------------------
 
 
@@ -214,6 +234,19 @@ class LowRank:
     magnitude: Array | None = None
     inputs_first: bool = False
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether each row of the tensor as stored depends on that row alone."""
+        return self.magnitude is None or not self.inputs_first
+
+    def rows(self, first: int, last: int) -> LowRank:
+        """The update of some of the stored tensor's rows, where it is :attr:`by_rows`."""
+        assert self.by_rows
+        if self.inputs_first:
+            return replace(self, a=self.a[:, first:last])
+        norms = self.magnitude if self.magnitude is None else self.magnitude[first:last]
+        return replace(self, b=self.b[first:last], magnitude=norms)
+
     def tuned(self, weight: Array) -> Array:
         """The tensor with the whole update; in and out [.., ..] as stored."""
         turned = weight.T if self.inputs_first else weight
@@ -223,7 +256,7 @@ class LowRank:
         tuned += turned
         if self.magnitude is not None:
             norm = np.sqrt(np.einsum("oi,oi->o", tuned, tuned))
-            tuned *= (self.magnitude.reshape(-1) / norm).astype(turned.dtype)[:, None]
+            tuned *= (self.magnitude / norm).astype(turned.dtype)[:, None]
         return tuned.T if self.inputs_first else tuned
 
 
@@ -255,9 +288,12 @@ def expert(stacked: Array, side: str, index: int, experts: int) -> Array:
         [r, inputs] or [outputs, r]. A lies expert by expert, B rank by rank (PEFT's
         ``ParamWrapper.get_delta_weight``).
     """
-    if side == "A":
-        return stacked.reshape(experts, -1, stacked.shape[-1])[index]
-    return stacked.reshape(stacked.shape[0], -1, experts)[:, :, index]
+    one: Array = (
+        stacked.reshape(experts, -1, stacked.shape[-1])[index]
+        if side == "A"
+        else stacked.reshape(stacked.shape[0], -1, experts)[:, :, index]
+    )
+    return one
 
 
 def fold_low_rank(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from taia.checkpoint.adapters.filter import plan_filter
+from taia.checkpoint.adapters.live import is_composite, live_name, with_live_names
 from taia.checkpoint.adapters.merge import plan_merge
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress
@@ -163,10 +164,12 @@ def _plan(sides: _Sides, selection: Selection, options: _Options) -> Plan:
     if isinstance(tuned, Checkpoint):
         assert base is not None
         return plan_checkpoints(base, tuned, selection, vocab=options.vocab, declare=declare)
+    if base is not None and is_composite(base.config):
+        tuned = with_live_names(tuned, live_name(base.config))
     if options.merge:
         assert base is not None
-        return plan_merge(base, tuned, selection, declare)
-    return plan_filter(base, tuned, selection, declare)
+        return plan_merge(base, tuned, selection, vocab=options.vocab, declare=declare)
+    return plan_filter(base, tuned, selection, vocab=options.vocab, declare=declare)
 
 
 def _write(

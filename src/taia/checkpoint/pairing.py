@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from taia.anatomy.labels import Label
 from taia.checkpoint.alignment import Part, align, part
 from taia.checkpoint.configs import check_kinship
 from taia.checkpoint.header import Entry
@@ -86,7 +87,7 @@ def pair_up(
         )
     resized = _resized(sides, base, vocab, labeller)
     pairs = {name: _pair(*side, resized, vocab) for name, side in sides.items()}
-    notes += _vocab_notes(resized, vocab) + _dtype_notes(sides)
+    notes += vocab_notes(resized, vocab) + _dtype_notes(sides)
     return Pairing(pairs, untied, resized, tuple(notes))
 
 
@@ -103,6 +104,11 @@ def _embedding_of(head: Entry, checkpoint: Checkpoint, labeller: Labeller) -> st
         and checkpoint.tensors[name].shape == head.shape
     ]
     return alike[0] if len(alike) == 1 else None
+
+
+def is_of_vocabulary(label: Label) -> bool:
+    """Whether a tensor has a row for each token: an embedding of tokens, or a head."""
+    return label.component in ("embedding", "head") and label.projection not in _POSITIONS
 
 
 def _tied_in_tuned(
@@ -194,8 +200,7 @@ def _resized(
         label = labels[name]
         rows = (entry.shape[:1] + other.shape[:1]) if entry.shape and other.shape else ()
         if (
-            label.component not in ("embedding", "head")
-            or label.projection in _POSITIONS
+            not is_of_vocabulary(label)
             or len(rows) != 2
             or entry.shape[1:] != other.shape[1:]
             or (sizes is not None and sizes != rows)
@@ -236,19 +241,20 @@ def _pair(
         entry.name,
         entry.dtype,
         (rows, *entry.shape[1:]),
-        _with_rows(ours, other.runs, resized[0], rows, width),
-        _with_rows(other.runs, ours, resized[1], rows, width),
+        with_rows(ours, other.runs, resized[0], rows, width),
+        with_rows(other.runs, ours, resized[1], rows, width),
     )
 
 
-def _with_rows(own: Runs, other: Runs, has: int, wants: int, width: int) -> Runs:
+def with_rows(own: Runs, other: Runs, has: int, wants: int, width: int) -> Runs:
     """Byte runs of so many rows: its own, and past their end the other side's."""
     if has >= wants:
         return cut(own, 0, wants * width)
     return own + cut(other, has * width, wants * width)
 
 
-def _vocab_notes(resized: tuple[int, int] | None, vocab: Vocab | None) -> list[str]:
+def vocab_notes(resized: tuple[int, int] | None, vocab: Vocab | None) -> list[str]:
+    """What to say of vocabularies of different sizes."""
     if resized is None:
         return []
     mine, theirs = resized

@@ -52,13 +52,14 @@ class Tensor:
     @classmethod
     def made(
         cls,
-        entry: Entry,
+        name: str,
+        dtype: str,
+        shape: tuple[int, ...],
         chunks: Callable[[Sources], Iterable[memoryview]],
-        name: str | None = None,
     ) -> Tensor:
-        """A tensor like one of a file, with bytes that a function makes."""
-        step = Made(chunks, entry.nbytes)
-        return cls(name or entry.name, entry.dtype, entry.shape, lambda: (step,))
+        """A tensor with bytes that a function makes."""
+        step = Made(chunks, nbytes(dtype, shape))
+        return cls(name, dtype, shape, lambda: (step,))
 
 
 @dataclass(frozen=True)

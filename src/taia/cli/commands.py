@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -11,6 +12,10 @@ from taia.cli.meant import no_command
 
 class Command(TyperCommand):
     """A command whose help lists its flags under their headings."""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - Typer's own
+        """Its help, in letters that stdout has."""
+        return _in_its_letters(super().get_help(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
         """Write what it takes: arguments, then flags, then each heading's."""
@@ -30,6 +35,10 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """The commands."""
 
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - Typer's own
+        """Their help, in letters that stdout has."""
+        return _in_its_letters(super().get_help(ctx))
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's own
         """The command that is called.
 
@@ -40,3 +49,9 @@ class Group(TyperGroup):
         if name[:1] != "-" and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
             raise no_command(name, self.commands)
         return super().resolve_command(ctx, args)
+
+
+def _in_its_letters(text: str) -> str:
+    """Text with what stdout's encoding does not have replaced; Typer would write UTF-8 to ASCII."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from taia.cli.environment import prepare
 from taia.cli.options import AsJson, Declare, declared, say_json
+from taia.export.targets import Name, Outtype
 
 
 def export(
@@ -20,7 +21,7 @@ def export(
         ),
     ],
     to: Annotated[
-        Literal["transformers", "vllm", "gguf", "ollama", "mergekit"],
+        Name,
         typer.Option("--to", help="The program it is for.", show_default=False),
     ],
     output: Annotated[
@@ -39,6 +40,14 @@ def export(
             "--base-gguf",
             help="The base model as a GGUF file: llama.cpp checks the adapter on it, and Ollama "
             "builds on it.",
+            show_default=False,
+        ),
+    ] = None,
+    outtype: Annotated[
+        Outtype | None,
+        typer.Option(
+            help="Dtype of a whole model's matrices --to gguf or ollama: auto is bf16 for bf16, "
+            "else f16.",
             show_default=False,
         ),
     ] = None,
@@ -70,6 +79,7 @@ def export(
             output,
             base=base,
             base_gguf=base_gguf,
+            outtype=outtype,
             merge=merge,
             verify=not no_verify,
             overwrite=overwrite,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Final
@@ -13,8 +12,8 @@ from taia.errors import InputError, RunError, TaiaError
 #: Module → the package that holds it, where their names differ.
 _PACKAGES: Final = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
 #: Command → the extra that was made for it, where that is not named so.
-_EXTRAS: Final = {"demo": "train", "report": "eval"}
-_REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)\s*(?:\[([\w.,\s-]*)\])?")
+_EXTRAS: Final = {"demo": "train", "export": "train", "report": "eval"}
+_REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)")
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 
 
@@ -43,30 +42,28 @@ def _is_there(module: str) -> bool:
 
 
 def _extra(module: str, command: str) -> str | None:
-    """The extra to install: the command's own where it brings the module, else the first."""
+    """The extra to install: the command's own where it brings the module, else the smallest."""
     package = _plain(_PACKAGES.get(module, module))
     try:
         extras = metadata.metadata("taia").get_all("Provides-Extra") or []
         required = metadata.requires("taia") or []
     except metadata.PackageNotFoundError:
         return None
-    found = [extra for extra in extras if package in set(_brought(extra, required))]
+    brought = {extra: _brought(extra, required) for extra in extras}
+    found = [extra for extra, packages in brought.items() if package in packages]
     own = _EXTRAS.get(command, command)
-    return own if own in found else next(iter(found), None)
+    return own if own in found else min(found, key=lambda x: len(brought[x]), default=None)
 
 
-def _brought(extra: str, required: list[str]) -> Iterator[str]:
-    """Every package that an extra brings, those of the extras in it as well."""
+def _brought(extra: str, required: list[str]) -> frozenset[str]:
+    """Every package that an extra brings; the metadata has those of the extras in it as well."""
+    found = set()
     for line in required:
         requirement, _, condition = line.partition(";")
         named, of = _REQUIREMENT.match(requirement), _EXTRA.search(condition)
-        if named is None or of is None or of[1] != extra:
-            continue
-        if named[1] == "taia":
-            for inner in (named[2] or "").split(","):
-                yield from _brought(inner.strip(), required)
-        else:
-            yield _plain(named[1])
+        if named and of and of[1] == extra:
+            found.add(_plain(named[1]))
+    return frozenset(found)
 
 
 def _plain(name: str) -> str:

@@ -24,7 +24,7 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on s
 
 def say_json(value: object) -> None:
     """Print a value as JSON, in ASCII: no name in it can steer a terminal."""
-    typer.echo(json.dumps(value, indent=1).replace("\x7f", r"\u007f"))
+    print(json.dumps(value, indent=1).replace("\x7f", r"\u007f"))
 
 
 def declared(declare: list[str] | None) -> dict[str, str]:

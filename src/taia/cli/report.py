@@ -50,18 +50,18 @@ def report(
     """
     prepare()
     from taia.checkpoint.files import check_file, write_file
+    from taia.checkpoint.output.staging import claimed
     from taia.reporting.evaluation.run import open_runs
 
     if output is None and form == "html":
         output = _PAGE
-    if output is not None:
-        check_file(output, overwrite)
-    text = _text(open_runs(runs), form, runs)
     if output is None:
-        typer.echo(printable(text), nl=False)
+        print(printable(_text(open_runs(runs), form, runs)), end="")
         return
-    write_file(output, text)
-    typer.echo(printable(f"The report is {output}"))
+    with claimed(output) as place:
+        check_file(place, overwrite)
+        write_file(place, _text(open_runs(runs), form, runs))
+    print(printable(f"The report is {output}"))
 
 
 def _text(runs: list[Run], form: str, given: list[Path]) -> str:

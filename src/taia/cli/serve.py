@@ -150,7 +150,7 @@ def _vllm(
         )
         command = served.command(flags)
         if print_only:
-            typer.echo(printable(shlex.join(command)))
+            print(printable(shlex.join(command)))
             return
         say(shlex.join(command))
         vllm.run(command, api_key)

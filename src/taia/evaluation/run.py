@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taia.checkpoint.ahead import look_ahead
+from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
 from taia.evaluation.gates import read_gate
 from taia.evaluation.harness.known import check_tasks, data_sets
@@ -81,7 +82,7 @@ def evaluate(
 
     Raises:
         InputError: If a task, mode or condition is unknown, or a model cannot be used.
-        DestinationError: If ``output`` holds another run.
+        DestinationError: If ``output`` holds another run, or another process writes there.
         DownloadError: If a model or a task's data cannot be fetched.
         OutputError: If a result cannot be written.
         StoppedError: On Ctrl-C; what was finished is kept.
@@ -110,7 +111,7 @@ def evaluate(
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
-    with quiet_harness():
+    with claimed(Path(output)), quiet_harness():
         subject: Subject
         if server is not None:
             subject = OnServer(server, base, list(selections), rows=batch_size)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.text import Text
+from rich import text as rich_text
+from rich.console import Console
+from rich.style import Style
 
 from taia.text import printable
+
+
+class Text(rich_text.Text):
+    """A text in which what would steer the terminal is shown escaped."""
+
+    def __init__(self, words: str = "", style: str | Style = "", **options: Any) -> None:  # noqa: ANN401 - Rich's own
+        super().__init__(printable(words), style, **options)
+
+    def append(
+        self, text: str | rich_text.Text, style: str | Style | None = None
+    ) -> rich_text.Text:
+        """Add words to its end, and give the whole."""
+        return super().append(printable(text) if isinstance(text, str) else text, style)
 
 
 class Screen(Console):
     """A console on which text is never markup, and cannot steer the terminal.
 
     A string is shown letter by letter, ``[red]`` and ``:smile:`` as well; for a style there is
-    ``Text``. What would steer the terminal is shown escaped, of either.
+    :class:`Text`. What would steer the terminal is shown escaped.
 
     Args:
         stderr: Where progress goes; results go to stdout.
@@ -26,18 +39,10 @@ class Screen(Console):
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - Rich's own
+    def render_str(self, text: str, **options: Any) -> rich_text.Text:  # noqa: ANN401 - Rich's own
         """A string as text, without a style of its own."""
         options |= {"markup": False, "emoji": False, "highlight": False}
         return super().render_str(printable(text), **options)
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
-        """What is written for something, piece by piece."""
-        if isinstance(renderable, Text):
-            renderable = _escaped(renderable)
-        return super().render(renderable, options)
 
     def on_broken_pipe(self) -> None:
         """Leave it to whoever guards the command."""
@@ -56,16 +61,3 @@ def status(begin: str) -> Iterator[Callable[[str], None]]:
     """
     with Screen(stderr=True).status(Text(begin)) as shown:
         yield lambda words: shown.update(Text(words))
-
-
-def _escaped(text: Text) -> Text:
-    """A text with the same styles on the same letters."""
-    if printable(text.plain) == text.plain:
-        return text
-    parts = text.divide(range(1, len(text)))
-    for part in parts:
-        part.plain = printable(part.plain)
-    whole = text.blank_copy()
-    for part in parts:
-        whole.append_text(part)
-    return whole

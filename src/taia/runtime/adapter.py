@@ -84,6 +84,8 @@ class AdapterUpdate:
         self._labels = with_parts(anatomy, self._layers)
         self._switches = _switches(self._layers, self._active)
         self._replaced = _replaced(model, layers, replaced)
+        #: What was kept of the base's, for whoever wraps the model anew.
+        self.replaced = None if replaced is None else {t.name: t.base for t in self._replaced}
         self._row_steps = lru_cache(_KEPT)(self._steps)
         #: Why rows of one batch cannot be in different modes.
         self.cannot_mix = _why_not_mix(self._layers, self._active, anatomy, self._replaced)

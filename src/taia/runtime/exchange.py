@@ -45,7 +45,8 @@ def exchange(tensors: Iterable[Exchanged], alphas: Sequence[Alpha]) -> None:
             )
     # What can fail comes before anything is changed.
     values = [
-        _between(tensor.base, tensor.tuned, alpha) for tensor, alpha in zip(tensors, alphas, strict=True)
+        _between(tensor.base, tensor.tuned, alpha)
+        for tensor, alpha in zip(tensors, alphas, strict=True)
     ]
     for tensor, value in zip(tensors, values, strict=True):
         tensor.live.data = value

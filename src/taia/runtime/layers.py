@@ -123,10 +123,8 @@ def with_parts(anatomy: Anatomy, layers: list[Layer]) -> dict[str, Label]:
 def token_embedding(model: Any) -> Any:  # noqa: ANN401 - a module
     """A model's token embedding, out of whatever PEFT has wrapped around it."""
     module = model.get_input_embeddings()
-    while inner := next(
-        (module._modules[name[1:]] for name in _WRAPPERS if name[1:] in module._modules), None
-    ):
-        module = inner
+    while inner := [m for name in _WRAPPERS if (m := module._modules.get(name[1:])) is not None]:
+        module = inner[0]
     return module
 
 

@@ -15,6 +15,7 @@ from taia.checkpoint.locate import Located, locate
 from taia.errors import AdapterError, TaiaError, first_line
 from taia.loading.models import load_model
 from taia.loading.reading import out_of_memory
+from taia.runtime.layers import original
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -97,7 +98,7 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
         if out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise AdapterError(
-            f"{place.given} does not fit the base model: {first_line(error)}.",
+            f"{place.given} does not fit the base model: {_telling(error)}.",
             "Give the base model that the adapter was trained on.",
         ) from error
     # PEFT leaves out without a word what has no place in the model.
@@ -120,21 +121,35 @@ def _kept(model: PreTrainedModel, adapter: Adapter) -> dict[str, torch.Tensor]:
     """Copies of the base's tensors that PEFT will write over: trained biases, saved embeddings.
 
     Raises:
-        AdapterError: If the model has no such tensor.
+        AdapterError: If the model has no such tensor, or one of another shape.
     """
     live = dict(cast("nn.Module", model).named_parameters(remove_duplicate=False))
     kept = {}
     for update in adapter.updates:
         if update.kind not in ("bias", "whole") or update.wrapper is not None:
             continue
-        if update.parameter not in live:
+        name = original(update.parameter)
+        if name not in live:
             raise AdapterError(
-                f"{adapter.folder} replaces {update.parameter!r}, which the base model does not "
-                "have.",
+                f"{adapter.folder} replaces {name!r}, which the base model does not have.",
                 "Give the base model that the adapter was trained on.",
             )
-        kept[update.parameter] = live[update.parameter].detach().clone()
+        (part,) = update.parts.values()
+        if adapter.shape(part) != tuple(live[name].shape):
+            raise AdapterError(
+                f"{adapter.folder} has {name!r} as {list(adapter.shape(part))}, and the base model "
+                f"as {list(live[name].shape)}.",
+                "Give the base with the vocabulary that the adapter was trained on: transformers' "
+                "resize_token_embeddings, saved; or compose on disk.",
+            )
+        kept[name] = live[name].detach().clone()
     return kept
+
+
+def _telling(error: Exception) -> str:
+    """The line of an error that says what does not fit: torch's first names the model alone."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if "mismatch" in line]
+    return lines[0] if lines else first_line(error)
 
 
 def _is_adapter(place: Located) -> bool:

@@ -37,6 +37,7 @@ class CheckpointUpdate:
     cannot_mix: Final = "a tuned checkpoint has one weight for all rows"
     has_update: Final = True
     found_in: Final = "base"
+    replaced: Final = None
 
     def __init__(
         self,

@@ -135,9 +135,11 @@ class SwitchableModel:
         """
         from taia.runtime.kinds import update_of
 
+        replaced = None
         if (before := _wrapper(model)) is not None:
             before._release()
-        return cls(model, update_of(model, tuned, declare), modes)
+            replaced = before._update.replaced
+        return cls(model, update_of(model, tuned, declare, replaced), modes)
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
 from typing import Final
 
-from taia.anatomy.components import GROUPS
+from taia.anatomy.components import GROUPS, TOWERS
 from taia.anatomy.labels import Label, Segment
 from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
@@ -161,6 +161,8 @@ def _matches(leaf: Name | Pattern, label: Label, cell: Segment | None) -> bool:
         return re.search(leaf.regex, label.tensor.name) is not None
     if leaf.within is not None and not _named(leaf.within, label, cell):
         return False
+    if leaf.within not in TOWERS and label.component in TOWERS and leaf.text not in GROUPS:
+        return False  # q_proj is the language model's; vision.q_proj the image encoder's
     return _named(leaf.text, label, cell)
 
 

@@ -71,12 +71,13 @@ def load(recipe: Recipe, place: Located) -> PreTrainedModel:
     return load_model(place, weights_dtype(recipe), **options)
 
 
-def make_ready(model: PreTrainedModel, recipe: Recipe) -> Ready:
+def make_ready(model: PreTrainedModel, recipe: Recipe, revision: str | None = None) -> Ready:
     """Freeze what does not train, and put the adapter on.
 
     Args:
         model: The base. It is wrapped in place.
         recipe: How.
+        revision: Of the base on the hub, which the adapter then names as its own.
 
     Raises:
         InputError: If the technique cannot be applied to this model.
@@ -104,7 +105,7 @@ def make_ready(model: PreTrainedModel, recipe: Recipe) -> Ready:
         )
     from peft import get_peft_model
 
-    tuned: Any = get_peft_model(model, config)
+    tuned: Any = get_peft_model(model, config, revision=revision)
     trained, total = tuned.get_nb_trainable_parameters()
     return Ready(tuned, anatomy, trained, total, tuple(notes))
 

@@ -43,6 +43,7 @@ def pairs(tmp_path_factory):
     return get
 
 
+@pytest.mark.versions
 def test_what_has_no_update_is_the_bases_bytes(pairs, tmp_path):
     pair = pairs("llama")
     merge(pair, "taia", tmp_path / "out")
@@ -61,6 +62,7 @@ def test_nothing_kept_is_the_base_itself(pairs, tmp_path):
     assert any("base model" in note for note in done.notes)
 
 
+@pytest.mark.versions
 def test_fractions_lie_on_the_line_between(pairs, tmp_path):
     pair = pairs("gpt2")
     for name, selection in (("whole", "all"), ("part", "0.25*attention + 0.5*mlp")):
@@ -175,6 +177,7 @@ def test_whatever_an_adapter_changes_is_merged(tmp_path, name, lora):
     assert (base - tuned).abs().max() > 1e-2
 
 
+@pytest.mark.versions
 def test_experts_kept_one_by_one_get_their_slices(pairs, tmp_path):
     """The base's file has 4 experts × 3 matrices where the adapter's model has 2 stacks."""
     pair = pairs("qwen3-moe")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -14,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from taia.checkpoint.output import staging
 from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import DestinationError, OutputError
 from tiny_files import tree
@@ -40,6 +41,26 @@ def refusal(output: Path, **options: object) -> str:
     with pytest.raises(DestinationError) as caught, staged(output, **options):
         pytest.fail("the block began")
     return str(caught.value)
+
+
+def cannot_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without renameat2."""
+
+    def missing(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+
+
+@pytest.fixture
+def unlocked(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A file system without locks."""
+    code = getattr(request, "param", errno.ENOLCK)
+
+    def flock(handle: int, how: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
 
 
 @pytest.fixture
@@ -85,7 +106,7 @@ def test_overwriting_keeps_the_old_until_the_end_and_nothing_of_it_after(
     tmp_path: Path, can_swap: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not can_swap:
-        monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+        cannot_swap(monkeypatch)
     output = fill(tmp_path / "out", OLD)
     with staged(output, overwrite=True) as folder:
         fill(folder, NEW)
@@ -95,18 +116,20 @@ def test_overwriting_keeps_the_old_until_the_end_and_nothing_of_it_after(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
-def test_the_swap_is_one_step(tmp_path: Path) -> None:
-    one, other = fill(tmp_path / "one", OLD), fill(tmp_path / "other", NEW)
-    assert staging._exchange(one, other)
-    assert (tree(one), tree(other)) == (NEW, OLD)
-    assert not staging._exchange(one, tmp_path / "missing")
-    assert tree(one) == NEW
+def test_the_swap_is_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, rename = fill(tmp_path / "out", OLD), Path.rename
+    renamed: list[Path] = []
+    monkeypatch.setattr(Path, "rename", lambda one, to: (renamed.append(one), rename(one, to))[1])
+    with staged(output, overwrite=True) as folder:
+        fill(folder, NEW)
+    assert tree(output) == NEW
+    assert renamed == []
 
 
 def test_a_failed_second_rename_brings_the_old_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+    cannot_swap(monkeypatch)
     output, rename = fill(tmp_path / "out", OLD), Path.rename
 
     def failing(self: Path, target: Path) -> Path:
@@ -231,10 +254,9 @@ def test_leftovers_go_when_their_process_is_dead_and_stay_while_it_lives(
     tmp_path: Path, holder: tuple[subprocess.Popen[str], Path]
 ) -> None:
     process, left = holder
-    with staged(tmp_path / "out") as folder:
-        fill(folder, OLD)
-        assert tree(left) == {"config.json": b"half"}
-    assert names(tmp_path) == sorted(["out", left.name])
+    assert f"Process {process.pid} is writing {tmp_path / 'out'}" in refusal(tmp_path / "out")
+    assert f"Process {process.pid}" in refusal(tmp_path / "out", overwrite=True)
+    assert tree(left) == {"config.json": b"half"}
     process.kill()
     process.wait()
     assert left.exists()
@@ -244,7 +266,8 @@ def test_leftovers_go_when_their_process_is_dead_and_stay_while_it_lives(
     assert names(tmp_path) == ["out"]
 
 
-def test_two_at_once_the_second_to_end_loses_and_harms_nothing(
+@pytest.mark.usefixtures("unlocked")
+def test_two_at_once_without_locks_the_second_to_end_loses_and_harms_nothing(
     tmp_path: Path, holder: tuple[subprocess.Popen[str], Path]
 ) -> None:
     process, _ = holder
@@ -310,14 +333,8 @@ def test_the_old_returns_after_a_kill_between_two_renames(tmp_path: Path, overwr
     assert names(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_file_systems_without_locks_are_written_to(
-    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(handle: int, how: int) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(staging.fcntl, "flock", flock)
+@pytest.mark.parametrize("unlocked", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], indirect=True)
+def test_file_systems_without_locks_are_written_to(tmp_path: Path, unlocked: None) -> None:
     (tmp_path / ".out.taia-tmp-1-0").mkdir()
     with staged(tmp_path / "out") as folder:
         fill(folder, NEW)
@@ -330,16 +347,13 @@ def test_what_is_durable_is_on_the_disk_before_it_appears(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    fsync, into_place = os.fsync, staging._into_place
+    fsync, rename = os.fsync, Path.rename
     monkeypatch.setattr(
         os, "fsync", lambda file: (events.append(str(os.fstat(file).st_ino)), fsync(file))[1]
     )
-
-    def appears(*arguments: object) -> None:
-        events.append("appears")
-        into_place(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(staging, "_into_place", appears)
+    monkeypatch.setattr(
+        Path, "rename", lambda one, to: (events.append("appears"), rename(one, to))[1]
+    )
     output = tmp_path / "out"
     with staged(output) as folder:
         fill(folder, NEW)
@@ -420,6 +434,9 @@ def test_what_may_not_be_written_is_told(place: Path) -> None:
     (place / "locked").mkdir(mode=0o500)
     with pytest.raises(OutputError, match="Permission denied"), staged(place / "locked" / "out"):
         pytest.fail("the block began")
+    for missing in ("out", "new/out"):  # said before any work is done
+        with pytest.raises(OutputError, match="Permission denied"):
+            check_output(place / "locked" / missing, [], overwrite=False)
     (place / "shut").mkdir(mode=0o000)
     assert "cannot be listed" in refusal(place / "shut")
     assert "Permission denied" in refusal(place / "shut" / "out")

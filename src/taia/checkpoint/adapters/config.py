@@ -94,6 +94,13 @@ _SHAPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "shared_expert": (_whole, "a whole number"),
     "expert_modules": (_pattern_or_names, "a regular expression or a list of names"),
 }
+#: What null stands for where PEFT itself does not take it.
+_NULLS: Final[Mapping[str, object]] = {
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "bias": "none",
+    "lora_dropout": 0.0,
+}
 _CHECKPOINTS_INSTEAD: Final = (
     "merge it into its base with PEFT's merge_and_unload, save, and compose the two checkpoints"
 )
@@ -113,6 +120,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has no {ADAPTER_CONFIG}", "give the folder that PEFT's save_pretrained wrote"
         )
     config = read_json(path)
+    config |= {key: value for key, value in _NULLS.items() if key in config and config[key] is None}
     _check(config, path)
     return config
 

@@ -8,14 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from taia.checkpoint.adapters.change import resized_to
 from taia.checkpoint.adapters.fold import changed
 from taia.checkpoint.adapters.names import PEFT_TYPE, PREFIX, Part
 from taia.checkpoint.adapters.narrow import narrowed
 from taia.checkpoint.adapters.place import Placed, place
 from taia.checkpoint.adapters.read import FILE, Adapter, Update
+from taia.checkpoint.adapters.shapes import is_quantised
+from taia.checkpoint.adapters.tied import with_tied_heads
 from taia.checkpoint.composition import Row, match_table, row_of
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.output import tokenizer_files
+from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.plan import FilePlan, Plan, Tensor, Weights, as_json
 from taia.errors import AdapterError
 from taia.selection import Alpha, Selection
@@ -25,6 +29,8 @@ def plan_filter(
     base: Checkpoint | None,
     adapter: Adapter,
     selection: Selection,
+    *,
+    vocab: Vocab | None = None,
     declare: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan what a selection keeps of a LoRA, rsLoRA, DoRA or MoLoRA adapter.
@@ -37,6 +43,7 @@ def plan_filter(
             possible.
         adapter: The adapter.
         selection: What to keep.
+        vocab: Whose vocabulary to take. An adapter that has resized it keeps its own.
         declare: Labels for tensors that no rule knows.
 
     Raises:
@@ -45,7 +52,7 @@ def plan_filter(
         MismatchError: If the adapter does not fit the base.
         SelectionError: If a part of the selection matches nothing.
     """
-    placed = place(adapter, base, selection, declare).items
+    placed = with_tied_heads(base, place(adapter, base, selection, declare))
     parts = _parts(adapter, placed)
     kept = [part.tensor for part in parts if part.tensor is not None]
     if not kept:
@@ -55,6 +62,7 @@ def plan_filter(
             + ", ".join(dict.fromkeys(part.row.component for part in parts)),
         )
     config = narrowed(adapter, placed, base)
+    resized = _resized(adapter, placed, vocab)
     return Plan(
         kind="adapter",
         weights=Weights((FilePlan.of(FILE, kept, {"format": "pt"}),)),
@@ -62,7 +70,7 @@ def plan_filter(
         config=(ADAPTER_CONFIG, as_json(config)),
         rows=match_table(part.row for part in parts),
         alphas={part.name: part.alpha for part in parts},
-        notes=_notes(config, placed, parts, base),
+        notes=(*resized, *_notes(config, placed, parts, base)),
         alone=config["peft_type"] != PEFT_TYPE,
     )
 
@@ -151,6 +159,29 @@ def _partial_wrappers(placed: Iterable[Placed]) -> set[str]:
     return {wrapper for wrapper, values in dropped.items() if any(values) and not all(values)}
 
 
+def _resized(adapter: Adapter, placed: Iterable[Placed], vocab: Vocab | None) -> tuple[str, ...]:
+    """What to say of a vocabulary that the adapter has resized.
+
+    Raises:
+        AdapterError: If the base's is wanted.
+    """
+    for item in placed:
+        rows = None if item.dropped else resized_to(adapter, item)
+        if rows is None or item.base is None:
+            continue
+        if vocab == "base":
+            raise AdapterError(
+                f"{item.update.parameter!r} has {rows} rows in {adapter.folder} and "
+                f"{item.base.shape[0]} in the base, and an adapter cannot keep fewer than it has",
+                "use --merge with --vocab base, or leave embedding and head out of the selection",
+            )
+        return (
+            f"The adapter has {rows} vocabulary rows and the base {item.base.shape[0]}: before it "
+            f"is loaded, the base must be resized (resize_token_embeddings({rows})).",
+        )
+    return ()
+
+
 # --- notes --------------------------------------------------------------------------------------
 
 
@@ -180,6 +211,8 @@ def _notes(
         )
     if base is None:
         notes.append("Without the base model, modules were told apart by their names alone.")
+    elif is_quantised(base):
+        notes.append("The base model is quantised: shapes were not compared with its.")
     elif missing := [item.update.parameter for item in placed if item.base is None]:
         notes.append(
             f"{len(missing)} adapted parameters are stored under other names in the base "

@@ -6,26 +6,44 @@ update of the stack then changes many tensors, each by its slice of the update.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from taia.anatomy.fused import FUSED_EXPERTS
+from taia.checkpoint.adapters.live import is_composite, live_name
 from taia.checkpoint.adapters.read import Adapter, Update
 from taia.checkpoint.header import Entry
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.spelling import fused, newer
 from taia.errors import AdapterError
 
 
 class Finder:
-    """Finds live parameters among a checkpoint's names, through the spellings both may have."""
+    """Finds live parameters among a checkpoint's names, through the spellings both may have.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        names = tuple(names)
+    Args:
+        base: The checkpoint.
+    """
+
+    def __init__(self, base: Checkpoint) -> None:
+        names = tuple(base.tensors)
+        self._modules: set[str] | None = None
         self._names = {newer(name): name for name in names} | {name: name for name in names}
+        #: A live parameter's name from its name in a file.
+        self.rename = live_name(base.config if is_composite(base.config) else None)
+        self._names |= {self.rename(name): name for name in names}
 
     def find(self, parameter: str) -> str | None:
         """The checkpoint's name of a live model's parameter, ``None`` if it has none."""
         return self._names.get(parameter) or self._names.get(newer(parameter))
+
+    def has_module(self, module: str) -> bool:
+        """Whether any of the checkpoint's tensors is a live module's, whatever its name there."""
+        if self._modules is None:
+            self._modules = {
+                name[:end] for name in self._names for end, at in enumerate(name) if at == "."
+            }
+        return bool({module, newer(f"{module}.").removesuffix(".")} & self._modules)
 
 
 class Target(NamedTuple):
@@ -66,17 +84,24 @@ def unstacked(parameter: str, tensors: Mapping[str, Entry]) -> tuple[Target, ...
     return tuple(found)
 
 
-def token_rows(adapter: Adapter, update: Update, base: Entry) -> list[int]:
+def token_rows(adapter: Adapter, update: Update, vocabulary: int) -> list[int]:
     """Which rows of an embedding ``trainable_token_indices`` names.
+
+    Args:
+        adapter: The adapter.
+        update: Its update of tokens.
+        vocabulary: How many rows the embedding has.
 
     Raises:
         AdapterError: If the config does not say so, names another number of rows, or rows that the
-            base's embedding does not have.
+            embedding does not have.
     """
     indices = adapter.config.get("trainable_token_indices")
     if isinstance(indices, dict):
+        # A tied head has no indices of its own: it follows the embedding.
         indices = next(
-            (rows for key, rows in indices.items() if f".{update.module}".endswith(f".{key}")), None
+            (rows for key, rows in indices.items() if f".{update.module}".endswith(f".{key}")),
+            next(iter(indices.values()), None),
         )
     part = update.parts["tokens"]
     if not isinstance(indices, list) or len(indices) != adapter.shape(part)[0]:
@@ -85,10 +110,10 @@ def token_rows(adapter: Adapter, update: Update, base: Entry) -> list[int]:
             "adapter_config.json does not account for",
             "the config and the tensors are not of the same adapter; save it again",
         )
-    if max(indices, default=0) >= base.shape[0]:
+    if max(indices, default=0) >= vocabulary:
         raise AdapterError(
-            f"trainable_token_indices names token {max(indices)}, and {base.name!r} in {base.file} "
-            f"has {base.shape[0]} rows",
+            f"trainable_token_indices names token {max(indices)}, and {update.parameter!r} has "
+            f"{vocabulary} rows",
             "give the base model that the adapter was trained on, resized as it was then",
         )
     return list(indices)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
 from taia.checkpoint.adapters.find import token_rows
 from taia.checkpoint.adapters.names import Part
-from taia.checkpoint.adapters.place import Placed, experts
+from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
+from taia.checkpoint.adapters.shapes import experts
+from taia.checkpoint.header import Entry
+from taia.checkpoint.pairing import with_rows
 from taia.checkpoint.plan import Tensor
 from taia.checkpoint.sources import Sources
-from taia.checkpoint.steps import Pair, cut, runs_of
+from taia.checkpoint.steps import Pair, Run, Runs, cut, runs_of
 from taia.errors import AdapterError
 from taia.selection import Alpha, Pieces
 
@@ -30,8 +34,8 @@ def changed(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
         AdapterError: If the α cannot be folded into the adapter; the message says what to do.
     """
     update = item.update
-    if update.kind == "router":
-        return  # chooses as before; its experts have the fraction
+    if update.kind in ("router", "unused"):
+        return  # a router chooses as before; its experts have the fraction
     if update.kind in SIDES:
         yield from _scaled(adapter, item)
         return
@@ -42,7 +46,9 @@ def changed(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
             "part of the change needs the base's values",
             "give the base model's folder, or an α of 0 or 1",
         )
-    ours = runs_of(item.base, "base")
+    entry = adapter.entries[part.tensor]
+    ours, theirs = runs_of(item.base, "base"), runs_of(entry, "tuned")
+    width = math.prod(entry.shape[1:])
     if update.kind == "tokens":
         if isinstance(item.alpha, Pieces):
             raise AdapterError(
@@ -50,12 +56,25 @@ def changed(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
                 "were trained",
                 "give the embedding one α",
             )
-        width = item.base.shape[1]
-        rows = token_rows(adapter, update, item.base)
-        ours = tuple(run for row in rows for run in cut(ours, row * width, (row + 1) * width))
-    entry = adapter.entries[part.tensor]
-    pair = Pair(part.name, entry.dtype, entry.shape, ours, runs_of(entry, "tuned"))
+        ours = tuple(_token_runs(adapter, item, item.base, ours, theirs))
+    elif update.kind == "whole" and entry.shape[:1] > item.base.shape[:1]:
+        # Of rows that the base does not have, nothing is the base's.
+        ours = with_rows(ours, theirs, item.base.shape[0], entry.shape[0], width)
+    pair = Pair(part.name, entry.dtype, entry.shape, ours, theirs)
     yield part.kind, Tensor.of_pair(pair, item.alpha)
+
+
+def _token_runs(
+    adapter: Adapter, item: Placed, base: Entry, ours: Runs, theirs: Runs
+) -> Iterator[Run]:
+    """The base's rows of trained tokens; of new tokens, the trained rows themselves."""
+    width = base.shape[1]
+    replaced = [u for u in adapter.updates if u.kind == "whole" and u.module == item.update.module]
+    shapes = [base.shape, *(adapter.shape(update.parts["whole"]) for update in replaced)]
+    rows = token_rows(adapter, item.update, max(shape[0] for shape in shapes))
+    for at, row in enumerate(rows):
+        runs, first = (ours, row) if row < base.shape[0] else (theirs, at)
+        yield from cut(runs, first * width, (first + 1) * width)
 
 
 def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
@@ -84,7 +103,8 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     for key in changes:
         part = update.parts[sides[key]]
         fold = partial(_fold, adapter, item, key, part)
-        yield sides[key], Tensor.made(adapter.entries[part.tensor], fold, part.name)
+        entry = adapter.entries[part.tensor]
+        yield sides[key], Tensor.made(part.name, entry.dtype, entry.shape, fold)
 
 
 def _fold(
@@ -92,10 +112,11 @@ def _fold(
 ) -> Iterator[memoryview]:
     from taia.checkpoint.arithmetic import dump, fold_low_rank, load
 
-    tensor = load(adapter.entries[part.tensor], sources)
+    entry = adapter.entries[part.tensor]
+    tensor = load(entry, sources)
     stacked = item.update.kind == "experts"
     if stacked:  # one LoRA of rank experts · r
-        tensor = tensor.flatten(0, 1)
+        tensor = tensor.reshape(-1, tensor.shape[-1])
         tensor = tensor.T if key == "b" else tensor
     folded = fold_low_rank(
         {key: tensor},
@@ -103,7 +124,7 @@ def _fold(
         stored_inputs_first=item.transposed,
         experts=experts(adapter, item.update),
     )[key]
-    yield dump(folded.T if stacked and key == "b" else folded)
+    yield dump(folded.T if stacked and key == "b" else folded, entry.dtype)
 
 
 def _show(alpha: Alpha) -> str:

@@ -17,6 +17,7 @@ from taia.checkpoint.adapters.match import (
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.spelling import newer
 from taia.errors import AdapterError
 
 #: PEFT's own word for "no module": it loads an adapter that consists of whole modules only.
@@ -114,9 +115,9 @@ def _kept(placed: Iterable[Placed], select: Callable[[Placed], bool]) -> Kept:
 def _rest(base: Checkpoint, placed: Iterable[Placed], after: Kept) -> Collection[str]:
     """Paths of the base's modules that get no low-rank update."""
     with_update = {
-        item.base.name.rpartition(".")[0]
+        item.update.module if item.base is None else item.base.name.rpartition(".")[0]
         for item in placed
-        if item.base is not None and item.update.module in after.modules
+        if item.update.module in after.modules
     }
     modules: set[str] = set()
     for name in base.tensors:
@@ -205,7 +206,13 @@ def _target_modules(
                 return ending
         return module
 
-    return sorted({shortest(module) for module in kept})
+    found = {shortest(module) for module in kept}
+    if base_rest is None:
+        # The live model may call it as newer versions do; what matches nothing does no harm.
+        found |= {
+            newer(f"{m}.").removesuffix(".") for m in found if m.startswith("language_model.")
+        }
+    return sorted(found)
 
 
 def _endings(module: str) -> list[str]:

@@ -8,14 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from taia.anatomy.components import COMPONENTS, GROUPS
-from taia.anatomy.fused import CONV1D, INPUTS_FIRST_EXPERTS
 from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapters.find import Finder, unstacked
 from taia.checkpoint.adapters.names import BESIDE, name_of
-from taia.checkpoint.adapters.read import SIDES, Adapter, Update
+from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.adapters.shapes import (
+    check_shape,
+    first_shape,
+    is_quantised,
+    is_transposed,
+    stored_shape,
+)
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.labels import Labeller
+from taia.checkpoint.steps import FLOATS
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha, Pieces, Selection
 
@@ -30,7 +37,7 @@ class Placed:
     Attributes:
         update: The update.
         base: The base checkpoint's tensor that it changes, ``None`` when the base is not at hand or
-            stores it differently (fused experts, a tied head).
+            stores it differently (fused experts, a tied head, quantised).
         label: What that tensor is.
         alpha: How much of the update to keep.
         transposed: Whether the parameter is stored [inputs, outputs].
@@ -97,7 +104,7 @@ def place(
     if base is not None:
         labels.update(labeller((entry.info for entry in base.tensors.values()), config))
     unplaced = [
-        TensorInfo(u.parameter, _stored(adapter, u, base))
+        TensorInfo(u.parameter, stored_shape(adapter, u, base))
         for u in adapter.updates
         if entries[u.parameter] is None and u.kind != "router"
     ]
@@ -107,31 +114,19 @@ def place(
         entry = entries[update.parameter]
         return update.parameter if entry is None else entry.name
 
+    wholes = {changed(u): first_shape(adapter, u) for u in adapter.updates if u.kind == "whole"}
     labels.update(with_experts(adapter, labels, changed))
     alphas = selection.alphas(labels if base is not None else labels | _stand_ins())
     items = []
     for update in adapter.updates:
         name = name_of(update.kind, changed(update))
         entry, alpha = entries[update.parameter], alphas[name]
-        transposed = _is_transposed(adapter, update, entry, base)
+        transposed = is_transposed(adapter, update, entry, base)
         if entry is not None and not is_nothing(alpha):
-            _check_shape(adapter, update, entry, transposed)
+            check_shape(adapter, update, entry, wholes.get(entry.name), labels[name], transposed)
         items.append(Placed(update, entry, labels[name], alpha, transposed))
     _check_together(items)
     return Placement(tuple(items), labels, alphas)
-
-
-def low_rank_sizes(adapter: Adapter, update: Update) -> tuple[int, int]:
-    """``(outputs, inputs)`` of a low-rank update; for an embedding, ``(width, vocabulary)``."""
-    a, b = (adapter.shape(update.parts[side]) for side in SIDES[update.kind])
-    return b[-1 if update.kind == "experts" else 0], a[-1]
-
-
-def experts(adapter: Adapter, update: Update) -> int:
-    """How many experts of the base a low-rank update is stacked of; 1 for a plain matrix."""
-    if update.kind == "experts":  # MoLoRA's own, on a plain matrix
-        return 1
-    return adapter.shape(update.parts[SIDES[update.kind][0]])[0] // adapter.rank(update)
 
 
 def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | None]:
@@ -142,89 +137,25 @@ def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | Non
     """
     if base is None:
         return {update.parameter: None for update in adapter.updates}
-    finder = Finder(base.tensors)
-    found = {update.parameter: finder.find(update.parameter) for update in adapter.updates}
-    if not any(name or unstacked(parameter, base.tensors) for parameter, name in found.items()):
+    finder = Finder(base)
+    packed = is_quantised(base)
+    found: dict[str, Entry | None] = {}
+    known = False
+    for update in adapter.updates:
+        name = finder.find(update.parameter)
+        entry = None if name is None else base.tensors[name]
+        known = known or entry is not None or bool(unstacked(update.parameter, base.tensors))
+        if packed and (entry is None or entry.dtype not in FLOATS):
+            # Its bytes are not numbers of the weight, nor its shape the weight's.
+            entry, known = None, known or finder.has_module(update.module)
+        found[update.parameter] = entry
+    if not known:
         raise MismatchError(
             f"none of the modules that {adapter.folder} adapts is in {base.folder}; the first is "
             f"{adapter.updates[0].module!r}",
             "give the base model that the adapter was trained on",
         )
-    return {parameter: base.tensors[name] if name else None for parameter, name in found.items()}
-
-
-def _stored(adapter: Adapter, update: Update, base: Checkpoint | None) -> tuple[int, ...] | None:
-    """The shape of a parameter that the base has no tensor for, ``None`` where it is not known."""
-    if update.kind in ("whole", "bias"):
-        return adapter.shape(next(iter(update.parts.values())))
-    if update.kind == "tokens":
-        return None
-    outputs, inputs = low_rank_sizes(adapter, update)
-    if update.through_parameter:
-        # transformers stacks experts as [experts, outputs, inputs] where it stacks them itself.
-        known = base is not None and unstacked(update.parameter, base.tensors)
-        return (experts(adapter, update), outputs, inputs) if known else None
-    transposed = _is_transposed(adapter, update, None, base)
-    return (inputs, outputs) if transposed else (outputs, inputs)
-
-
-def _is_transposed(
-    adapter: Adapter, update: Update, entry: Entry | None, base: Checkpoint | None
-) -> bool:
-    """Whether a parameter is stored [inputs, outputs].
-
-    Its shape tells, and where that is square the architecture. Not ``fan_in_fan_out``: PEFT goes by
-    the module's class, whatever the config says.
-    """
-    if update.kind == "embedding":
-        return True
-    if update.kind not in SIDES:
-        return False
-    outputs, inputs = low_rank_sizes(adapter, update)
-    if entry is not None and outputs != inputs:
-        return entry.shape[-2:] == (inputs, outputs)
-    if update.through_parameter:
-        return entry is not None and _model_type(base) in INPUTS_FIRST_EXPERTS
-    in_a_layer = any(part.isdigit() for part in update.module.split("."))
-    return in_a_layer and _is_conv1d(base)
-
-
-def _model_type(base: Checkpoint | None) -> object:
-    return None if base is None or base.config is None else base.config.get("model_type")
-
-
-def _is_conv1d(base: Checkpoint | None) -> bool:
-    if base is None or base.config is not None:
-        return _model_type(base) in CONV1D
-    return any(
-        name.endswith(".c_attn.weight") and entry.shape[1:] == (3 * entry.shape[0],)
-        for name, entry in base.tensors.items()
-    )
-
-
-def _check_shape(adapter: Adapter, update: Update, entry: Entry, transposed: bool) -> None:
-    """Refuse an update that is not one of the base's tensor."""
-    wanted: tuple[object, ...]
-    if update.kind in ("whole", "bias"):
-        wanted = adapter.shape(next(iter(update.parts.values())))
-        fits = entry.shape == wanted
-    elif update.kind == "tokens":
-        wanted = ("…", *adapter.shape(update.parts["tokens"])[1:])
-        fits = entry.shape[1:] == wanted[1:]
-    elif update.kind == "router":
-        return  # its shape says nothing of the parameter's
-    else:
-        outputs, inputs = low_rank_sizes(adapter, update)
-        count = experts(adapter, update)
-        matrix = (inputs, outputs) if transposed else (outputs, inputs)
-        wanted = matrix if count == 1 else (count, *matrix)
-        fits = entry.shape == wanted
-    if not fits:
-        raise MismatchError(
-            f"{update.parameter!r} is {list(entry.shape)} in {entry.file}, and {list(wanted)} in "
-            f"{adapter.folder}",
-            "give the base model that the adapter was trained on",
-        )
+    return found
 
 
 def _stand_ins() -> dict[str, Label]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from taia.anatomy.fused import REGISTERED
 from taia.checkpoint.adapters.config import read_config
 from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets, with_shared
-from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, part_of
+from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.errors import AdapterError
 
@@ -41,12 +41,12 @@ class Update:
         parameter: The parameter's name in the live base model.
         module: Path of the module that holds it.
         kind: ``"low rank"``, ``"embedding"`` (low rank, of an embedding), ``"experts"`` and
-            ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced), or
-            ``"bias"`` (replaced, by PEFT's ``bias`` option).
+            ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced),
+            ``"bias"`` (replaced, by PEFT's ``bias`` option), or ``"unused"`` (saved beside it).
         parts: Its tensors by :attr:`Part.kind`.
         through_parameter: Whether ``target_parameters`` put it there.
         wrapper: For ``"whole"``: the module listed in ``modules_to_save``, ``None`` when it is
-            saved without being listed (a resized embedding).
+            saved without being listed (a resized embedding, what lies below an update).
     """
 
     parameter: str
@@ -120,7 +120,7 @@ def read_adapter(folder: Path) -> Adapter:
     entries = {entry.name: entry for entry in shard.entries}
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
-    updates = _updates(config, [part_of(name) for name in entries])
+    updates = _updates(config, parts_of(entries))
     routed = frozenset(update.module for update in updates if update.kind == "experts")
     adapter = Adapter(folder, config, (shard,), entries, updates, routed)
     _check_shapes(adapter)
@@ -138,7 +138,7 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
                 f"{config['peft_type']}",
                 "the config and the tensors are not of the same adapter; save it again",
             )
-        group = groups[part.module, kind, part.depth]
+        group = groups[part.module, part.tensor if part.kind == "unused" else kind, part.depth]
         if part.kind in group:
             raise AdapterError(
                 f"adapter tensors {group[part.kind].tensor!r} and {part.tensor!r} say the same",
@@ -161,8 +161,8 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
 
 def _replacement(config: Mapping[str, Any], module: str, group: dict[str, Part]) -> Update:
     ((kind, part),) = group.items()
-    if kind == "tokens":
-        return Update(part.parameter, module, "tokens", group)
+    if kind in ("tokens", "unused"):
+        return Update(part.parameter, module, kind, group)
     wrapper = _wrapper(config, module)
     if wrapper is None and part.leaf == "bias":
         return Update(part.parameter, module, "bias", group)

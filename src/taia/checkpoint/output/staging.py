@@ -1,8 +1,8 @@
 """A folder that appears whole or not at all.
 
-It is written as a hidden sibling of the output and renamed at the end. A process that is killed
-leaves only the hidden folder; the next run removes it. Why this way, and what a power cut may do:
-docs/decisions/0002-output-appears-whole.md.
+It is written as a hidden sibling of the output and renamed at the end; see :mod:`.inplace` for
+outputs that cannot be. A process that is killed leaves only the hidden folder; the next run removes
+it. Why this way, and what a power cut may do: docs/decisions/0002-output-appears-whole.md.
 """
 
 from __future__ import annotations
@@ -12,31 +12,23 @@ import ctypes
 import errno
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
-from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.output import inplace
+from taia.checkpoint.output.lock import check_free, hidden, locked
 from taia.errors import DestinationError, OutputError, TaiaError
 
-try:
-    import fcntl
-except ImportError:  # not a Unix
-    fcntl = None  # type: ignore[assignment]
-
-#: What a folder must hold for ``overwrite`` to remove it: nobody's home directory does.
-_MODEL_FILES: Final = ("taia_config.json", "config.json", ADAPTER_CONFIG)
-_MARK: Final = ".taia-tmp-"
+#: In the names of what is not in its place yet.
+MARK: Final = ".taia-tmp-"
 _OLD: Final = "-old"
 _EXCHANGE: Final = 2  # RENAME_EXCHANGE of renameat2(2)
 _AT_FDCWD: Final = -100
 
 
 def check_output(
-    output: Path, inputs: list[Path], overwrite: bool, marks: Sequence[str] = _MODEL_FILES
+    output: Path, inputs: list[Path], overwrite: bool, marks: Sequence[str] = inplace.MODEL_FILES
 ) -> Path:
     """Say beforehand whether an output folder may be written.
 
@@ -52,26 +44,31 @@ def check_output(
     Raises:
         DestinationError: If not.
     """
-    output = _resolved(output)
+    output = resolved(output)
     for given in inputs:
-        source = given.resolve()
-        if output == source or source in output.parents or output in source.parents:
-            where = "is" if output == source else "lies in" if source in output.parents else "holds"
-            raise DestinationError(
-                f"The output {output} {where} an input, {given}.",
-                "Choose another --output: inputs are never written to.",
-            )
+        for source in _sources(given):
+            if output == source or source in output.parents or output in source.parents:
+                is_in = source in output.parents
+                where = "is" if output == source else "lies in" if is_in else "holds"
+                raise DestinationError(
+                    f"The output {output} {where} an input, {given}.",
+                    "Choose another --output: inputs are never written to.",
+                )
+    check_free(output)
     if not output.exists():
+        _check_parent(output)
         return output
     if not output.is_dir():
         raise DestinationError(f"The output {output} is a file.", "Choose a folder for --output.")
     try:
-        empty = not any(output.iterdir())
+        empty = not inplace.contents(output)
     except OSError as error:
         raise DestinationError(
             f"The output {output} exists and cannot be listed: {error.strerror or error}.",
             "Check your permissions, or choose another --output.",
         ) from error
+    if not (inplace.writable(output.parent) or inplace.writable(output)):
+        raise _failed(output, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     if empty:
         return output
     if not overwrite:
@@ -90,10 +87,11 @@ def check_output(
 def staged(
     output: str | Path,
     overwrite: bool = False,
-    marks: Sequence[str] = _MODEL_FILES,
+    marks: Sequence[str] = inplace.MODEL_FILES,
     *,
     needed: int = 0,
     durable: bool = True,
+    wait: bool = False,
 ) -> Iterator[Path]:
     """A folder to write in, which becomes ``output`` when the block ends without an error.
 
@@ -108,44 +106,45 @@ def staged(
             said before the block begins.
         durable: Whether all files are on the disk before the folder appears, so that a power cut
             cannot take from it either; without, that holds for a killed process only.
+        wait: Wait for a process that writes the same output, instead of refusing.
 
     Yields:
         An empty, hidden folder on the same disk.
 
     Raises:
-        DestinationError: If the output may not be written.
+        DestinationError: If the output may not be written, or another process is writing it.
         OutputError: If it cannot be.
     """
-    output = _resolved(Path(output))
-    _sweep(output)
-    output = check_output(output, [], overwrite, marks)
-    _check_space(output, needed)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder, lock = _make(output)
-    except OSError as error:
-        raise _failed(output, error) from error
-    try:
-        with _terminable():
-            try:
-                yield folder
-                if durable:
-                    for path in (*folder.rglob("*"), folder):
-                        _sync(path)
-                _into_place(folder, output, overwrite)
-                if durable:
-                    _sync(output.parent)
-            except OSError as error:
-                raise _failed(output, error) from error
-    finally:
-        # After success this is the replaced output, if there was one.
-        _remove(folder)
-        if lock is not None:
-            os.close(lock)
+    with claimed(Path(output), wait=wait) as output:
+        output = check_output(output, [], overwrite, marks)
+        _check_space(output, needed)
+        inside = output.is_dir() and (inplace.is_fixed(output) or output == Path.cwd())
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            folder = _make(output, inside)
+        except OSError as error:
+            raise _failed(output, error) from error
+        try:
+            yield folder
+            if durable:
+                for path in (*folder.rglob("*"), folder):
+                    _sync(path)
+            _into_place(folder, output, overwrite, inside)
+            if durable:
+                _sync(output if inside else output.parent)
+        except OSError as error:
+            raise _failed(output, error) from error
+        finally:
+            # After success this is the replaced output, if there was one.
+            inplace.remove(folder)
 
 
-def _resolved(output: Path) -> Path:
-    """The output's path, absolute and free of symlinks."""
+def resolved(output: Path) -> Path:
+    """An output's path, absolute and free of symlinks and ``~``.
+
+    Raises:
+        DestinationError: If it can be none.
+    """
     try:
         output = output.expanduser()
         if not (output.is_symlink() and not output.exists()):
@@ -158,8 +157,29 @@ def _resolved(output: Path) -> Path:
     raise DestinationError(f"{output} is a broken symlink.", "Remove it, or choose another.")
 
 
+def _sources(given: Path) -> set[Path]:
+    """Where an input really lies, and the files in it that are links really do."""
+    source = given.resolve()
+    try:
+        links = [path for path in source.iterdir() if path.is_symlink() and path.is_file()]
+    except OSError:
+        links = []
+    return {source, *(path.resolve() for path in links)}
+
+
+def _check_parent(output: Path) -> None:
+    parent = _nearest(output.parent)
+    if not parent.is_dir():
+        raise DestinationError(
+            f"{output} cannot be an output: {parent} is a file.", "Choose another --output."
+        )
+    if not inplace.writable(parent):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+        raise _failed(output, error)
+
+
 def _check_space(output: Path, needed: int) -> None:
-    free = shutil.disk_usage(_nearest(output.parent)).free
+    free = shutil.disk_usage(_nearest(output)).free
     if free < needed:
         raise OutputError(
             f"{output} needs {_for_people(needed)}; the disk has {_for_people(free)} free.",
@@ -174,70 +194,63 @@ def _for_people(count: int) -> str:
     return f"{count} bytes"
 
 
-def _make(output: Path) -> tuple[Path, int | None]:
-    """A new staging folder, locked for as long as this process lives (where there are locks)."""
+def _make(output: Path, inside: bool) -> Path:
+    """A new staging folder."""
     for attempt in range(100):
-        folder = output.parent / f".{output.name}{_MARK}{os.getpid()}-{attempt}"
+        name = f"{MARK}{os.getpid()}-{attempt}"
+        folder = output / name if inside else _beside(output, name)
         try:
             folder.mkdir()
         except FileExistsError:
             continue
-        try:
-            return folder, _lock(folder)
-        except (BlockingIOError, FileNotFoundError):
-            continue  # another process sweeps it away
-        except OSError:
-            return folder, None
+        return folder
     raise OSError(errno.EEXIST, "no name left for a temporary folder", str(output.parent))
 
 
-def _lock(folder: Path) -> int:
-    """Lock a folder.
+def _beside(output: Path, suffix: str) -> Path:
+    return output.with_name(f"{hidden(output.name)}{suffix}")
+
+
+def temporary(file: Path) -> Path:
+    """Where a file is written before it is moved into its place."""
+    return _beside(file, f"{MARK}{os.getpid()}")
+
+
+@contextlib.contextmanager
+def claimed(output: Path, *, wait: bool = False) -> Iterator[Path]:
+    """Have an output, file or folder, for this process alone, without what killed ones left of it.
+
+    Args:
+        output: Where; it need not be there.
+        wait: Wait for a process that has it, instead of refusing.
+
+    Yields:
+        Its path, absolute and free of symlinks.
 
     Raises:
-        BlockingIOError: If another process has it.
-        FileNotFoundError: If it is gone.
-        OSError: If the system or the file system has no such locks.
+        DestinationError: If another process has it, or the path can be no output.
     """
-    if fcntl is None:
-        raise OSError(errno.ENOSYS, "no file locks", str(folder))
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_ino != folder.stat().st_ino:
-            raise FileNotFoundError(errno.ENOENT, "another took its place", str(folder))
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
+    output = resolved(output)
+    with locked(output, wait=wait) as alone:
+        if alone:
+            _sweep(output)
+        yield output
 
 
 def _sweep(output: Path) -> None:
-    """Remove what killed processes left for this output: folders that nobody holds locked."""
-    for folder in output.parent.glob(f".{_escape(output.name)}{_MARK}*"):
-        try:
-            lock = _lock(folder)
-        except OSError:
-            continue
-        if folder.name.endswith(_OLD) and not output.exists():
+    """Remove what killed processes left for an output that this process has locked."""
+    for left in output.parent.glob(f"{_escape(hidden(output.name))}{MARK}*"):
+        if left.name.endswith(_OLD) and not output.exists():
             # Killed between the two renames: the output is still the old one.
             with contextlib.suppress(OSError):
-                folder.rename(output)
+                left.rename(output)
         else:
-            _remove(folder)
-        os.close(lock)
+            inplace.remove(left)
+    inplace.sweep(output, MARK)
 
 
 def _escape(name: str) -> str:
     return "".join(f"[{char}]" if char in "[]*?" else char for char in name)
-
-
-def _remove(folder: Path) -> None:
-    # What names it a model goes first: half a removed folder must not look like one.
-    for name in (*_MODEL_FILES, "model.safetensors.index.json"):
-        with contextlib.suppress(OSError):
-            (folder / name).unlink()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -252,15 +265,18 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _into_place(folder: Path, output: Path, overwrite: bool) -> None:
-    """Rename the staging folder to the output, swapping with a model that is there."""
-    if not (output.exists() and any(output.iterdir())):
-        folder.rename(output)  # over an empty folder, too
-    elif not overwrite:
+def _into_place(folder: Path, output: Path, overwrite: bool, inside: bool) -> None:
+    """Put the staging folder in the output's place, swapping with a model that is there."""
+    there = output.exists() and inplace.contents(output)
+    if there and not overwrite:
         raise DestinationError(
             f"The output {output} appeared in the meantime.",
             "Choose another --output, or add --overwrite.",
         )
+    if inside:
+        inplace.swap(folder, output)
+    elif not there:
+        folder.rename(output)  # over an empty folder, too
     elif not _exchange(folder, output):
         old = folder.with_name(f"{folder.name}{_OLD}")
         output.rename(old)
@@ -269,7 +285,7 @@ def _into_place(folder: Path, output: Path, overwrite: bool) -> None:
         except OSError:
             old.rename(output)
             raise
-        _remove(old)
+        inplace.remove(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -282,29 +298,6 @@ def _exchange(one: Path, other: Path) -> bool:
         _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_EXCHANGE)
     )
     return swapped == 0
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that cleanup runs."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    changed = []
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, stop)
-            changed.append(number)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _nearest(folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taia.export.filters import filters, value_of
+from taia.export.to_mergekit import filters, value_of
 
 
 def by_mergekit(name, among):

@@ -1,13 +1,18 @@
-"""What other programs cannot carry of an adapter, said before anything is written."""
+"""Adapters for programs that know low-rank updates of matrices, with one scale, and no more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.arithmetic import load
 from taia.errors import AdapterError
+
+if TYPE_CHECKING:
+    import torch
 
 #: Kind of an update → what people call it.
 _KINDS: Final = {
@@ -16,7 +21,48 @@ _KINDS: Final = {
     "whole": "tensors saved whole (modules_to_save, or an embedding's beside its update)",
     "bias": "trained biases",
 }
-_MERGE: Final = "Merge it: taia export DIR --to transformers --merge."
+_MERGE: Final = "Merge it: add --merge, and it becomes a whole model."
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A low-rank update: ΔW = scaling · B·A.
+
+    Attributes:
+        update: The update.
+        a: ``[rank, inputs]``, float32.
+        b: ``[outputs, rank]``, float32.
+        scaling: What PEFT multiplies with.
+    """
+
+    update: Update
+    a: torch.Tensor
+    b: torch.Tensor
+    scaling: float
+
+
+def factors(adapter: Adapter) -> Iterator[Factors]:
+    """The updates of an adapter that has nothing but low-rank ones, one at a time.
+
+    Raises:
+        AdapterError: If a tensor's dtype is not one to calculate with.
+    """
+    import torch
+
+    for update in adapter.updates:
+        a, b = (
+            torch.from_numpy(load(adapter.entries[update.parts[side].tensor])).float()
+            for side in ("lora_A", "lora_B")
+        )
+        yield Factors(update, a, b, adapter.scaling(update))
+
+
+def alike(adapter: Adapter) -> bool:
+    """Whether ``lora_alpha / r`` of the config is the scale of every module."""
+    ranks = {adapter.rank(update) for update in adapter.updates}
+    scales = {adapter.scaling(update) for update in adapter.updates}
+    config = adapter.config
+    return ranks == {config["r"]} and scales == {config.get("lora_alpha", 8) / config["r"]}
 
 
 def plain_low_rank(adapter: Adapter, program: str) -> None:

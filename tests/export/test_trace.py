@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from taia.export.follow import STEPS, Trace, compared, distance, lead, prompt_ids, spread
+from taia.export.trace import STEPS, Trace, compared, distance, lead, prompt_ids, spread
 from tiny_models import llama
 
 
