@@ -154,9 +154,13 @@ def _table(found: Iterable[Specimen]) -> str:
     return table
 
 
-def rows() -> Mapping[str, str]:
-    """Model type → the page's line of it, as it stands."""
-    lines = PAGE.read_text("utf-8").splitlines()
+def rows(seeing: bool = False) -> Mapping[str, str]:
+    """Model type → the page's line of it, as it stands.
+
+    Args:
+        seeing: Whether of the table of models that read images too.
+    """
+    lines = PAGE.read_text("utf-8").split("\n## ")[int(seeing)].splitlines()
     return {line.split("`")[1]: line for line in lines if line.startswith("| `")}
 
 

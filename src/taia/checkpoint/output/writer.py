@@ -23,7 +23,6 @@ from taia.checkpoint.composition import Progress
 from taia.checkpoint.plan import FilePlan, Weights
 from taia.checkpoint.sources import BUFFER, Sources
 from taia.checkpoint.steps import Blend, Convert, Copy, Made, Run, Step, elements, joined
-from taia.errors import RunError
 
 try:
     import fcntl
@@ -54,7 +53,6 @@ def write_weights(weights: Weights, folder: Path, progress: Progress | None = No
     Raises:
         CheckpointError: If an input changes while it is read.
         OSError: If the disk is full or fails.
-        RunError: If something must be calculated and torch is not installed.
     """
     work = _Work(weights, folder, progress)
     try:
@@ -253,13 +251,8 @@ def _write(handle: int, data: bytes | memoryview, position: int) -> None:
 def _computed(step: Convert | Blend | Made, sources: Sources) -> Iterable[memoryview]:
     if isinstance(step, Blend) and step.bytewise:
         return _interleaved(step, sources)
-    try:
-        from taia.checkpoint import arithmetic
-    except ImportError as error:
-        raise RunError(
-            "Fractions of an update and other dtypes are computed with torch, which is missing.",
-            "Install it: pip install 'taia[torch]'",
-        ) from error
+    from taia.checkpoint import arithmetic
+
     if isinstance(step, Convert):
         return arithmetic.converted(step, sources)
     if isinstance(step, Blend):
