@@ -42,9 +42,9 @@ from taia.molora import MoloraConfig, MoloraLinear
 #: Throughput against the loop at 8 experts, and time against plain LoRA.
 TARGETS: Final = {"loop": 3.0, "lora": 1.5}
 
-#: (hidden, intermediate): SmolLM2-135M's, and with --wide that of a 1B Llama.
+#: (hidden, intermediate): SmolLM2-135M's, and with --wide an 8B Llama's.
 _SIZES: Final = ((576, 1536),)
-_WIDE: Final = (2048, 8192)
+_WIDE: Final = (4096, 14336)
 
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -134,11 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 1 when a target is missed."""
     options = _options(arguments)
     torch.manual_seed(0)
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() and not options.cpu else [])]
-    sizes = [*_SIZES, *([_WIDE] if options.wide else [])]
+    sizes = [_WIDE] if options.wide else _SIZES
     results = [
-        _measure(options, device, dtype, piece, size)
-        for device in devices
+        _measure(options, options.device, dtype, piece, size)
         for dtype in options.dtype
         for size in sizes
         for piece in (OneLinear, FeedForward)
@@ -160,8 +158,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=16, help="rank of each expert")
     parser.add_argument("--turns", type=int, default=15, help="how often each contender is timed")
     parser.add_argument("--dtype", nargs="+", choices=[*_DTYPES], default=["float32"])
-    parser.add_argument("--wide", action="store_true", help="also 2048 → 8192")
-    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+    parser.add_argument("--wide", action="store_true", help="the widths of an 8B Llama")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(arguments)
 

@@ -30,6 +30,7 @@ from typing import Any, Final
 import torch
 
 from taia import SwitchableModel
+from taia.runtime.caches import CACHES
 from timing import say
 
 SHAPES: Final[dict[str, dict[str, Any]]] = {
@@ -189,7 +190,8 @@ def decoding(folder: Path, repeats: int) -> dict[str, float]:
     steps: dict[str, Callable[[], object]] = {}
     for name, modes in ways.items():
         ids = torch.arange(64).repeat(len(modes), 1)
-        cache = model(ids, modes=modes, use_cache=True).past_key_values
+        out = model(ids, modes=modes, use_cache=True)
+        cache = {key: out[key] for key in tuple(out) if key in CACHES}
         steps[name] = _step(model, ids[:, :1], cache, modes)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(repeats + 1):
@@ -204,10 +206,10 @@ def decoding(folder: Path, repeats: int) -> dict[str, float]:
 def _step(
     model: SwitchableModel,
     ids: torch.Tensor,
-    cache: Any,  # noqa: ANN401 - transformers' cache
+    cache: dict[str, Any],
     modes: Sequence[str],
 ) -> Callable[[], object]:
-    return lambda: model(ids, modes=modes, past_key_values=cache, use_cache=True)
+    return lambda: model(ids, modes=modes, use_cache=True, **cache)
 
 
 def missed(results: dict[str, Any]) -> list[str]:

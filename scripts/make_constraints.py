@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 TARGET: Final = Path(__file__).parents[1] / "constraints.txt"
-OLDEST: Final = "3.10"
-HEADER: Final = f"""\
+HEADER: Final = """\
 # What development and CI install: pip install -c constraints.txt -e ".[dev]"
 # The package itself asks for ranges, in pyproject.toml. Written by scripts/make_constraints.py.
-# Python {OLDEST} takes the newest that still supports it where a pin names a later Python.
 """
 
 
@@ -57,11 +54,8 @@ def closure(name: str, extras: list[str]) -> Iterator[Distribution]:
 
 
 def _pin(found: Distribution) -> str:
-    """Name, version without a build's suffix (2.13.0+cpu), and which Pythons it holds for."""
-    version = found.version.partition("+")[0]
-    pin = f"{canonicalize_name(found.metadata['Name'])}=={version}"
-    needs = SpecifierSet(",".join(found.metadata.get_all("Requires-Python", [])))
-    return pin if f"{OLDEST}.99" in needs else f'{pin} ; python_version > "{OLDEST}"'
+    """Name, and version without a build's suffix (2.13.0+cpu)."""
+    return f"{canonicalize_name(found.metadata['Name'])}=={found.version.partition('+')[0]}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every causal language model architecture of the installed transformers, built without weights.
 
-Run it to see what can be built: ``python scripts/zoo.py [MODEL_TYPE ...]``.
+Some that read images beside text, too. Run it to see what can be built:
+``python scripts/zoo.py [MODEL_TYPE ...]``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from unittest import mock
 import torch
 import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+)
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -64,6 +71,14 @@ _DECODERS: Final = {
 }
 
 
+#: Model types with a text tower and an image encoder that people fine-tune.
+VISION_LANGUAGE: Final = (
+    *("blip-2", "gemma3", "idefics2", "idefics3", "internvl", "llama4", "llava", "llava_next"),
+    *("mistral3", "mllama", "molmo2", "paligemma", "qwen2_5_vl", "qwen2_vl", "qwen3_5"),
+    *("qwen3_vl", "qwen3_vl_moe", "smolvlm"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Specimen:
     """An architecture on the meta device.
@@ -101,6 +116,17 @@ def build(model_type: str) -> Specimen:
             model = getattr(transformers, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type])(config)
         else:
             model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return Specimen(model_type, model)
+
+
+@lru_cache(maxsize=1)
+def build_vision_language(model_type: str) -> Specimen:
+    """Builds a model of text and images at its default size, on the meta device."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.device("meta"), _without_timm():
+        warnings.simplefilter("ignore")
+        config = CONFIG_MAPPING[model_type]()
+        model = AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
     return Specimen(model_type, model)
 
 

@@ -5,3 +5,9 @@ import os
 # Tests run side by side; more threads in each would only wait for one another. Read by torch when
 # it is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hypothesis import settings
+
+# Properties are not timed: a busy machine is no bug.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

@@ -20,8 +20,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from taia.checkpoint import staging
 from taia.checkpoint.compose import compose
+from taia.checkpoint.output import staging
 
 _AUDITED = {
     "open",
@@ -29,6 +29,7 @@ _AUDITED = {
     "os.rename",
     "os.remove",
     "os.rmdir",
+    "fcntl.ioctl",
     "ctypes.dlsym",  # on the way to renameat2
 }
 
@@ -55,9 +56,14 @@ class Counter:
             return done + pwrite(handle, data[done:], position + done)
 
         os.pwrite = halved
-        for name in ("fsync", "posix_fallocate"):
+        for name in ("fsync", "posix_fallocate", "ftruncate"):
             setattr(os, name, self._before(getattr(os, name)))
-        sys.addaudithook(lambda event, arguments: self() if event in _AUDITED else None)
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        # What is opened to be read is no moment: which thread opens an input is chance.
+        if event in _AUDITED and (event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            self()
 
     def _before(self, call: Any) -> Any:
         def counted(*arguments: Any) -> Any:

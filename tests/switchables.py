@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from peft import get_peft_model
+from transformers import LlamaForCausalLM
 
 import tiny_adapters
 import tiny_models
@@ -14,6 +16,13 @@ import tiny_molora
 from taia import SwitchableModel
 
 IDS = torch.arange(24).reshape(2, 12)
+
+#: What this version of transformers calls the cache of a pass (``cache`` since 5.24).
+CACHE = next(
+    name
+    for name in ("cache", "past_key_values")
+    if name in inspect.signature(LlamaForCausalLM.forward).parameters
+)
 
 
 def noisy(model: Any, within: str = "layers.") -> Any:

@@ -19,8 +19,7 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from taia.checkpoint.adapters.compose import compose_adapter
-from taia.selection import Selection
+from taia.checkpoint.compose import compose
 from tiny_adapters import load_adapted, load_base, logits, quiet, save_pair
 
 TOLERANCE = 1e-5
@@ -67,7 +66,7 @@ def scores_of(adapter: Path | None, base: Path) -> torch.Tensor:
 def composed(pair: tuple[Path, Path], keep: str, merge: bool = False) -> Path:
     output = pair[0].parent / f"{keep}{'-merged' if merge else ''}"
     if not output.exists():
-        compose_adapter(*pair, output, Selection.parse(keep), merge=merge)
+        compose(*pair, output, keep, merge=merge)
     return output
 
 

@@ -76,9 +76,23 @@ def model(name: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
 
 
 def save_pair(
-    folder: Path, name: str, dtype: torch.dtype = torch.float32, **lora: Any
+    folder: Path,
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    rows: int | None = None,
+    autocast: bool = False,
+    **lora: Any,
 ) -> tuple[Path, Path]:
     """Saves a base model and an adapter of it; no tensor of the adapter is zero.
+
+    Args:
+        folder: Where.
+        name: One of :func:`model`'s.
+        dtype: Of the base.
+        rows: What the vocabulary is resized to before the adapter is trained.
+        autocast: Whether the adapter is float32 whatever the base, as PEFT makes it.
+        **lora: Options of ``LoraConfig``.
 
     Returns:
         The folders of the base and of the adapter.
@@ -87,7 +101,7 @@ def save_pair(
     model(name, dtype).save_pretrained(base)
     config = LoraConfig(**{"r": 4, "lora_alpha": 8, **USUAL[name], **lora})
     with quiet():
-        tuned = get_peft_model(load_base(base), config, autocast_adapter_dtype=False)
+        tuned = get_peft_model(load_base(base, rows), config, autocast_adapter_dtype=autocast)
     for parameter_name, parameter in tuned.named_parameters():
         if parameter.requires_grad or "lora_" in parameter_name:
             parameter.data = parameter.data + torch.randn_like(parameter) * 0.1
@@ -96,15 +110,21 @@ def save_pair(
     return base, adapter
 
 
-def load_base(folder: Path) -> Any:
-    """A model from its folder."""
+def load_base(folder: Path, rows: int | None = None, dtype: Any = "auto") -> Any:
+    """A model from its folder, its vocabulary resized if need be."""
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+        made = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        if rows is not None:
+            torch.manual_seed(5)
+            made.resize_token_embeddings(rows, mean_resizing=False)
+        return made
 
 
-def load_adapted(base: Path | torch.nn.Module, adapter: Path) -> Any:
+def load_adapted(
+    base: Path | torch.nn.Module, adapter: Path, rows: int | None = None, dtype: Any = "auto"
+) -> Any:
     """The base with an adapter on it; fails unless PEFT used every tensor and missed none."""
-    fresh = load_base(base) if isinstance(base, Path) else copy.deepcopy(base)
+    fresh = load_base(base, rows, dtype) if isinstance(base, Path) else copy.deepcopy(base)
     with quiet() as caught:
         adapted = PeftModel.from_pretrained(fresh, adapter, autocast_adapter_dtype=False).eval()
     told = [str(warning.message) for warning in caught]

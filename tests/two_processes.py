@@ -1,10 +1,13 @@
-"""Trains a tiny model in this process, one of several, and writes what it came to.
+"""Trains tiny models in this process, one of several, and writes what they came to.
 
-Run by test_two_processes.py; not a test itself.
+Run by training/test_processes.py, so that libraries are loaded once for all that is asked of two
+processes; not a test itself.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
 
 import tiny_models
+from cli_runner import inside
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.baselines.regularisers import ewc, l2
 
@@ -87,7 +91,17 @@ def in_parallel(kind):
     return {"losses": losses, "weights": weights, "split": split, "type": kind_of}
 
 
+def typed(arguments):
+    """A command line of ``taia``, in a process that goes on afterwards."""
+    print(inside(*arguments).stdout, end="")
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 if __name__ == "__main__":
+    commands = json.loads(sys.argv[2])
+    for arguments in commands:
+        typed(arguments)
+    os.environ["FSDP_VERSION"] = "2"
     results = {kind: in_parallel(kind) for kind in ("full", "lora")}
     # The control: what accelerate does by itself.
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2)

@@ -21,9 +21,11 @@ Every error says in its first line what was wrong and where, and in its second w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Not errors, but ways to stop.
 _STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)

@@ -11,6 +11,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from taia.anatomy import Anatomy
 from taia.anatomy.labels import Layout
 
+pytestmark = pytest.mark.versions
+
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
 SIZES |= {"max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 LLAMA = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8}

@@ -139,9 +139,9 @@ def test_fractions_are_computed_in_float32(tmp_path, dtype) -> None:
 def test_big_tensors_are_blended_in_chunks_without_a_seam(tmp_path, monkeypatch) -> None:
     torch = pytest.importorskip("torch")
     load = pytest.importorskip("safetensors.torch").load_file
-    from taia.checkpoint import blending
+    from taia.checkpoint import arithmetic
 
-    monkeypatch.setattr(blending, "_CHUNK", 7)
+    monkeypatch.setattr(arithmetic, "CHUNK", 7)
     base = write(tmp_path / "base", llama(), 0, config=llama_config())
     tuned = write(tmp_path / "tuned", llama(), 1, config=llama_config())
     compose(base, tuned, tmp_path / "out", "0.5*all")
@@ -164,7 +164,7 @@ def test_heads_are_rows_and_columns(tmp_path, monkeypatch, keep, alphas, long_ru
     load = pytest.importorskip("safetensors.torch").load_file
     from taia.checkpoint import steps
 
-    monkeypatch.setattr(steps, "_LONG_RUN", long_run)
+    monkeypatch.setattr(steps, "LONG_PIECE", long_run)
     base = write(tmp_path / "base", llama(), 0, config=llama_config())
     tuned = write(tmp_path / "tuned", llama(), 1, config=llama_config())
     compose(base, tuned, tmp_path / "out", keep)

@@ -120,9 +120,9 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     def made(*_: object, **__: object) -> None:
         pytest.fail("a folder was made")
 
-    with disk(tmp_path / "disk", size=16384) as place:
+    with disk(tmp_path / "disk", size=16384 + 4096) as place:  # the lock's block
         (place / "out").mkdir()
-        monkeypatch.setattr("taia.checkpoint.staging._make", made)
+        monkeypatch.setattr("taia.checkpoint.output.staging._make", made)
         error = refused(inputs, kind, place / "out" / "out", there=False)
     assert "needs" in error.problem
     assert "16.4 kB free" in error.problem

@@ -11,7 +11,7 @@ from huggingface_hub import errors
 
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.manifest import identity
+from taia.checkpoint.output.manifest import identity
 from taia.errors import CheckpointError, DownloadError
 from tiny_files import llama, llama_config, write
 

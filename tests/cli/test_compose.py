@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cli_runner import taia
+from cli_runner import inside, taia
 from taia.checkpoint.index import Checkpoint
 from tiny_files import llama, llama_config, write
 
@@ -36,7 +36,7 @@ def test_taia_is_what_it_keeps_unless_told_otherwise(pair, tmp_path):
 
 def test_a_dry_run_shows_the_table_and_writes_nothing(pair, tmp_path):
     before = sorted(tmp_path.iterdir())
-    done = taia("compose", *pair, "--dry-run")
+    done = inside("compose", *pair, "--dry-run")
     assert "mlp         base" in done.stdout
     assert "A dry run" in done.stdout
     assert sorted(tmp_path.iterdir()) == before
@@ -44,12 +44,12 @@ def test_a_dry_run_shows_the_table_and_writes_nothing(pair, tmp_path):
 
 def test_an_output_that_is_there_is_kept_unless_told_otherwise(pair, tmp_path):
     output = tmp_path / "out"
-    taia("compose", *pair, "--output", str(output))
+    inside("compose", *pair, "--output", str(output))
     first = (output / "model.safetensors").read_bytes()
-    refused = taia("compose", *pair, "--output", str(output), "--keep", "tuned", code=2)
+    refused = inside("compose", *pair, "--output", str(output), "--keep", "tuned", code=2)
     assert "--overwrite" in refused.stderr
     assert (output / "model.safetensors").read_bytes() == first
-    taia("compose", *pair, "--output", str(output), "--keep", "tuned", "--overwrite")
+    inside("compose", *pair, "--output", str(output), "--keep", "tuned", "--overwrite")
     assert (output / "model.safetensors").read_bytes() != first
 
 
@@ -69,7 +69,7 @@ def test_bad_input_ends_with_2_and_two_lines_and_nothing_written(
 ):
     places = {"base": pair[0], "tuned": pair[1], "out": str(tmp_path / "out")}
     before = sorted(tmp_path.rglob("*"))
-    refused = taia("compose", *(a.format(**places) for a in arguments), code=2)
+    refused = inside("compose", *(a.format(**places) for a in arguments), code=2)
     assert complaint in refused.stderr
     assert refused.stderr.startswith("taia: ")
     assert "Traceback" not in refused.stderr
@@ -80,22 +80,19 @@ def test_bad_input_ends_with_2_and_two_lines_and_nothing_written(
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_130_and_nothing_half_written(tmp_path, stop):
-    shapes = llama(2, hidden=512, vocabulary=20_000)
-    config = llama_config(hidden=512, vocabulary=20_000)
+    shapes = llama(2, hidden=64, vocabulary=2000)
+    config = llama_config(hidden=64, vocabulary=2000)
     base = write(tmp_path / "base", shapes, config=config, seed=1)
     tuned = write(tmp_path / "tuned", shapes, config=config, seed=2)
     before = sorted(p.name for p in tmp_path.iterdir())
     # It stops itself at the first byte written: there is no moment to wait for.
     script = f"""
 import os, sys
-from taia.checkpoint import writing
-real = writing.Work.composition
 from taia.checkpoint import compose as module
-def write(work, target, overwrite, progress):
-    def told(done, total):
-        os.kill(os.getpid(), {int(stop)})
-    return writing.write(work, target, overwrite, told)
-module.write = write
+compose = module.compose
+def told(done, total):
+    os.kill(os.getpid(), {int(stop)})
+module.compose = lambda *given, progress, **options: compose(*given, progress=told, **options)
 from taia.cli import main
 sys.argv = ["taia", "compose", {str(base)!r}, {str(tuned)!r}, "-o", {str(tmp_path / "out")!r}]
 main()
@@ -107,7 +104,7 @@ main()
 
 
 def test_help_needs_no_model():
-    assert "--keep" in taia("compose", "--help").stdout
+    assert "--keep" in inside("compose", "--help").stdout
 
 
 def test_the_version_is_the_packages():

@@ -63,7 +63,7 @@ def test_json_is_all_of_it(said, tmp_path):
 def test_conditions_decide_the_exit_code(said):
     limits = ("--modes", "base,taia", "--limit", "3")
     said(*limits, "--require", "taia >= 0")
-    unmet = said(*limits, "--require", "taia >= 0", "--require", "base > 1", code=1)
+    unmet = said(*limits, "--require", "taia >= 0", "--require", "base > 1", code=3)
     assert "taia: 'base > 1' is not met: " in unmet.stderr
     assert "±" in unmet.stdout
     bad = said(*limits, "--require", "base ~ 1", code=2)

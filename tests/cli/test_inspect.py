@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli_runner import taia
+from cli_runner import inside, taia
 from tiny_files import llama, llama_config, write
 
 
@@ -27,7 +27,7 @@ def test_json_has_every_tensor_by_the_names_in_the_file(model):
 
 
 def test_keep_adds_the_alpha_of_every_tensor(model):
-    done = taia("inspect", str(model), "--json", "--keep", "0.5*mlp + attention[1]")
+    done = inside("inspect", str(model), "--json", "--keep", "0.5*mlp + attention[1]")
     alphas = {t["name"]: t["alpha"] for t in json.loads(done.stdout)["tensors"]}
     assert alphas["model.layers.0.mlp.up_proj.weight"] == 0.5
     assert alphas["model.layers.0.self_attn.q_proj.weight"] == 0
@@ -36,7 +36,7 @@ def test_keep_adds_the_alpha_of_every_tensor(model):
 
 
 def test_the_alpha_of_one_head_is_given_row_by_row(model):
-    done = taia("inspect", str(model), "--json", "--keep", "attention[0, 1]")
+    done = inside("inspect", str(model), "--json", "--keep", "attention[0, 1]")
     alphas = {t["name"]: t["alpha"] for t in json.loads(done.stdout)["tensors"]}
     pieces = [[0, 4, 0.0], [4, 8, 1.0], [8, 16, 0.0]]
     assert alphas["model.layers.0.self_attn.q_proj.weight"] == {"axis": 0, "pieces": pieces}
@@ -45,7 +45,7 @@ def test_the_alpha_of_one_head_is_given_row_by_row(model):
 
 
 def test_the_table_counts_heads_layers_and_parameters(model):
-    lines = taia("inspect", str(model), "--keep", "taia").stdout.splitlines()
+    lines = inside("inspect", str(model), "--keep", "taia").stdout.splitlines()
     q_proj = next(line for line in lines if "q_proj" in line)
     assert q_proj.split() == ["self_attention", "q_proj", "0-1", "4", "2", "512", "1"]
     up_proj = next(line for line in lines if "up_proj" in line)
@@ -56,7 +56,7 @@ def test_a_config_alone_is_enough(tmp_path, model):
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "config.json").write_bytes((model / "config.json").read_bytes())
-    tensors = json.loads(taia("inspect", str(alone), "--json").stdout)["tensors"]
+    tensors = json.loads(inside("inspect", str(alone), "--json").stdout)["tensors"]
     shapes = {name: list(shape) for name, (_, shape) in llama().items()}
     assert {t["name"]: t["shape"] for t in tensors} == shapes
 
@@ -64,27 +64,27 @@ def test_a_config_alone_is_enough(tmp_path, model):
 def test_an_unknown_tensor_is_named_and_can_be_declared(tmp_path):
     shapes = llama() | {"model.layers.0.glue.weight": ("BF16", (2, 2))}
     odd = write(tmp_path / "odd", shapes, config=llama_config())
-    refused = taia("inspect", str(odd), code=2)
+    refused = inside("inspect", str(odd), code=2)
     assert "model.layers.0.glue.weight" in refused.stderr
     assert "--declare 'model.layers.*.glue.weight=mlp'" in refused.stderr
-    done = taia("inspect", str(odd), "--json", "--declare", "model.layers.*.glue.weight=mlp")
+    done = inside("inspect", str(odd), "--json", "--declare", "model.layers.*.glue.weight=mlp")
     glue = [t for t in json.loads(done.stdout)["tensors"] if "glue" in t["name"]]
     assert [t["component"] for t in glue] == ["mlp"]
 
 
 @pytest.mark.parametrize("declared", ["model.layers.*.glue.weight=glue", "glue", "=mlp"])
 def test_a_wrong_declaration_is_refused(model, declared):
-    refused = taia("inspect", str(model), "--declare", declared, code=2)
+    refused = inside("inspect", str(model), "--declare", declared, code=2)
     assert declared.rpartition("=")[2] in refused.stderr
     assert len(refused.stderr.splitlines()) == 2
 
 
 def test_a_selection_that_matches_nothing_is_refused(model):
-    refused = taia("inspect", str(model), "--keep", "atention", code=2)
+    refused = inside("inspect", str(model), "--keep", "atention", code=2)
     assert "did you mean attention?" in refused.stderr
 
 
 def test_a_folder_with_nothing_in_it_is_refused(tmp_path):
-    refused = taia("inspect", str(tmp_path), code=2)
+    refused = inside("inspect", str(tmp_path), code=2)
     assert str(tmp_path) in refused.stderr
     assert "Traceback" not in refused.stderr

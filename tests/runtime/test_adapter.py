@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
+from peft.utils import AuxiliaryTrainingWrapper
 
 import tiny_models
 from switchables import in_mode, logits
@@ -102,14 +104,56 @@ def test_what_a_switch_cannot_do_is_refused():
     merged.merge_adapter()
     cases = {
         "merged": merged,
-        "biases": tiny_models.lora(tiny_models.llama(), bias="all"),
-        "lm_head": tiny_models.lora(tiny_models.llama(), modules_to_save=["lm_head"]),
+        "biases, and has written over": tiny_models.lora(tiny_models.llama(), bias="all"),
     }
     for words, model in cases.items():
         with pytest.raises(AdapterError, match=words):
             in_mode(model, "taia")
     with pytest.raises(AdapterError, match="DoRA"):
         in_mode(tiny_models.lora(tiny_models.llama(), use_dora=True), "0.5*all")
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "keeps"),
+    [
+        ({"modules_to_save": ["lm_head"]}, "all - head", False),
+        ({"modules_to_save": ["lm_head"]}, "head", True),
+        ({"modules_to_save": ["down_proj"]}, "taif", True),
+        ({"modules_to_save": ["down_proj"]}, "taia", False),
+        ({"trainable_token_indices": [3, 5]}, "embedding", True),
+        ({"trainable_token_indices": [3, 5]}, "all - embedding", False),
+    ],
+)
+def test_what_an_adapter_has_whole_is_kept_or_dropped_whole(options, mode, keeps):
+    """PEFT's own switch of the module is the oracle; and half of it is refused, not rounded."""
+    tuned = tiny_models.lora(tiny_models.llama(), **options)
+    control = tiny_models.lora(tiny_models.llama(), **options)
+    for model in (tuned, control):
+        torch.manual_seed(5)
+        for name, parameter in model.named_parameters():
+            if "modules_to_save" in name or "trainable_tokens_delta" in name:
+                parameter.data += torch.randn_like(parameter) * 0.1
+    before = logits(tuned)
+    for module in control.modules():
+        if isinstance(module, AuxiliaryTrainingWrapper) and not keeps:
+            module.enable_adapters(False)
+        if isinstance(module, LoraLayer):
+            in_mlp = module.in_features == 48 or module.out_features == 48
+            whole = mode.startswith("all") or mode == ("taif" if in_mlp else "taia")
+            module.enable_adapters(whole)
+    assert torch.equal(in_mode(tuned, mode), logits(control))
+    assert torch.equal(in_mode(tuned, "base"), logits(tiny_models.llama()))
+    with pytest.raises(AdapterError, match="takes all of that or nothing"):
+        in_mode(tuned, "0.5*all")
+    assert torch.equal(logits(tuned), before)
+    assert not SwitchableModel.wrap(tuned).can_mix
+
+
+def test_a_part_of_a_module_saved_whole_is_refused():
+    """A block saved whole holds tensors of several components: they go together, or nowhere."""
+    tuned = tiny_models.lora(tiny_models.llama(), modules_to_save=["layers.1"])
+    with pytest.raises(AdapterError, match="takes all of that or nothing"):
+        in_mode(tuned, "taia")
 
 
 def test_dora_switches_off_whole():

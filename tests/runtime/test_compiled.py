@@ -4,10 +4,12 @@ import pytest
 import torch
 
 import tiny_models
-from switchables import IDS, logits, noisy
+from switchables import CACHE, IDS, logits, noisy
 from taia import SwitchableModel
 from taia.errors import RunError
 from tiny_molora import molora
+
+pytestmark = pytest.mark.slow
 
 
 def _llama():
@@ -59,10 +61,10 @@ def test_more_modes_than_dynamo_compiles_for_are_right_all_the_same():
 def test_a_cache_of_another_mode_is_refused_after_compiling():
     model = MAKE["lora"]()
     with model.mode("taia"):
-        cache = model(IDS, use_cache=True).past_key_values
+        cache = model(IDS, use_cache=True)[CACHE]
     model.model.compile(backend="eager")
     with pytest.raises(RunError, match="another mode"):
-        model(IDS[:, :1], past_key_values=cache)
+        model(IDS[:, :1], **{CACHE: cache})
 
 
 def _in(model, mode):

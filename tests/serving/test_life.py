@@ -17,7 +17,7 @@ import pytest
 import tiny_models
 from cli_runner import inside
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,8 @@ def listed(client, **headers):
     return {m["id"]: m["selection"] for m in client.get("/v1/models", **headers).json()["data"]}
 
 
+@posix
+@pytest.mark.slow
 def test_sigterm_lets_running_answers_end(pair):
     with serving(*pair) as (process, client, _):
         assert listed(client) == {"base": "none", "tuned": "all", "taia": "all - mlp"}
@@ -77,6 +79,8 @@ def test_sigterm_lets_running_answers_end(pair):
             client.get("/health")
 
 
+@posix
+@pytest.mark.slow
 def test_answers_that_outlast_the_grace_time_are_told_so(pair):
     """Also: only the modes asked for, a warning where others are let in, and Ctrl-C."""
     chosen = ("--modes", "taia,half=attention + 0.5*mlp", "--host", "0.0.0.0", "--grace", "0")

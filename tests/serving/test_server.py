@@ -66,6 +66,7 @@ def test_the_answers_are_the_engines(server, alone):
     assert len(set(texts)) == 3
 
 
+@pytest.mark.versions
 def test_a_chat_goes_through_the_template(server, alone):
     prompt = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
     expected = greedy(alone, "taia", alone.prompter.tokenizer.encode(prompt))
@@ -85,6 +86,7 @@ def test_the_last_message_is_continued(server, alone):
     assert said["choices"][0]["message"]["content"] == expected.text
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("usage", [True, False])
 def test_a_streamed_chat_is_the_whole_one(server, usage):
     whole = server.chat(max_tokens=9, logprobs=True, top_logprobs=2)

@@ -67,6 +67,7 @@ def assert_same(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("technique", ["lora", "molora", "full"])
 def test_what_comes_out_goes_into_compose(recipe, base, technique, tmp_path):
     done = train(recipe(technique=technique))

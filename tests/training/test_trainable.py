@@ -1,5 +1,6 @@
 """Which parameters train, on models in memory."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,12 @@ def test_qlora_without_bitsandbytes_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"taia\[qlora\]"):
         techniques.load(Recipe(technique="qlora"), Located("base", Path("base")))
+
+
+@pytest.mark.parametrize("technique", ["lora", "molora"])
+@pytest.mark.parametrize("revision", ["v1", "refs/pr/3", None])
+def test_an_adapter_names_the_revision_of_the_base_it_was_trained_on(tmp_path, technique, revision):
+    ready = make_ready(tiny_models.llama(), Recipe(technique=technique, lora_dropout=0.0), revision)
+    ready.model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["revision"] == revision

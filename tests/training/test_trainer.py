@@ -31,7 +31,12 @@ def trainer(tmp_path):
         file.write_text("".join(json.dumps(row) + "\n" for row in chats))
         recipe = read_recipe(
             {"data": [str(file)], "max_steps": 3, "learning_rate": 1e-2, "warmup_steps": 0}
-            | {"per_device_train_batch_size": 4, "lora_dropout": 0.0, "save_steps": 0}
+            | {
+                "per_device_train_batch_size": 4,
+                "lora_dropout": 0.0,
+                "save_steps": 0,
+                "bf16": False,
+            }
             | keys
         )
         tokenizer = tiny_models.tokenizer(chat)
@@ -133,7 +138,7 @@ def test_an_order_of_rows_for_each_epoch(trainer):
 
     made.training_step = watched
     made.train()
-    rows = [made.train_dataset[i]["input_ids"] for e in (0, 1) for i in made._epoch_order(e)]
+    rows = [made.train_dataset[i]["input_ids"] for e in (0, 1) for i in made.epoch_order(e)]
     flat = [[int(t) for t in row] for batch in seen for row in batch]
     assert [row[: len(want)] for row, want in zip(flat, rows, strict=True)] == rows
-    assert made._epoch_order(0) != made._epoch_order(1)
+    assert made.epoch_order(0) != made.epoch_order(1)

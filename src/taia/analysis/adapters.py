@@ -11,20 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from taia.analysis.measured import Measured
 from taia.analysis.streaming import norm, size
-from taia.checkpoint.adapters.fold import load
-from taia.checkpoint.adapters.place import Placed, Placement, experts, place
+from taia.checkpoint.adapters.change import Change, changed, changes_of
+from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update, read_adapter
-from taia.checkpoint.copying import Sources
+from taia.checkpoint.adapters.shapes import experts
+from taia.checkpoint.adapters.tied import untie
+from taia.checkpoint.arithmetic import Array, factors, load
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.merging.arithmetic import expert
-from taia.checkpoint.merging.change import Change, changed, changes_of
-from taia.checkpoint.merging.tied import untie
-from taia.checkpoint.steps import FLOATS, rope
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import FLOATS, runs_of
 from taia.errors import MismatchError
 from taia.selection import Selection
 
@@ -69,8 +69,8 @@ def adapter_norms(
 def _measured(
     base: Checkpoint, adapter: Adapter, plain: Placement, routed: Sequence[Placed]
 ) -> Iterator[Measured]:
-    untied = untie(base, adapter, plain)
-    changes = changes_of(base, adapter, plain, untied)
+    plain, untied = untie(base, adapter, plain)
+    changes = changes_of(base, adapter, plain, untied, "base")
     labels = dict(plain.labels)
     if untied is not None and untied.updates:
         labels[untied.head] = untied.updates[0].label
@@ -78,18 +78,20 @@ def _measured(
     with Sources() as sources:
 
         def weight(entry: Entry) -> float:
-            return size(rope(entry, "base"), sources)
+            return size(runs_of(entry, "base"), sources)
 
         for name, entry in base.tensors.items():
             if name in changes:
-                yield Measured(labels[name], _size(adapter, changes[name]), weight(entry))
+                yield Measured(labels[name], _size(adapter, changes[name], sources), weight(entry))
             elif entry.dtype in FLOATS and name not in beside:
                 yield Measured(labels[name], 0.0, weight(entry))
         for name in changes.keys() - base.tensors.keys():  # a head tied to its embedding
             source = changes[name][0].target.entry
-            yield Measured(labels[name], _size(adapter, changes[name]), weight(source))
+            yield Measured(labels[name], _size(adapter, changes[name], sources), weight(source))
         for item in routed:
-            yield Measured(item.label, _product(adapter, item.update), weight(_matrix(item, base)))
+            yield Measured(
+                item.label, _product(adapter, item.update, sources), weight(_matrix(item, base))
+            )
 
 
 def _matrix(item: Placed, base: Checkpoint) -> Entry:
@@ -103,38 +105,36 @@ def _matrix(item: Placed, base: Checkpoint) -> Entry:
     return item.base
 
 
-def _size(adapter: Adapter, changes: Sequence[Change]) -> float:
+def _size(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> float:
     """‖ΔW‖ of one tensor."""
     first = changes[0]
     update = first.placed.update
     is_product = update.kind in ("low rank", "embedding") and "magnitude" not in update.parts
     if len(changes) == 1 and is_product and not first.bias:
-        return _product(adapter, update, first.target.expert, first.target.rows)
-    before, after = changed(adapter, changes)
-    return norm(after - before.to(after.dtype))
+        return _product(adapter, update, sources, first.target.expert, first.target.rows)
+    before, after = changed(adapter, changes, sources, "base")
+    return norm(after - before)
 
 
 def _product(
     adapter: Adapter,
     update: Update,
+    sources: Sources,
     which: int | None = None,
     rows: tuple[int, int] | None = None,
 ) -> float:
     """‖s·B·A‖ of an update, of all its experts or of one, of all its outputs or of some."""
     a, b = (
-        load(adapter.entries[update.parts[side].tensor]).double() for side in SIDES[update.kind]
+        load(adapter.entries[update.parts[side].tensor], sources).astype(np.float64)
+        for side in SIDES[update.kind]
     )
-    if update.kind == "experts":  # a [experts, r, inputs], b [experts, r, outputs]
-        pairs = [(one, other.T) for one, other in zip(a, b, strict=True)]
-    else:
-        count = experts(adapter, update)
-        wanted = range(count) if which is None else [which]
-        pairs = [(expert(a, "A", n, count), expert(b, "B", n, count)) for n in wanted]
+    pairs = factors(a, b, experts(adapter, update))
+    pairs = pairs if which is None else pairs[which : which + 1]
     some = slice(None) if rows is None else slice(*rows)
     squared = math.fsum(_gram(one, other[some]) for one, other in pairs)
     return abs(adapter.scaling(update)) * math.sqrt(squared)
 
 
-def _gram(a: torch.Tensor, b: torch.Tensor) -> float:
+def _gram(a: Array, b: Array) -> float:
     """‖B·A‖² of a [r, inputs] and b [outputs, r]; rounding may not make it negative."""
     return max(0.0, float(((b.T @ b) * (a @ a.T)).sum()))

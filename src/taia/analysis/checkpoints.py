@@ -7,10 +7,11 @@ from pathlib import Path
 
 from taia.analysis.measured import Measured
 from taia.analysis.streaming import distance, size
-from taia.anatomy import Anatomy, Label, TensorInfo
-from taia.checkpoint.copying import Sources
+from taia.anatomy import Label, TensorInfo
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.labels import Labeller
 from taia.checkpoint.pairing import pair_up
+from taia.checkpoint.sources import Sources
 from taia.checkpoint.steps import FLOATS, Pair
 
 
@@ -33,7 +34,8 @@ def checkpoint_norms(
         MismatchError: If they do not belong together.
     """
     # The base's vocabulary: rows that only the tuned model has are no update of anything.
-    pairing = pair_up(base, Checkpoint.open(folder), "base", declare)
+    labeller = Labeller(declare)
+    pairing = pair_up(base, Checkpoint.open(folder), "base", labeller)
     pairs = [pair for pair in pairing.pairs.values() if pair.dtype in FLOATS]
     notes = []
     if pairing.resized is not None:
@@ -42,9 +44,8 @@ def checkpoint_norms(
         )
     if others := len(pairing.pairs) - len(pairs):
         notes.append(f"{others} tensors of whole numbers are left out.")
-    labels = Anatomy.of_tensors(
-        (TensorInfo(p.name, p.shape, p.dtype) for p in pairing.pairs.values()), base.config, declare
-    )
+    infos = (TensorInfo(p.name, p.shape, p.dtype) for p in pairing.pairs.values())
+    labels = labeller(infos, base.config)
     return _measured(pairs, labels), tuple(notes)
 
 

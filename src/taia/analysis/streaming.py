@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import torch
+import numpy as np
 
-from taia.checkpoint.blending import read
-from taia.checkpoint.copying import Sources
-from taia.checkpoint.steps import Rope, cut, elements
+from taia.checkpoint.arithmetic import Array, read
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import Runs, cut, elements
 
 _PIECE: Final = 1 << 20  # elements: some megabytes in float32
 
 
-def size(base: Rope, sources: Sources) -> float:
+def size(base: Runs, sources: Sources) -> float:
     """‖W‖."""
     return math.sqrt(math.fsum(_squared(_read(base, start, sources)) for start in _starts(base)))
 
 
-def distance(base: Rope, tuned: Rope, sources: Sources) -> float:
+def distance(base: Runs, tuned: Runs, sources: Sources) -> float:
     """‖W_tuned − W_base‖."""
     return math.sqrt(
         math.fsum(
@@ -29,19 +29,18 @@ def distance(base: Rope, tuned: Rope, sources: Sources) -> float:
     )
 
 
-def norm(values: torch.Tensor) -> float:
+def norm(values: Array) -> float:
     """The Frobenius norm, summed in float64."""
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    return float(np.linalg.norm(values.reshape(-1).astype(np.float64)))
 
 
-def _starts(runs: Rope) -> range:
+def _starts(runs: Runs) -> range:
     return range(0, elements(runs), _PIECE)
 
 
-def _read(runs: Rope, start: int, sources: Sources) -> torch.Tensor:
-    values = read(cut(runs, start, start + _PIECE), sources)
-    return values if values.dtype == torch.float64 else values.to(torch.float32)
+def _read(runs: Runs, start: int, sources: Sources) -> Array:
+    return read(cut(runs, start, start + _PIECE), sources)
 
 
-def _squared(values: torch.Tensor) -> float:
+def _squared(values: Array) -> float:
     return norm(values) ** 2

@@ -26,7 +26,11 @@ COMPONENTS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-_FEED_FORWARD = frozenset({"mlp", "experts", "shared_experts", "router"})
+#: The components of a feed-forward block, which a selection calls ``mlp`` together.
+FEED_FORWARD: Final = ("mlp", "experts", "shared_experts", "router")
+
+#: The encoders beside a language model, which have attention and projections of their own.
+TOWERS: Final = frozenset({"vision", "audio"})
 
 
 def _component(*names: str) -> Callable[[Label], bool]:
@@ -43,7 +47,7 @@ GROUPS: Final[Mapping[str, Callable[[Label], bool]]] = MappingProxyType(
         "all": lambda label: True,
         "none": lambda label: False,
         **{name: _component(name) for name in COMPONENTS},
-        "mlp": _component(*_FEED_FORWARD),
+        "mlp": _component(*FEED_FORWARD),
         "self_attention": _block("attention", "self_attention"),
         "cross_attention": _block("attention", "cross_attention"),
         "linear_attention": _block("attention", "linear_attention"),

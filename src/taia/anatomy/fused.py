@@ -1,4 +1,4 @@
-"""Which projections are several in one tensor, and in what order. Data only.
+"""Which projections are several in one tensor, in what order, and which way round. Data only.
 
 The orders, for a weight whose rows (or, transposed, columns) are the outputs:
 
@@ -54,11 +54,39 @@ LATENT: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "kv_b_proj": {"k_proj": ("qk_nope_head_dim",), "v_proj": ("v_head_dim",)},
 }
 
-#: Model types whose linears keep their weight as ``[in, out]`` (transformers' ``Conv1D``).
-CONV1D: Final = frozenset({"gpt2", "gpt-sw3", "openai-gpt"})
+#: Projection of fused experts ``[experts, rows, columns]`` → each expert's projections whose rows
+#: it stacks, in this order.
+FUSED_EXPERTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "gate_up_proj": ("gate_proj", "up_proj"),
+    "down_proj": ("down_proj",),
+}
 
-#: Model types whose fused experts are ``[expert, in, out]`` instead of ``[expert, out, in]``.
-TRANSPOSED_EXPERTS: Final = frozenset({"aria", "aria_text", "gpt_oss", "llama4", "llama4_text"})
+#: The two tensors of fused experts, the one that goes in and the one that comes out, by the names
+#: of transformers 5, of GraniteMoE's older files and of experts without a gate.
+EXPERT_PAIRS: Final = (
+    ("gate_up_proj", "down_proj"),
+    ("input_linear", "output_linear"),
+    ("up_proj", "down_proj"),
+)
+
+#: Parameters of one experts' module in the order in which transformers registers them, which is
+#: the order in which PEFT wraps them: the first lies innermost.
+REGISTERED: Final = (
+    *("gate_proj", "up_proj", "gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"),
+    *("w1", "v1", "w2"),
+)
+
+#: Model types whose linears keep their weight as ``[in, out]`` (transformers' ``Conv1D``). Only
+#: for what has no shapes, or square ones: else these tell.
+CONV1D: Final = frozenset({"decision_transformer", "gpt2", "gpt-sw3", "imagegpt", "openai-gpt"})
+
+#: Model types whose fused experts say of themselves that they are ``[experts, in, out]`` (their
+#: ``is_transposed``), which PEFT goes by.
+INPUTS_FIRST_EXPERTS: Final = frozenset({"aria", "aria_text", "gpt_oss", "openai_privacy_filter"})
+
+#: Model types whose fused experts are ``[experts, in, out]`` instead of ``[experts, out, in]``,
+#: whether they say so or not.
+TRANSPOSED_EXPERTS: Final = INPUTS_FIRST_EXPERTS | {"llama4", "llama4_text"}
 
 #: Model types whose query projection holds, head by head, the query and then its output gate.
 GATED_QUERY: Final = frozenset(

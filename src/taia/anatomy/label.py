@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from taia.anatomy import vocabulary as words
-from taia.anatomy.components import COMPONENTS
+from taia.anatomy.components import COMPONENTS, FEED_FORWARD
 from taia.anatomy.labels import Label, TensorInfo
 from taia.errors import AnatomyError
-from taia.text import one_line
+from taia.text import one_line, shortened
 
 _ATTENTIONS = {
     "attention": "self_attention",
     "cross_attention": "cross_attention",
     "linear_attention": "linear_attention",
 }
-_FEED_FORWARD = frozenset({"mlp", "experts", "shared_experts", "router"})
+#: A number that a list of modules gives its members. A longer one numbers no layer of any model,
+#: and would make a selection count as far.
+_NUMBER: Final = re.compile("0|[1-9][0-9]{0,4}")
+
+#: So much of a name is shown in an error.
+_SHOWN: Final = 200
 
 
 def number(part: str) -> int | None:
     """The number that a part of a name is, as modules in a list are numbered; else ``None``.
 
-    ``"²"``, ``"07"`` and five thousand digits are none, although ``str.isdigit`` says they are.
+    ``"²"``, ``"07"`` and six digits are none, although ``str.isdigit`` says they are.
     """
-    if not part.isdecimal() or not part.isascii() or len(part) > 9:
-        return None
-    return int(part) if part == "0" or part[0] != "0" else None
+    return int(part) if _NUMBER.fullmatch(part) else None
 
 
 class _Path(NamedTuple):
@@ -69,10 +73,9 @@ def _path(name: str) -> _Path:
             modules.append(part)
         elif layer is None and i and parts[i - 1] in words.STACKS:
             layer, stack = index, ".".join(parts[:i])
-    modules = modules or parts  # a name of numbers alone
     if len(modules) > 1 and modules[-1] in words.PARAMETERS:
         modules.pop()
-    return _Path(tuple(modules), layer, stack)
+    return _Path(tuple(modules or (name,)), layer, stack)
 
 
 def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label:
@@ -83,9 +86,9 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     kind, at = _kind(path)
     if kind is None:
         raise AnatomyError(
-            f"no rule labels the tensor {one_line(tensor.name)} "
-            f"(its module {path.modules[at]!r} is unknown)",
-            f"declare what it is, such as --declare '{one_line(_glob(tensor.name))}=mlp'; "
+            f"no rule labels the tensor {_shown(tensor.name)} (its module "
+            f"{_shown(path.modules[at])!r} is unknown)",
+            f"declare what it is, such as --declare '{_shown(_glob(tensor.name))}=mlp'; "
             f"components: {', '.join(COMPONENTS)}",
         )
     if kind in _ATTENTIONS:
@@ -95,7 +98,7 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
             role = None
         return Label(tensor, "attention", path.layer, projection, block, role, path.stack)
     role = None
-    if kind in _FEED_FORWARD and kind != "router":
+    if kind in FEED_FORWARD and kind != "router":
         role = words.FEED_FORWARD_ROLES.get(projection)
         if role is None and projection == "dense":  # BERT: intermediate.dense, output.dense
             role = "down_proj" if "output" in path.modules else "up_proj"
@@ -119,13 +122,10 @@ def _kind(path: _Path) -> tuple[str | None, int]:
 def _inside(kind: str, modules: tuple[str, ...]) -> str:
     for module in modules[1:]:
         inner = words.INSIDE.get("attention" if kind == "cross_attention" else kind, {}).get(module)
-        dense = module in ("input_linear", "output_linear") and modules[0] not in _MIXTURES
+        dense = module in words.DENSE_OR_EXPERTS and modules[0] not in words.MIXTURES
         if inner is not None and not dense:
             kind = inner
     return kind
-
-
-_MIXTURES = frozenset({"block_sparse_moe", "mlp"})
 
 
 def _projection(modules: tuple[str, ...]) -> str:
@@ -135,6 +135,11 @@ def _projection(modules: tuple[str, ...]) -> str:
 
 def _glob(name: str) -> str:
     return ".".join(part if number(part) is None else "*" for part in name.split("."))
+
+
+def _shown(name: str) -> str:
+    """A name as a message can hold it: one line, and not without end."""
+    return shortened(one_line(name), _SHOWN)
 
 
 def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:
@@ -157,6 +162,7 @@ def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:
 
 class _Marks(NamedTuple):
     norms: frozenset[str]
+    served: frozenset[str]  # the blocks that these norms serve, each taken for itself
     linear: bool
     feed_forward: bool
 
@@ -164,10 +170,12 @@ class _Marks(NamedTuple):
 def _marks(members: list[Label]) -> _Marks:
     own = {m.projection for m in members if m.block == "self_attention"}
     own |= {p for m in members if m.block == "self_attention" for p in m.tensor.name.split(".")}
+    norms = frozenset(m.projection for m in members if m.component == "norm")
     return _Marks(
-        norms=frozenset(m.projection for m in members if m.component == "norm"),
+        norms=norms,
+        served=frozenset(words.NORM_SERVES.get(norm, "other") for norm in norms),
         linear=bool(own & words.LINEAR_MARKS),
-        feed_forward=any(m.component in _FEED_FORWARD for m in members),
+        feed_forward=any(m.component in FEED_FORWARD for m in members),
     )
 
 
@@ -181,10 +189,9 @@ def _serves(label: Label, path: _Path, beside: _Marks) -> str:
             return "mlp" if owners <= {"mlp"} else "attention"
     serves = words.NORM_SERVES.get(label.projection, "other")
     if label.projection == "post_attention_layernorm":
-        moved = beside.norms & words.POST_NORMS_BESIDE
-        if moved and not beside.norms & words.SANDWICH_NORMS_BESIDE:
+        moved = words.POST_NORMS_BESIDE & beside.norms
+        if moved and not words.SANDWICH_NORMS_BESIDE & beside.norms:
             return "attention"
-    served = {words.NORM_SERVES.get(norm, "other") for norm in beside.norms}
-    if serves == "attention" and "mlp" not in served and beside.feed_forward:
+    if serves == "attention" and "mlp" not in beside.served and beside.feed_forward:
         return "both"
     return serves

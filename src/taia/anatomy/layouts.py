@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from taia.anatomy import fused
+from taia.anatomy.components import FEED_FORWARD
 from taia.anatomy.labels import Label, Layout, Segment
 
 #: More segments than any model's rows have.
@@ -24,7 +25,9 @@ def with_layouts(labels: list[Label], config: Mapping[str, Any] | None) -> list[
     if config is None:
         return labels
     heads = _Heads.of(config)
-    labels = [replace(label, layout=_layout(label, heads)) for label in labels]
+    swapped = _swapped(labels, heads.model_type)
+    found = ((label, _layout(label, heads, swapped)) for label in labels)
+    labels = [replace(label, layout=layout) if layout else label for label, layout in found]
     whole = {(x.stack, x.layer) for x in labels if x.role == "q_proj" and not x.layout}
     return [
         replace(label, layout=None)
@@ -32,6 +35,56 @@ def with_layouts(labels: list[Label], config: Mapping[str, Any] | None) -> list[
         else label
         for label in labels
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Swapped:
+    """Whose weights are kept ``[…, in, out]``: by their shapes, and else by the model's type."""
+
+    linears: bool
+    experts: bool
+
+
+def _swapped(labels: list[Label], model_type: str) -> _Swapped:
+    """Which weights are kept the other way round.
+
+    A bias has one number for each output, and experts take in what they give out: either tells the
+    axes apart.
+    """
+    shapes = {label.tensor.name: label.tensor.shape or () for label in labels}
+    linears: bool | None = None
+    experts: bool | None = None
+    for label in labels:
+        name, shape = label.tensor.name, label.tensor.shape or ()
+        inside = label.component in ("attention", *FEED_FORWARD)
+        if not inside:
+            continue
+        if linears is None and len(shape) == 2 and shape[0] != shape[1]:
+            bias = shapes.get(f"{name.removesuffix('.weight')}.bias", ())
+            if name.endswith(".weight") and bias in (shape[:1], shape[1:]):
+                linears = bias == shape[1:]
+        if experts is None and len(shape) == 3 and label.component == "experts":
+            experts = _told_by_pair(name, shape, shapes)
+    return _Swapped(
+        model_type in fused.CONV1D if linears is None else linears,
+        model_type in fused.TRANSPOSED_EXPERTS if experts is None else experts,
+    )
+
+
+def _told_by_pair(
+    name: str, goes_in: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]
+) -> bool | None:
+    """Whether experts are kept transposed, by the other tensor of the pair."""
+    for first, last in fused.EXPERT_PAIRS:
+        comes_out = shapes.get(name.replace(f".{first}", f".{last}"), ())
+        if f".{first}" not in name or len(comes_out) != 3:
+            continue
+        both = len(fused.FUSED_EXPERTS.get(first, (first,))) if first != "input_linear" else 2
+        plain = goes_in[1:] == (both * comes_out[2], comes_out[1])
+        turned = goes_in[1:] == (comes_out[2], both * comes_out[1])
+        if plain != turned:
+            return turned
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +108,7 @@ class _Heads:
 
         def first(*keys: str) -> int:
             values = (config.get(key) for key in keys)
-            return next((v for v in values if isinstance(v, int) and v > 0), 0)
+            return next((v for v in values if type(v) is int and v > 0), 0)
 
         query = first("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
         query = query or first("decoder_attention_heads", "num_decoder_attention_heads")
@@ -87,15 +140,15 @@ class _Heads:
         )
 
 
-def _layout(label: Label, heads: _Heads) -> Layout | None:
+def _layout(label: Label, heads: _Heads, swapped: _Swapped) -> Layout | None:
     shape = label.tensor.shape
     if not shape:
         return None
     if label.component == "attention":
-        found = _attention(label, heads)
+        found = _attention(label, heads, swapped)
     else:
         order = _order(fused.FUSED_FEED_FORWARD, label, heads)
-        found = None if order is None else (_outputs(label, heads), order)
+        found = None if order is None else (_outputs(label, swapped), order)
     if found is None or found[0] >= len(shape):
         return None
     axis, order = found
@@ -103,11 +156,11 @@ def _layout(label: Label, heads: _Heads) -> Layout | None:
     return Layout(axis, segments) if segments else None
 
 
-def _attention(label: Label, heads: _Heads) -> tuple[int, str] | None:
+def _attention(label: Label, heads: _Heads, swapped: _Swapped) -> tuple[int, str] | None:
     """The axis that divides, and the order of what is on it."""
     if not heads.query or label.block == "linear_attention" or label.stack.startswith("vision"):
         return None
-    outputs = _outputs(label, heads)
+    outputs = _outputs(label, swapped)
     if order := _order(fused.FUSED_ATTENTION, label, heads):
         return outputs, order
     if label.projection in fused.LATENT:
@@ -119,14 +172,14 @@ def _attention(label: Label, heads: _Heads) -> tuple[int, str] | None:
     return None
 
 
-def _outputs(label: Label, heads: _Heads) -> int:
+def _outputs(label: Label, swapped: _Swapped) -> int:
     """The axis of a linear's outputs: its rows, unless the weight is kept transposed."""
     shape = label.tensor.shape or ()
     if len(shape) == 3:
-        return 2 if heads.model_type in fused.TRANSPOSED_EXPERTS else 1
+        return 2 if swapped.experts else 1
     if label.component == "experts" and len(shape) == 2:  # a bias for each expert
         return 1 if label.projection.endswith("_bias") else 0
-    return 1 if len(shape) == 2 and heads.model_type in fused.CONV1D else 0
+    return 1 if len(shape) == 2 and swapped.linears else 0
 
 
 def _order(table: Mapping[str, Mapping[str, str]], label: Label, heads: _Heads) -> str | None:

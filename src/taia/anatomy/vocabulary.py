@@ -27,7 +27,7 @@ CONTAINERS: Final = frozenset(
 STACKS: Final = frozenset(
     """
     layers layer h blocks cross_attn_layers encoders attentions ffns layer_norm1 layer_norm2
-    attn_queries mlp_queries
+    attn_queries gated_cross_attn_layers mlp_queries
     """.split()
 )
 
@@ -43,10 +43,15 @@ experts           experts
 router            router
 embedding         embed embed_positions embed_tokens embed_tokens_per_layer embeddings
 embedding         embeddings_project
-vision            embed_vision image_embed image_encoder vision_embed_tokens vision_model
-vision            vision_tower visual
-audio             audio audio_embed audio_tower embed_audio
-projector         mm_projector multi_modal_projector patch_embedding_projection visual_projection
+vision            embed_vision high_res_vision_alpha high_res_vision_model high_res_vision_neck
+vision            high_res_vision_proj image_embed image_encoder image_tower video_tower
+vision            vision_embed_tokens vision_encoder vision_model vision_tokenizer vision_tower
+vision            visual vqmodel
+audio             audio audio_embed audio_tokenizer audio_tower embed_audio
+projector         aligner connector image_newline image_to_text_projection language_projection
+projector         merger mm_projector multi_modal_projector patch_embedding_projection projector
+projector         qformer query_tokens resampler_model view_separator vision_adapter
+projector         visual_embeddings_table visual_projection
 residual          altup attn_hc attn_res ffn_hc hc_attn_base hc_attn_fn hc_attn_scale hc_ffn_base
 residual          hc_ffn_fn hc_ffn_scale hc_head hc_pre laurel
 """
@@ -54,10 +59,14 @@ residual          hc_ffn_fn hc_ffn_scale hc_head hc_pre laurel
 _IN_LAYER: Final = """
 attention         k_proj o_proj q_proj v_proj
 mlp               intermediate output
-residual          attention_input attn_hyper_connection cross_attn_attn_gate cross_attn_mlp_gate
-residual          input_residual layer_scalar linear mlp_hyper_connection mlp_input
+residual          alpha_cross_attn alpha_dense attention_input attn_hyper_connection
+residual          cross_attn_attn_gate cross_attn_mlp_gate
+residual          input_residual k_message_gate lambda_1 lambda_2 layer_scalar linear
+residual          mlp_hyper_connection mlp_input mlp_message_gate
 residual          per_layer_input_gate per_layer_projection post_attention_residual
-residual          post_attention_residual_scale post_mlp_residual_scale
+residual          post_attention_residual_gate post_attention_residual_scale
+residual          post_feedforward_residual_gate post_mlp_residual_scale q_message_gate
+residual          v_message_gate
 embedding         ple
 head              eh_proj shared_head
 norm              enorm hnorm
@@ -66,14 +75,14 @@ norm              enorm hnorm
 _OUTSIDE_LAYERS: Final = """
 embedding         embed_in embedding_hidden_mapping_in emb_dropout encoder_hash_tok_embedding
 embedding         input_embedding mask_emb ngram_embeddings position_bias position_embeddings
-embedding         positions_embed segment_embedding tokens_embed w word_embedding word_embeddings
-embedding         wpe wte
+embedding         positions_embed rotary_emb segment_emb segment_embedding shared tokens_embed w
+embedding         word_embedding word_embeddings wpe wte
 head              cls embed_out generator_lm_head generator_predictions head lm_head lm_heads
 head              lm_loss output output_projection pooler pred_layer proj_out unembed
 head              masked_embedding centroids token_ordering post_projection pre_projection
 residual          altup_projections altup_unembed_projections final_input hyper_connection_mixer
-residual          input_hidden_states_bias input_hidden_states_scale per_layer_model_projection
-residual          residual_scale z_L_init
+residual          input_hidden_states_bias input_hidden_states_scale message_input
+residual          per_layer_model_projection residual_scale z_L_init
 """
 
 
@@ -120,8 +129,9 @@ INSIDE: Final[Mapping[str, Mapping[str, str]]] = {
     "vision": _table("audio  audio_embed"),
 }
 
-#: ``input_linear`` is an expert only where there are experts; these hold a dense pair of that name.
-DENSE_PAIRS: Final = frozenset({"shared_mlp"})
+#: Experts in these blocks; in others a dense pair of that name.
+DENSE_OR_EXPERTS: Final = frozenset({"input_linear", "output_linear"})
+MIXTURES: Final = frozenset({"block_sparse_moe", "mlp"})
 
 #: A norm, by the words in its module's name.
 NORM: Final = re.compile(r"(?:^|_)(?:layer_?norm|rms_?norm|layrnorm|norm|ln)\d*(?:_|$)", re.I)

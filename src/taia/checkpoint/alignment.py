@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taia.anatomy.fused import FUSED_EXPERTS, TRANSPOSED_EXPERTS
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.spelling import (
-    FUSED,
     NOT_LOADED,
-    TRANSPOSED,
     constant,
     expert,
     fused,
@@ -21,7 +20,7 @@ from taia.checkpoint.spelling import (
     unwrapped,
     wrapper,
 )
-from taia.checkpoint.steps import Rope, rope
+from taia.checkpoint.steps import Runs, runs_of
 from taia.errors import CheckpointError, MismatchError
 
 _LAYER: Final = re.compile(r"^(?:model\.)?layers\.([0-9]{1,9})\.")
@@ -33,7 +32,7 @@ class Part:
 
     dtype: str
     shape: tuple[int, ...]
-    rope: Rope
+    runs: Runs
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Alignment:
 
 def part(entry: Entry) -> Part:
     """A whole tensor of the tuned model."""
-    return Part(entry.dtype, entry.shape, rope(entry, "tuned"))
+    return Part(entry.dtype, entry.shape, runs_of(entry, "tuned"))
 
 
 def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
@@ -170,13 +169,13 @@ def _by_fused(names: Mapping[str, str]) -> dict[tuple[str, str], dict[tuple[int,
 
 
 def _refuse_transposed(config: Mapping[str, Any], name: str, other: str) -> None:
-    if config.get("model_type") in TRANSPOSED:
+    if config.get("model_type") in TRANSPOSED_EXPERTS:
         raise _layouts_differ(name, other, "they are also transposed")
 
 
 def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -> Part:
     """A fused tensor of the base, from the tuned model's tensors of single experts."""
-    count = len(FUSED[kind])
+    count = len(FUSED_EXPERTS[kind])
     example = next(iter(pieces.values()))
     expected = {(number, which) for number in range(_first(whole.shape)) for which in range(count)}
     rows, columns = _matrix(whole, count, example)
@@ -185,13 +184,13 @@ def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -
     for entry in pieces.values():
         if entry.shape != (rows, columns) or entry.dtype != example.dtype:
             raise _layouts_differ(whole.name, entry.name, f"its shape is {entry.shape}")
-    runs = tuple(run for key in sorted(pieces) for run in rope(pieces[key], "tuned"))
+    runs = tuple(run for key in sorted(pieces) for run in runs_of(pieces[key], "tuned"))
     return Part(example.dtype, whole.shape, runs)
 
 
 def _slice(whole: Entry, kind: str, key: tuple[int, int], single: Entry, present: int) -> Part:
     """One expert's tensor of the base, from a fused tensor of the tuned model."""
-    count = len(FUSED[kind])
+    count = len(FUSED_EXPERTS[kind])
     rows, columns = _matrix(whole, count, single)
     if present != whole.shape[0] * count or key[0] >= whole.shape[0]:
         raise _layouts_differ(single.name, whole.name, "they differ in the number of experts")
@@ -199,8 +198,8 @@ def _slice(whole: Entry, kind: str, key: tuple[int, int], single: Entry, present
         raise _layouts_differ(single.name, whole.name, f"its shape is {whole.shape}")
     size = rows * columns
     first = (key[0] * count + key[1]) * size
-    (extent,) = rope(whole, "tuned")
-    return Part(whole.dtype, single.shape, (extent.cut(first, first + size),))
+    (run,) = runs_of(whole, "tuned")
+    return Part(whole.dtype, single.shape, (run.cut(first, first + size),))
 
 
 def _matrix(whole: Entry, count: int, single: Entry) -> tuple[int, int]:

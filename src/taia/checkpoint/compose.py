@@ -1,37 +1,45 @@
-"""W_infer = W_base + α · (W_tuned − W_base), on disk.
+"""W_infer = W_base + α · (W_tuned − W_base), on disk: the one way from inputs to an output.
+
+Base and tuned are found and opened, a plan says where every byte of the output comes from, and the
+plan is written. A tuned checkpoint, a filtered adapter and a merged one differ in their plans only.
 
 Where α is 0 or 1 the output's bytes are copied from the base's or the tuned model's files; only
-fractions and changes of dtype are computed. The output has the base's files, names, dtypes and
-order, and appears whole or not at all.
+fractions, changes of dtype and merged weights are computed. The output appears whole or not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from taia.anatomy import Anatomy
-from taia.anatomy.labels import Label, TensorInfo
-from taia.checkpoint import companions
+from taia.checkpoint.adapters.filter import plan_filter
+from taia.checkpoint.adapters.live import is_composite, live_name, with_live_names
+from taia.checkpoint.adapters.merge import plan_merge
+from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress
-from taia.checkpoint.configs import composed_config, may_tie
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.kinship import check_pair
+from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.pairing import Pairing, Vocab, pair_up
-from taia.checkpoint.plan import make_plan
-from taia.checkpoint.staging import check_output
-from taia.checkpoint.steps import Pair
-from taia.checkpoint.writing import Options, Work, write
-from taia.errors import InputError
+from taia.checkpoint.output import manifest, tokenizer_files
+from taia.checkpoint.output.card import adapter_card, checkpoint_card
+from taia.checkpoint.output.staging import check_output, staged
+from taia.checkpoint.output.writer import write_weights
+from taia.checkpoint.pairing import Vocab
+from taia.checkpoint.plan import Plan
+from taia.checkpoint.whole import plan_checkpoints
+from taia.errors import AdapterError, InputError
 from taia.selection import Selection
-from taia.selection.alpha import Alpha, Pieces
+
+#: What the small files of an output may take, added to the weights when space is checked.
+_SLACK: Final = 1 << 20
 
 
 def compose(
-    base: str | Path | None,
-    tuned: str | Path,
+    base: str | Path | Located | None,
+    tuned: str | Path | Located,
     output: str | Path | None,
     keep: str | Selection = "taia",
     *,
@@ -45,6 +53,10 @@ def compose(
     progress: Progress | None = None,
 ) -> Composition:
     """Keep a part of an update: write the model or adapter that has only that part.
+
+    A filtered adapter is one that PEFT, transformers, vLLM and llama.cpp load unchanged: tensors
+    and ``adapter_config.json`` are narrowed together. (MoLoRA without its experts is such an
+    adapter; with them it needs taia beside PEFT.)
 
     Args:
         base: The model before fine-tuning: a folder, one ``.safetensors`` file, or a hub name as
@@ -75,132 +87,142 @@ def compose(
         raise InputError(f"vocab is {vocab!r}.", "Use 'base' or 'tuned'.")
     if output is None and not dry_run:
         raise InputError("No output was given.", "Say where to write, or make it a dry run.")
-    target = None if output is None else Path(output)
-    there = locate(tuned)
-    here = None if base is None else locate(base)
-    if holds_adapter(there.path):
-        from taia.checkpoint.adapters.compose import compose_adapter
-
-        return compose_adapter(
-            here,
-            there,
-            target,
-            selection,
-            merge=merge,
-            hash_inputs=hash_inputs,
-            dry_run=dry_run,
-            overwrite=overwrite,
-            strict=strict,
-            declare=declare,
-            progress=progress,
-        )
-    if merge:
+    there = tuned if isinstance(tuned, Located) else locate(tuned)
+    here = base if isinstance(base, Located) or base is None else locate(base)
+    is_adapter = holds_adapter(there.path)
+    if merge and not is_adapter:
         raise InputError(
             f"{there.given!r} is a whole checkpoint: there is no adapter to merge.",
             "Leave --merge away, or give the adapter.",
         )
-    if here is None:
+    if merge and here is None:
+        raise AdapterError("--merge needs the base model", "give the base model's folder")
+    if not is_adapter and here is None:
         raise InputError("No base was given.", "Give the model that tuned was trained from.")
+    target = None if output is None else Path(output)
     if target is not None:
-        target = check_output(target, [here.path, there.path], overwrite)
-    options = Options(vocab, hash_inputs, declare)
-    work = _prepare(here, there, target, selection, options, strict)
-    if dry_run or target is None:
-        return work.composition(written=False)
-    write(work, target, overwrite, progress)
-    return work.composition(written=True)
-
-
-def _prepare(
-    here: Located,
-    there: Located,
-    output: Path | None,
-    selection: Selection,
-    options: Options,
-    strict: bool,
-) -> Work:
-    base, tuned = Checkpoint.open(here.path), Checkpoint.open(there.path)
-    pairing = pair_up(base, tuned, options.vocab, options.declare)
-    labels: Mapping[str, Label] = Anatomy.of_tensors(
-        (TensorInfo(pair.name, pair.shape, pair.dtype) for pair in pairing.pairs.values()),
-        base.config,
-        options.declare,
-    )
-    alphas = selection.alphas(labels)
-    notes = [*check_pair((here, base), (there, tuned), strict), *pairing.notes]
-    pairs = dict(pairing.pairs)
-    untied = _untie(pairs, labels, alphas, pairing, base.config)
-    plan = make_plan(base, pairs, alphas)
-    kept = {name for name, alpha in plan.alphas.items() if alpha != 0.0}
-    tokens_tuned = options.vocab == "tuned" or (options.vocab is None and bool(kept))
-    if tokens_tuned and not companions.has_tokenizer(tuned.folder):
-        if companions.has_tokenizer(base.folder):
-            notes.append("The tuned model has no tokenizer; the output has the base's.")
-        tokens_tuned = False
-    config = None
-    if base.config is not None:
-        config, more = composed_config(
-            base.config,
-            tuned.config,
-            attention_tuned=any(labels[name].component == "attention" for name in kept),
-            tokens_tuned=tokens_tuned,
-            rows=_rows(pairing, options.vocab),
-            untied=untied,
-        )
-        notes += more
-    files, more = companions.companions(base.folder, tuned.folder, tokens_tuned)
-    notes += more
-    return Work(
+        inputs = [place.path for place in (here, there) if place is not None]
+        target = check_output(target, inputs, overwrite)
+    options = _Options(merge, vocab, declare or {}, hash_inputs, strict)
+    sides = _Sides(
         here,
         there,
-        base,
-        tuned,
-        output,
-        selection,
-        options,
-        plan,
-        labels,
-        config,
-        files,
-        tuple(notes),
+        None if here is None else Checkpoint.open(here.path),
+        read_adapter(there.path) if is_adapter else Checkpoint.open(there.path),
     )
-
-
-def _rows(pairing: Pairing, vocab: Vocab | None) -> int | None:
-    if pairing.resized is None:
-        return None
-    return pairing.resized[0] if vocab == "base" else pairing.resized[1]
-
-
-def _untie(
-    pairs: dict[str, Pair],
-    labels: Mapping[str, Label],
-    alphas: Mapping[str, Alpha],
-    pairing: Pairing,
-    config: Mapping[str, object] | None,
-) -> bool:
-    """Whether the output's head differs from its embedding where the base's config ties them.
-
-    Where only the tuned model has a head and neither it nor the embedding is kept, both are the
-    base's embedding: the head is taken out of ``pairs`` and stays tied.
-    """
-    if pairing.untied is not None:
-        head, embedding = pairing.untied
-        if alphas[head] == 0.0 and alphas[embedding] == 0.0:
-            del pairs[head]
-            return False
-        return True
-    if not may_tie(config):
-        return False
-    heads = [name for name, label in labels.items() if label.component == "head"]
-    embeddings = [name for name, label in labels.items() if label.component == "embedding"]
-    return any(
-        labels[head].tensor.shape == labels[embedding].tensor.shape
-        and not _alike(alphas[head], alphas[embedding])
-        for head in heads
-        for embedding in embeddings
+    doubts = _doubts(sides, strict)
+    plan = _plan(sides, selection, options)
+    done = Composition(
+        output=target,
+        kind=plan.kind,
+        selection=str(selection),
+        rows=plan.rows,
+        alphas=plan.alphas,
+        notes=(*doubts, *plan.notes),
+        written=not dry_run,
     )
+    if target is not None and not dry_run:
+        # Waiting for the disk takes longer than copying a checkpoint; it is worth it where a model
+        # would be lost, and where the output is small or calculated.
+        durable = is_adapter or target.exists()
+        needed = plan.weights.size + _SLACK
+        with staged(target, overwrite, needed=needed, durable=durable) as folder:
+            _write(folder, plan, done, sides, selection.text, options, progress)
+    return done
 
 
-def _alike(one: Alpha, other: Alpha) -> bool:
-    return not isinstance(one, Pieces) and one == other
+@dataclass(frozen=True)
+class _Options:
+    """What was asked for besides the selection and the places."""
+
+    merge: bool
+    vocab: Vocab | None
+    declare: Mapping[str, str]
+    hash_inputs: bool
+    strict: bool
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Those that change the result or refuse one, for the record."""
+        declare = dict(self.declare) or None
+        return {
+            "vocab": self.vocab,
+            "merge": self.merge or None,
+            "strict": self.strict or None,
+            "declare": declare,
+        }
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The same, as on the command line."""
+        merge = ("--merge",) if self.merge else ()
+        vocab = ("--vocab", self.vocab) if self.vocab else ()
+        strict = ("--strict",) if self.strict else ()
+        declared = [("--declare", f"{pattern}={label}") for pattern, label in self.declare.items()]
+        return (*merge, *vocab, *strict, *(word for pair in declared for word in pair))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Where base and tuned were found, and what they are."""
+
+    here: Located | None
+    there: Located
+    base: Checkpoint | None
+    tuned: Checkpoint | Adapter
+
+
+def _doubts(sides: _Sides, strict: bool) -> tuple[str, ...]:
+    """What speaks against the two belonging together."""
+    here, there, base, tuned = sides.here, sides.there, sides.base, sides.tuned
+    if here is None or base is None:
+        return ()
+    if isinstance(tuned, Checkpoint):
+        return check_pair((here, base), (there, tuned), strict)
+    return check_adapter((here, base), there, tuned.config, strict)
+
+
+def _plan(sides: _Sides, selection: Selection, options: _Options) -> Plan:
+    base, tuned, declare = sides.base, sides.tuned, options.declare
+    if isinstance(tuned, Checkpoint):
+        assert base is not None
+        return plan_checkpoints(base, tuned, selection, vocab=options.vocab, declare=declare)
+    if base is not None and is_composite(base.config):
+        tuned = with_live_names(tuned, live_name(base.config))
+    if options.merge:
+        assert base is not None
+        return plan_merge(base, tuned, selection, vocab=options.vocab, declare=declare)
+    return plan_filter(base, tuned, selection, vocab=options.vocab, declare=declare)
+
+
+def _write(
+    folder: Path,
+    plan: Plan,
+    done: Composition,
+    sides: _Sides,
+    keep: str,
+    options: _Options,
+    progress: Progress | None,
+) -> None:
+    """Write a plan: the weights, what comes along, and last what makes the folder a model."""
+    here, there, tuned = sides.here, sides.there, sides.tuned
+    base = None
+    if here is not None and sides.base is not None:
+        base = manifest.identity(here, sides.base, options.hash_inputs)
+    origin = manifest.identity(there, tuned, options.hash_inputs)
+    write_weights(plan.weights, folder, progress)
+    tokenizer_files.copy(plan.beside, folder)
+    title = "OUTPUT" if done.output is None else done.output.name
+    made = manifest.command(
+        here.given if here else "BASE", there.given, keep, title, *options.flags
+    )
+    if plan.kind == "adapter":
+        trained_on = (tuned.config or {}).get("base_model_name_or_path")
+        text = adapter_card(done, here, there, made, trained_on=trained_on, alone=plan.alone)
+    else:
+        text = checkpoint_card(done, here, there, made)
+    (folder / "README.md").write_text(text, "utf-8", "backslashreplace")
+    manifest.write_manifest(folder, done, keep=keep, base=base, tuned=origin, **options.settings)
+    if plan.config is not None:
+        name, content = plan.config
+        (folder / name).write_bytes(content)

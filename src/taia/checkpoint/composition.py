@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from taia.selection.alpha import Alpha, plain
+from taia.anatomy.components import COMPONENTS
+from taia.checkpoint.header import BITS, nbytes
+from taia.selection.alpha import Alpha, Pieces, plain
 
 #: Called with the bytes written so far and the bytes there will be.
 Progress: TypeAlias = Callable[[int, int], None]
+
+#: What an output is.
+Kind: TypeAlias = Literal["checkpoint", "adapter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,15 @@ class Row:
         """All three together."""
         return self.base + self.tuned + self.blended
 
+    def plus(self, other: Row) -> Row:
+        """This line, with another's shares added."""
+        return Row(
+            self.component,
+            self.base + other.base,
+            self.tuned + other.tuned,
+            self.blended + other.blended,
+        )
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -69,7 +84,7 @@ class Composition:
     """
 
     output: Path | None
-    kind: Literal["checkpoint", "adapter"]
+    kind: Kind
     selection: str
     rows: tuple[Row, ...]
     alphas: Mapping[str, Alpha]
@@ -81,12 +96,7 @@ class Composition:
         """The last line of the match table."""
         total = Row("total")
         for row in self.rows:
-            total = Row(
-                "total",
-                total.base + row.base,
-                total.tuned + row.tuned,
-                total.blended + row.blended,
-            )
+            total = total.plus(row)
         return total
 
     def to_json(self) -> dict[str, Any]:
@@ -101,3 +111,35 @@ class Composition:
             "notes": list(self.notes),
             "tensors": [{"name": name, "alpha": plain(a)} for name, a in self.alphas.items()],
         }
+
+
+def row_of(component: str, dtype: str, shape: tuple[int, ...], alpha: Alpha | None) -> Row:
+    """One tensor as a line of the match table.
+
+    Args:
+        component: What it is.
+        dtype: Its safetensors dtype.
+        shape: Its sizes.
+        alpha: How much of it is the tuned model's; ``None`` for what is neither's alone, whatever
+            was selected.
+    """
+    whole = Share(1, math.prod(shape), nbytes(dtype, shape))
+    if isinstance(alpha, Pieces):
+        counts = {0.0: 0, 1.0: 0, None: 0}
+        rest = whole.parameters // shape[alpha.axis] if shape[alpha.axis] else 0
+        for start, stop, value in alpha.pieces:
+            counts[value if value in (0.0, 1.0) else None] += (stop - start) * rest
+        width = BITS[dtype] // 8
+        shares = {key: Share(0, count, count * width) for key, count in counts.items()}
+        return Row(component, shares[0.0], shares[1.0], shares[None] + Share(1))
+    if alpha == 0.0:
+        return Row(component, base=whole)
+    return Row(component, tuned=whole) if alpha == 1.0 else Row(component, blended=whole)
+
+
+def match_table(lines: Iterable[Row]) -> tuple[Row, ...]:
+    """The lines of single tensors summed: one per component, in the anatomy's order."""
+    found: dict[str, Row] = {}
+    for line in lines:
+        found[line.component] = found.get(line.component, Row(line.component)).plus(line)
+    return tuple(found[component] for component in COMPONENTS if component in found)

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
-from taia.checkpoint.staging import translated
+from taia.checkpoint.output.staging import MARK, resolved, temporary, translated
 from taia.errors import DestinationError
 
 
-def check_file(path: Path, overwrite: bool) -> None:
+def check_file(path: Path, overwrite: bool) -> Path:
     """Say beforehand whether a file may be written.
+
+    Returns:
+        Its path, absolute and free of symlinks.
 
     Raises:
         DestinationError: If something is there, and is not a file that may be replaced.
     """
+    path = resolved(path)
     if path.is_dir():
         raise DestinationError(f"The output {path} is a folder.", "Give a file's name.")
+    if path.exists() and not path.is_file():
+        raise DestinationError(
+            f"The output {path} is a device or pipe, which is never replaced.",
+            "Give a file's name.",
+        )
     if path.exists() and not overwrite:
         raise DestinationError(
             f"The output {path} exists already.", "Choose another --output, or add --overwrite."
         )
+    return path
 
 
 def write_file(path: Path, text: str) -> None:
     """Write a file in UTF-8: beside its place first, then into it.
 
     Raises:
+        DestinationError: If a folder, device or pipe is there.
         OutputError: If it cannot be written; what was there stays.
     """
-    beside = path.with_name(f".{path.name}.taia-tmp-{os.getpid()}")
+    path = check_file(path, overwrite=True)
+    beside = temporary(path)
     # Half a surrogate pair is no UTF-8, but may be in a path that the text names.
     data = text.encode("utf-8", "backslashreplace")
     with translated(path):
@@ -42,3 +53,10 @@ def write_file(path: Path, text: str) -> None:
             with suppress(OSError):
                 beside.unlink()
             raise
+
+
+def sweep_files(folder: Path) -> None:
+    """Remove what killed processes left of files in a folder that this process has claimed."""
+    for left in folder.rglob(f".*{MARK}*"):
+        with suppress(OSError):
+            left.unlink()

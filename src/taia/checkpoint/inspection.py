@@ -39,7 +39,8 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
 
 
 def _of_adapter(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
-    from taia.checkpoint.adapters.experts import name_of, with_experts
+    from taia.checkpoint.adapters.names import name_of
+    from taia.checkpoint.adapters.place import with_experts
     from taia.checkpoint.adapters.read import read_adapter
 
     adapter = read_adapter(folder)

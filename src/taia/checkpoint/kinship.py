@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taia.checkpoint.copying import Sources
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, home_written_out, is_there
-from taia.checkpoint.manifest import MANIFEST, sampled_hash, samples
+from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples
 from taia.checkpoint.reading import is_file, read_json
+from taia.checkpoint.sources import Sources
 from taia.errors import InputError, MismatchError
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal, TypeAlias
 
-from taia.anatomy import Anatomy
+from taia.anatomy.labels import Label
 from taia.checkpoint.alignment import Part, align, part
 from taia.checkpoint.configs import check_kinship
-from taia.checkpoint.copying import Sources
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.steps import FLOATS, Pair, Rope, cut, rope
+from taia.checkpoint.labels import Labeller
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import FLOATS, Pair, Runs, cut, runs_of
 from taia.errors import MismatchError
 
 #: Whose vocabulary the output has where the two differ in size.
@@ -47,7 +48,7 @@ def pair_up(
     base: Checkpoint,
     tuned: Checkpoint,
     vocab: Vocab | None = None,
-    declare: Mapping[str, str] | None = None,
+    labeller: Labeller | None = None,
 ) -> Pairing:
     """Pair every tensor of the base with the tuned model's.
 
@@ -57,18 +58,19 @@ def pair_up(
         base: The model before fine-tuning.
         tuned: The model after.
         vocab: Whose vocabulary to take where their sizes differ.
-        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+        labeller: Labels tensors, where heads and embeddings must be told apart.
 
     Raises:
         MismatchError: If they do not belong together; it names the first difference.
         AnatomyError: If heads or embeddings must be told apart and a name is unknown.
     """
     check_kinship(base.config, tuned.config)
+    labeller = labeller or Labeller()
     alignment = align(base, tuned)
     notes = list(alignment.notes)
     parts, missing, extra = dict(alignment.parts), list(alignment.missing), list(alignment.extra)
     untied = None
-    ours, theirs = _Vocabulary(base, declare), _Vocabulary(tuned, declare)
+    ours, theirs = _Vocabulary(base, labeller), _Vocabulary(tuned, labeller)
     if missing:
         missing, extra = _tied_in_tuned(ours, theirs, missing, extra, parts, notes)
     if extra and not missing:
@@ -81,29 +83,27 @@ def pair_up(
     if untied is not None:
         added, kept = untied
         sides[added] = replace(base.tensors[kept], name=added), part(tuned.tensors[added])
-    resized = _resized(sides, base, vocab, declare)
+    resized = _resized(sides, base, vocab, labeller)
     pairs = {name: _pair(*side, resized, vocab) for name, side in sides.items()}
-    notes += _vocab_notes(resized, vocab) + _dtype_notes(sides)
+    notes += vocab_notes(resized, vocab) + _dtype_notes(sides)
     return Pairing(pairs, untied, resized, tuple(notes))
 
 
 class _Vocabulary:
     """A checkpoint's heads and embeddings; its tensors are labelled once, and only if need be."""
 
-    def __init__(self, checkpoint: Checkpoint, declare: Mapping[str, str] | None) -> None:
-        self._checkpoint, self._declare = checkpoint, declare
+    def __init__(self, checkpoint: Checkpoint, labeller: Labeller) -> None:
+        self._checkpoint, self._labeller = checkpoint, labeller
 
     @cached_property
     def kinds(self) -> Mapping[str, str]:
         """Name → ``"head"`` or ``"embedding"``, of the matrices with a row for each token."""
         infos = (entry.info for entry in self._checkpoint.tensors.values())
-        labels = Anatomy.of_tensors(infos, self._checkpoint.config, self._declare)
+        labels = self._labeller(infos, self._checkpoint.config)
         return {
             name: label.component
             for name, label in labels.items()
-            if label.component in ("head", "embedding")
-            and label.projection not in _POSITIONS
-            and len(self._checkpoint.tensors[name].shape) == 2
+            if is_of_vocabulary(label) and len(self._checkpoint.tensors[name].shape) == 2
         }
 
     def twin(self, name: str) -> str | None:
@@ -115,6 +115,11 @@ class _Vocabulary:
             if kind != self.kinds.get(name) and tensors[other].shape == tensors[name].shape
         ]
         return alike[0] if name in self.kinds and len(alike) == 1 else None
+
+
+def is_of_vocabulary(label: Label) -> bool:
+    """Whether a tensor has a row for each token: an embedding of tokens, or a head."""
+    return label.component in ("embedding", "head") and label.projection not in _POSITIONS
 
 
 def _tied_in_tuned(
@@ -172,7 +177,7 @@ def _tied_in_base(
             continue
         rest = [other for other in extra if other is not entry]
         with Sources() as sources:
-            redundant = sources.same(rope(entry, "tuned"), there.rope)
+            redundant = sources.same(runs_of(entry, "tuned"), there.runs)
         if redundant:
             notes.append(
                 f"The tuned model's {entry.name!r} repeats its {theirs.kinds[twin]}; like the "
@@ -205,7 +210,7 @@ def _resized(
     sides: Mapping[str, tuple[Entry, Part | None]],
     base: Checkpoint,
     vocab: Vocab | None,
-    declare: Mapping[str, str] | None,
+    labeller: Labeller,
 ) -> tuple[int, int] | None:
     """The two numbers of vocabulary rows; refuses every other difference of shapes."""
     differing = {
@@ -215,14 +220,13 @@ def _resized(
     }
     if not differing:
         return None
-    labels = Anatomy.of_tensors((entry.info for entry, _ in sides.values()), base.config, declare)
+    labels = labeller((entry.info for entry, _ in sides.values()), base.config)
     sizes: tuple[int, int] | None = None
     for name, (entry, other) in differing.items():
         label = labels[name]
         rows = (entry.shape[:1] + other.shape[:1]) if entry.shape and other.shape else ()
         if (
-            label.component not in ("embedding", "head")
-            or label.projection in _POSITIONS
+            not is_of_vocabulary(label)
             or len(rows) != 2
             or entry.shape[1:] != other.shape[1:]
             or (sizes is not None and sizes != rows)
@@ -246,7 +250,7 @@ def _resized(
 def _pair(
     entry: Entry, other: Part | None, resized: tuple[int, int] | None, vocab: Vocab | None
 ) -> Pair:
-    ours = rope(entry, "base")
+    ours = runs_of(entry, "base")
     if other is None:
         return Pair(entry.name, entry.dtype, entry.shape, ours, None)
     if entry.dtype != other.dtype and not {entry.dtype, other.dtype} <= FLOATS:
@@ -256,26 +260,27 @@ def _pair(
             "Give both in one format; dequantise the quantised one first.",
         )
     if entry.shape == other.shape or resized is None:
-        return Pair(entry.name, entry.dtype, entry.shape, ours, other.rope)
+        return Pair(entry.name, entry.dtype, entry.shape, ours, other.runs)
     rows = resized[0] if vocab == "base" else resized[1]
     width = math.prod(entry.shape[1:])
     return Pair(
         entry.name,
         entry.dtype,
         (rows, *entry.shape[1:]),
-        _with_rows(ours, other.rope, resized[0], rows, width),
-        _with_rows(other.rope, ours, resized[1], rows, width),
+        with_rows(ours, other.runs, resized[0], rows, width),
+        with_rows(other.runs, ours, resized[1], rows, width),
     )
 
 
-def _with_rows(own: Rope, other: Rope, has: int, wants: int, width: int) -> Rope:
-    """A rope with so many rows: its own, and past their end the other side's."""
+def with_rows(own: Runs, other: Runs, has: int, wants: int, width: int) -> Runs:
+    """Byte runs of so many rows: its own, and past their end the other side's."""
     if has >= wants:
         return cut(own, 0, wants * width)
     return own + cut(other, has * width, wants * width)
 
 
-def _vocab_notes(resized: tuple[int, int] | None, vocab: Vocab | None) -> list[str]:
+def vocab_notes(resized: tuple[int, int] | None, vocab: Vocab | None) -> list[str]:
+    """What to say of vocabularies of different sizes."""
     if resized is None:
         return []
     mine, theirs = resized

@@ -1,24 +1,66 @@
-"""The output's files, before any of them is written: layout, steps, match table."""
+"""The output, before any of it is written: its files and their bytes, its table, its notes."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from taia.anatomy.components import COMPONENTS
-from taia.anatomy.labels import Label
-from taia.checkpoint.composition import Row, Share
-from taia.checkpoint.copying import Sources
-from taia.checkpoint.header import BITS, make_header, nbytes
-from taia.checkpoint.index import SINGLE, Checkpoint
-from taia.checkpoint.steps import FLOATS, Pair, Step, steps
-from taia.errors import SelectionError
-from taia.selection.alpha import Alpha, Pieces
+from taia.checkpoint.composition import Kind, Row
+from taia.checkpoint.header import Entry, make_header, nbytes
+from taia.checkpoint.index import INDEX, SINGLE, Checkpoint
+from taia.checkpoint.reading import read_bytes
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import Copy, Made, Pair, Step, runs_of, steps
+from taia.selection.alpha import Alpha
 
-_EIGHT_BIT: Final = "8-bit weights mean nothing without their scales"
-_WHOLE_NUMBERS: Final = "whole numbers have nothing between them"
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of the output.
+
+    Attributes:
+        name: Its name there.
+        dtype: Its safetensors dtype.
+        shape: Its sizes.
+        steps: How to write its bytes, from the first to the last.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    steps: Callable[[], Iterable[Step]]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return nbytes(self.dtype, self.shape)
+
+    @classmethod
+    def of_pair(cls, pair: Pair, alpha: Alpha) -> Tensor:
+        """A tensor of two checkpoints, at its α."""
+        return cls(pair.name, pair.dtype, pair.shape, partial(steps, pair, alpha))
+
+    @classmethod
+    def copied(cls, entry: Entry, name: str | None = None) -> Tensor:
+        """A tensor of a file as it is, if need be under another name."""
+        return cls(name or entry.name, entry.dtype, entry.shape, partial(_copy, entry))
+
+    @classmethod
+    def made(
+        cls,
+        name: str,
+        dtype: str,
+        shape: tuple[int, ...],
+        chunks: Callable[[Sources], Iterable[memoryview]],
+    ) -> Tensor:
+        """A tensor with bytes that a function makes."""
+        step = Made(chunks, nbytes(dtype, shape))
+        return cls(name, dtype, shape, lambda: (step,))
 
 
 @dataclass(frozen=True)
@@ -28,147 +70,131 @@ class FilePlan:
     Attributes:
         name: Its name.
         header: Its first bytes.
-        size: Its length.
-        tensors: Its tensors and their α, in the order of their bytes.
+        tensors: Its tensors, in the order of their bytes.
     """
 
     name: str
     header: bytes
-    size: int
-    tensors: tuple[tuple[Pair, Alpha], ...]
+    tensors: tuple[Tensor, ...]
 
-    def steps(self) -> Iterator[Step]:
-        """How to write its tensors."""
-        for pair, alpha in self.tensors:
-            yield from steps(pair, alpha)
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors)
+
+    @classmethod
+    def of(cls, name: str, tensors: Iterable[Tensor], metadata: dict[str, str]) -> FilePlan:
+        """A file that holds tensors one after another."""
+        tensors = tuple(tensors)
+        return cls(
+            name, make_header(((t.name, t.dtype, t.shape) for t in tensors), metadata), tensors
+        )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The safetensors files of an output.
+
+    Attributes:
+        files: The files.
+        index: The index by its name; empty for weights in one file.
+    """
+
+    files: tuple[FilePlan, ...]
+    index: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all safetensors files."""
+        return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The output's weights.
+    """An output.
 
     Attributes:
-        files: The safetensors files: the base's, by name and layout.
-        index: What the index file holds, ``None`` for a checkpoint in one file.
-        alphas: Every tensor's α.
+        kind: What it will hold.
+        weights: Its safetensors files.
+        beside: Name → the file to copy there: tokenizer files and so on.
+        config: Name and bytes of the file that makes the folder a model or an adapter, which is
+            written last; ``None`` where the base has none.
+        rows: The match table.
+        alphas: Every tensor's α, also of those left out.
+        notes: What a careful reader would want to know.
+        alone: Whether it loads without taia, which MoLoRA's experts do not.
     """
 
-    files: tuple[FilePlan, ...]
-    index: dict[str, Any] | None
-    alphas: dict[str, Alpha]
+    kind: Kind
+    weights: Weights
+    beside: Mapping[str, Path]
+    config: tuple[str, bytes] | None
+    rows: tuple[Row, ...]
+    alphas: Mapping[str, Alpha]
+    notes: tuple[str, ...]
+    alone: bool = True
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
 
-
-def make_plan(base: Checkpoint, pairs: Mapping[str, Pair], alphas: Mapping[str, Alpha]) -> Plan:
-    """Lay out the output like the base.
+def like_base(base: Checkpoint, tensors: Mapping[str, Tensor]) -> Weights:
+    """Lay tensors out as the base does.
 
     Args:
         base: The base.
-        pairs: The output's tensors; those that the base lacks go to the end of its last file.
-        alphas: Their α.
+        tensors: The output's tensors by name, all of the base's among them; those that the base
+            lacks go to the end of its last file.
 
-    Raises:
-        SelectionError: If a tensor that cannot be blended has a fractional α.
+    Returns:
+        The files. Where nothing differs from the base, headers and index are its own, byte for
+        byte.
     """
-    settled = _settle(pairs, alphas)
-    added = [pair for name, pair in pairs.items() if name not in base.tensors]
+    added = [tensor for name, tensor in tensors.items() if name not in base.tensors]
     files = []
     for shard in base.shards:
-        here = [pairs[entry.name] for entry in shard.entries]
-        same = [(e.dtype, e.shape) for e in shard.entries] == [(p.dtype, p.shape) for p in here]
-        if shard is base.shards[-1]:
-            here += added
-            same = same and not added
-        header = (
-            shard.header
-            if same
-            else make_header(((p.name, p.dtype, p.shape) for p in here), shard.metadata)
-        )
-        files.append(
-            FilePlan(
-                SINGLE if base.index is None else shard.file.name,
-                header,
-                len(header) + sum(nbytes(pair.dtype, pair.shape) for pair in here),
-                tuple((pair, settled[pair.name]) for pair in here),
-            )
-        )
-    return Plan(tuple(files), _index(base, files), settled)
+        own = [tensors[entry.name] for entry in shard.entries]
+        name = SINGLE if base.index is None else shard.file.name
+        same = [(e.dtype, e.shape) for e in shard.entries] == [(t.dtype, t.shape) for t in own]
+        extra = added if shard is base.shards[-1] else []
+        if same and not extra:
+            files.append(FilePlan(name, shard.header, tuple(own)))
+        else:
+            files.append(FilePlan.of(name, own + extra, shard.metadata))
+    return Weights(tuple(files), _index(base, files))
 
 
-def table(plan: Plan, labels: Mapping[str, Label]) -> tuple[Row, ...]:
-    """The match table: per component what is the base's, the tuned model's, or neither's."""
-    found: dict[str, Row] = {}
-    for file in plan.files:
-        for pair, alpha in file.tensors:
-            component = labels[pair.name].component
-            row = _row(component, pair, alpha)
-            old = found.get(component, Row(component))
-            found[component] = Row(
-                component, old.base + row.base, old.tuned + row.tuned, old.blended + row.blended
-            )
-    return tuple(found[component] for component in COMPONENTS if component in found)
+def copied(checkpoint: Checkpoint) -> Weights:
+    """A checkpoint's files as they are."""
+    return like_base(checkpoint, {n: Tensor.copied(e) for n, e in checkpoint.tensors.items()})
 
 
-def _settle(pairs: Mapping[str, Pair], alphas: Mapping[str, Alpha]) -> dict[str, Alpha]:
-    """Every α as it will be applied: 0 where the tuned model has nothing to give."""
-    settled: dict[str, Alpha] = {}
-    with Sources() as sources:
-        for name, pair in pairs.items():
-            alpha = alphas[name]
-            if pair.tuned is None or (
-                not _can(pair, alpha) and sources.same(pair.base, pair.tuned)
-            ):
-                alpha = 0.0
-            elif not _can(pair, alpha):
-                why = _EIGHT_BIT if pair.dtype.startswith("F") else _WHOLE_NUMBERS
-                raise SelectionError(
-                    f"Tensor {name!r} is {pair.dtype} and cannot be taken in part: {why}.",
-                    "Select it whole or not at all, or dequantise both models first.",
-                )
-            settled[name] = alpha
-    return settled
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """JSON as transformers writes it: two spaces, a line's end, UTF-8."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # Half a surrogate pair is no UTF-8, but may be in a path or in the JSON that was read; written
+    # with a backslash it is JSON and means the same.
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
-def _can(pair: Pair, alpha: Alpha) -> bool:
-    """Whether a tensor's dtype allows its α."""
-    if pair.dtype in FLOATS or alpha in (0.0, 1.0):
-        return True
-    if not isinstance(alpha, Pieces) or BITS[pair.dtype] % 8:
-        return False
-    return all(value in (0.0, 1.0) for _, _, value in alpha.pieces)
-
-
-def _row(component: str, pair: Pair, alpha: Alpha) -> Row:
-    whole = Share(1, math.prod(pair.shape), nbytes(pair.dtype, pair.shape))
-    if not isinstance(alpha, Pieces):
-        if pair.tuned is None or alpha == 0.0:
-            return Row(component, base=whole)
-        return Row(component, tuned=whole) if alpha == 1.0 else Row(component, blended=whole)
-    counts = {0.0: 0, 1.0: 0, None: 0}
-    rest = whole.parameters // pair.shape[alpha.axis] if pair.shape[alpha.axis] else 0
-    for start, stop, value in alpha.pieces:
-        counts[value if value in (0.0, 1.0) else None] += (stop - start) * rest
-    width = BITS[pair.dtype] // 8
-    shares = {key: Share(0, count, count * width) for key, count in counts.items()}
-    return Row(component, shares[0.0], shares[1.0], shares[None] + Share(1))
-
-
-def _index(base: Checkpoint, files: list[FilePlan]) -> dict[str, Any] | None:
-    """The base's index, changed only where the output differs from the base."""
-    if base.index is None:
+def config_file(base: Checkpoint, config: Mapping[str, Any] | None) -> tuple[str, bytes] | None:
+    """The output's ``config.json``: the base's own bytes unless it has become another."""
+    if base.config is None:
         return None
+    if config is None or config == base.config:
+        return "config.json", read_bytes(base.folder / "config.json")
+    return "config.json", as_json(config)
+
+
+def _index(base: Checkpoint, files: list[FilePlan]) -> dict[str, bytes]:
+    if base.index is None:
+        return {}
     if all(file.header == shard.header for file, shard in zip(files, base.shards, strict=True)):
-        return base.index
-    pairs = [(pair, file.name) for file in files for pair, _ in file.tensors]
-    metadata = {
-        **base.metadata,
-        "total_size": sum(nbytes(pair.dtype, pair.shape) for pair, _ in pairs),
-    }
+        return {INDEX: read_bytes(base.folder / INDEX)}
+    tensors = [(tensor, file.name) for file in files for tensor in file.tensors]
+    metadata = {**base.metadata, "total_size": sum(tensor.nbytes for tensor, _ in tensors)}
     if "total_parameters" in metadata:
-        metadata["total_parameters"] = sum(math.prod(pair.shape) for pair, _ in pairs)
-    weight_map = base.index["weight_map"] | {pair.name: file for pair, file in pairs}
-    return {**base.index, "metadata": metadata, "weight_map": weight_map}
+        metadata["total_parameters"] = sum(math.prod(tensor.shape) for tensor, _ in tensors)
+    weight_map = base.index["weight_map"] | {tensor.name: file for tensor, file in tensors}
+    return {INDEX: as_json({**base.index, "metadata": metadata, "weight_map": weight_map})}
+
+
+def _copy(entry: Entry) -> Iterable[Step]:
+    return (Copy(run) for run in runs_of(entry, "base"))

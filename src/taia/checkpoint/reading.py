@@ -34,9 +34,8 @@ _BLOB: Final = re.compile(r"[0-9a-f]{64}")
 _SHARED: Final = ".huggingface-shared-blobs"
 
 
-@contextmanager
-def opened(file: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
-    """A file of a model folder, open for reading.
+def descriptor(file: Path, folder: Path | None = None) -> int:
+    """A descriptor to read a file of a model folder with, which the caller closes.
 
     Args:
         file: Its path.
@@ -63,7 +62,17 @@ def opened(file: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
         raise CheckpointError(
             f"{file} is a {_kind(mode)}, not a file.", "Give a folder that holds plain files."
         )
-    with os.fdopen(handle, "rb") as stream:
+    return handle
+
+
+@contextmanager
+def opened(file: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
+    """The same as a stream, for a ``with`` block.
+
+    Raises:
+        CheckpointError: As :func:`descriptor` does.
+    """
+    with os.fdopen(descriptor(file, folder), "rb") as stream:
         yield stream
 
 

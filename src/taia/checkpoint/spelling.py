@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from taia.anatomy.fused import FUSED_EXPERTS
+
 #: Parts of a name that only a wrapper around the model or a module puts there → whose they are.
 WRAPPERS: Final = {
     "_orig_mod": "torch.compile",
@@ -50,16 +52,6 @@ RENAMES: Final = tuple(
         (r"\.experts\.(gate_up_proj|down_proj)\.weight$", r".experts.\1"),
     )
 )
-
-#: A fused expert tensor ``[experts, rows, columns]`` → the tensors of each expert whose rows it
-#: stacks, in this order.
-FUSED: Final = {
-    "gate_up_proj": ("gate_proj", "up_proj"),
-    "down_proj": ("down_proj",),
-}
-
-#: Architectures whose fused experts are ``[experts, columns, rows]``: not a matter of stacking.
-TRANSPOSED: Final = frozenset({"gpt_oss", "llama4", "llama4_text"})
 
 #: Constants that some versions saved with the weights: pattern, what they are, how many axes.
 CONSTANTS: Final = tuple(
@@ -124,7 +116,7 @@ def expert(name: str) -> tuple[str, str, int, int, int] | None:
     found = _EXPERT_NAME.fullmatch(name)
     if not found:
         return None
-    for whole, parts in FUSED.items():
+    for whole, parts in FUSED_EXPERTS.items():
         if found["part"] in parts:
             which = parts.index(found["part"])
             return found["stem"], whole, int(found["expert"]), which, len(parts)

@@ -1,32 +1,36 @@
-"""The bytes of one output tensor, as steps: copy this, blend those.
+"""The bytes of one output tensor, as steps: copy this, blend those, make the rest.
 
-A *rope* is a tensor's elements as runs of bytes in files. Most ropes have one run; a tensor that
-the other side cuts differently (experts fused or not, more or fewer vocabulary rows) has several.
+Where either side keeps a tensor is told as *byte runs*: stretches of whole elements in files. Most
+tensors are one run; one that the other side cuts differently (experts fused or not, more or fewer
+vocabulary rows) is several.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from taia.checkpoint.header import BITS, Entry
 from taia.selection.alpha import Alpha, Pieces
 
+if TYPE_CHECKING:
+    from taia.checkpoint.sources import Sources
+
 Side: TypeAlias = Literal["base", "tuned"]
 
-#: A run of rows at least this long is copied by itself; shorter ones are read with what lies
+#: A piece of rows at least this long is copied by itself; shorter ones are read with what lies
 #: between them, because a system call costs as much as copying some ten kilobytes.
-_LONG_RUN: Final = 1 << 16
+LONG_PIECE: Final = 1 << 16
 #: Rows longer than this (in elements) are never read whole.
 _LONG_PERIOD: Final = 1 << 20
 #: The dtypes that can be computed with.
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 
 
-class Extent(NamedTuple):
+class Run(NamedTuple):
     """A run of whole elements in a file.
 
     Attributes:
@@ -48,7 +52,7 @@ class Extent(NamedTuple):
         """How many elements it has."""
         return (self.stop - self.start) * 8 // BITS[self.dtype]
 
-    def cut(self, first: int, last: int) -> Extent:
+    def cut(self, first: int, last: int) -> Run:
         """Its elements from ``first`` up to ``last``."""
         size = BITS[self.dtype]
         return self._replace(
@@ -56,22 +60,32 @@ class Extent(NamedTuple):
         )
 
 
-Rope: TypeAlias = tuple[Extent, ...]
+Runs: TypeAlias = tuple[Run, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
     """Bytes as they are."""
 
-    extent: Extent
+    run: Run
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the output."""
+        return self.run.stop - self.run.start
 
 
 @dataclass(frozen=True, slots=True)
 class Convert:
     """Elements rounded to another dtype."""
 
-    extent: Extent
+    run: Run
     dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the output."""
+        return self.run.elements * BITS[self.dtype] // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +100,39 @@ class Blend:
         pieces: ``(start, stop, α)`` in elements, consecutive from 0 to the period.
     """
 
-    base: Rope
-    tuned: Rope
+    base: Runs
+    tuned: Runs
     dtype: str
     period: int
     pieces: tuple[tuple[int, int, float], ...]
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the output."""
+        return elements(self.base) * BITS[self.dtype] // 8
+
+    @property
     def bytewise(self) -> bool:
         """Whether it only interleaves bytes of the two sides."""
         return all(alpha in (0.0, 1.0) for _, _, alpha in self.pieces) and all(
-            extent.dtype == self.dtype for extent in self.base + self.tuned
+            run.dtype == self.dtype for run in self.base + self.tuned
         )
 
 
-Step: TypeAlias = Copy | Convert | Blend
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Bytes that a function makes when their turn comes: merged weights, scaled factors.
+
+    Attributes:
+        chunks: Gives them piece by piece, reading what it needs.
+        nbytes: How many they are.
+    """
+
+    chunks: Callable[[Sources], Iterable[memoryview]]
+    nbytes: int
+
+
+Step: TypeAlias = Copy | Convert | Blend | Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,34 +150,34 @@ class Pair:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    base: Rope
-    tuned: Rope | None
+    base: Runs
+    tuned: Runs | None
 
 
-def rope(entry: Entry, side: Side) -> Rope:
+def runs_of(entry: Entry, side: Side) -> Runs:
     """A whole tensor."""
-    return (Extent(side, entry.file, entry.start, entry.stop, entry.dtype),)
+    return (Run(side, entry.file, entry.start, entry.stop, entry.dtype),)
 
 
-def elements(runs: Rope) -> int:
-    """How many elements a rope has."""
-    return sum(extent.elements for extent in runs)
+def elements(runs: Runs) -> int:
+    """How many elements runs have."""
+    return sum(run.elements for run in runs)
 
 
-def cut(runs: Rope, first: int, last: int) -> Rope:
-    """The elements of a rope from ``first`` up to ``last``."""
+def cut(runs: Runs, first: int, last: int) -> Runs:
+    """The elements of runs from ``first`` up to ``last``."""
     found, offset = [], 0
-    for extent in runs:
-        count = extent.elements
+    for run in runs:
+        count = run.elements
         low, high = max(first - offset, 0), min(last - offset, count)
         if low < high:
-            found.append(extent.cut(low, high))
+            found.append(run.cut(low, high))
         offset += count
     return tuple(found)
 
 
 def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
-    """How to write one tensor, from its first byte to its last.
+    """How to write one tensor of two checkpoints, from its first byte to its last.
 
     Args:
         pair: The tensor.
@@ -158,31 +190,41 @@ def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
     elif alpha == 1.0:
         yield from _take(pair.tuned, pair.dtype)
     elif not isinstance(alpha, Pieces):
-        yield _blend(pair, pair.base, pair.tuned, 1, ((0, 1, alpha),))
+        yield Blend(pair.base, pair.tuned, pair.dtype, 1, ((0, 1, alpha),))
     else:
         yield from _pieces(pair, pair.tuned, alpha)
 
 
-def _take(runs: Rope, dtype: str) -> Iterator[Step]:
-    for extent in runs:
-        yield Copy(extent) if extent.dtype == dtype else Convert(extent, dtype)
+def joined(work: Iterable[Step]) -> Iterator[Step]:
+    """The same steps, copies of neighbouring bytes made one."""
+    last: Step | None = None
+    for step in work:
+        if isinstance(last, Copy) and isinstance(step, Copy):
+            one, other = last.run, step.run
+            if one.file == other.file and one.stop == other.start:
+                last = Copy(one._replace(stop=other.stop))
+                continue
+        if last is not None:
+            yield last
+        last = step
+    if last is not None:
+        yield last
 
 
-def _blend(
-    pair: Pair, base: Rope, tuned: Rope, period: int, pieces: tuple[tuple[int, int, float], ...]
-) -> Blend:
-    return Blend(base, tuned, pair.dtype, period, pieces)
+def _take(runs: Runs, dtype: str) -> Iterator[Step]:
+    for run in runs:
+        yield Copy(run) if run.dtype == dtype else Convert(run, dtype)
 
 
-def _pieces(pair: Pair, tuned: Rope, alpha: Pieces) -> Iterator[Step]:
+def _pieces(pair: Pair, tuned: Runs, alpha: Pieces) -> Iterator[Step]:
     inner = math.prod(pair.shape[alpha.axis + 1 :])
     outer = math.prod(pair.shape[: alpha.axis])
     period = pair.shape[alpha.axis] * inner
     pieces = tuple((start * inner, stop * inner, value) for start, stop, value in alpha.pieces)
     shortest = min(stop - start for start, stop, _ in pieces)
-    short = shortest * BITS[pair.dtype] // 8 < _LONG_RUN
+    short = shortest * BITS[pair.dtype] // 8 < LONG_PIECE
     if outer > 1 and short and period <= _LONG_PERIOD:
-        yield _blend(pair, pair.base, tuned, period, pieces)
+        yield Blend(pair.base, tuned, pair.dtype, period, pieces)
         return
     for block in range(outer):
         for start, stop, value in pieces:
@@ -193,4 +235,4 @@ def _pieces(pair: Pair, tuned: Rope, alpha: Pieces) -> Iterator[Step]:
                 yield from _take(cut(tuned, first, last), pair.dtype)
             else:
                 runs = cut(pair.base, first, last), cut(tuned, first, last)
-                yield _blend(pair, *runs, 1, ((0, 1, value),))
+                yield Blend(*runs, pair.dtype, 1, ((0, 1, value),))

@@ -2,53 +2,56 @@
 
 from __future__ import annotations
 
+import inspect as signatures
 import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
+from taia.cli.commands import Command, Group
 from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.eval import evaluate
 from taia.cli.export import export
+from taia.cli.guard import ending, forgive
 from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
-from taia.errors import TaiaError
 
-P = ParamSpec("P")
+_Debug = Annotated[
+    bool, typer.Option("--debug", help="Keep the traceback of a failure in a file, and name it.")
+]
 
 
-def _guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """The command, ending with an exit code where it would have ended with a traceback."""
+def _guarded(name: str, command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with --debug, ending as the guard says."""
 
     @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
+    def guarded(*args: Any, debug: bool = False, **kwargs: Any) -> None:  # noqa: ANN401 - a command's own
+        with ending(name, debug):
             command(*args, **kwargs)
-        except TaiaError as error:
-            _complain(error.problem, error.mend)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            _complain("interrupted", "Nothing half-written was left behind.")
-            raise typer.Exit(130) from None
 
+    own = signatures.signature(command, eval_str=True)
+    flag = signatures.Parameter(
+        "debug", signatures.Parameter.KEYWORD_ONLY, default=False, annotation=_Debug
+    )
+    parameters = [*own.parameters.values(), flag]
+    guarded.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    guarded.__annotations__ = {p.name: p.annotation for p in parameters}
     return guarded
-
-
-def _complain(problem: str, mend: str) -> None:
-    print(f"taia: {problem}\n      {mend}", file=sys.stderr)
 
 
 app = typer.Typer(
     name="taia",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # tables of flags cut their names in a narrow terminal
     context_settings={
         "help_option_names": ["-h", "--help"],
         # TRL and transformers write --lora_r, everybody else --lora-r.
@@ -56,8 +59,8 @@ app = typer.Typer(
     },
 )
 for command in (demo, train, compose, export, inspect, report, serve):
-    app.command()(_guarded(command))
-app.command("eval")(_guarded(evaluate))
+    app.command(command.__name__, cls=Command)(_guarded(command.__name__, command))
+app.command("eval", cls=Command)(_guarded("eval", evaluate))
 
 
 def _version(wanted: bool) -> None:
@@ -80,7 +83,14 @@ def _top(
 def main() -> None:
     """Runs the command line and exits.
 
-    Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 130 interrupted.
+    Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 3 a condition of
+    ``eval --require`` is not met, 130 interrupted, 141 nobody reads the output any more.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both clean up alike
-    app()
+    forgive(sys.stdout, sys.stderr)
+    try:
+        with ending():
+            code = get_command(app).main(prog_name="taia", standalone_mode=False)
+    except typer.Exit as ended:
+        code = ended.exit_code
+    sys.exit(code)

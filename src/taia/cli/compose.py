@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from taia.cli.options import AsJson, Declare, declared
+from taia.cli.options import AsJson, Declare, declared, say_json
 
 if TYPE_CHECKING:
     from taia.checkpoint.composition import Composition
@@ -55,12 +54,11 @@ def compose(
     Checkpoints are copied byte by byte wherever α is 0 or 1. An adapter becomes a smaller adapter,
     or with --merge a whole checkpoint.
     """
-    from rich.console import Console
-
     from taia.checkpoint.compose import compose as run
     from taia.reporting.match import copying, match_table
+    from taia.reporting.screen import Screen
 
-    with copying(Console(stderr=True)) as progress:
+    with copying(Screen(stderr=True)) as progress:
         done = run(
             base,
             tuned,
@@ -76,13 +74,13 @@ def compose(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps(done.to_json(), indent=1))
+        say_json(done.to_json())
         return
-    console = Console()
-    console.print(match_table(done))
+    screen = Screen()
+    screen.print(match_table(done))
     for note in done.notes:
-        console.print(f"• {note}", highlight=False)
-    console.print(_ending(done), highlight=False, soft_wrap=True)
+        screen.print(f"• {note}")
+    screen.print(_ending(done), soft_wrap=True)
 
 
 def _ending(done: Composition) -> str:

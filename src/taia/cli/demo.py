@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.options import AsJson, say_json
 
 
 def demo(
@@ -31,7 +31,7 @@ def demo(
         int | None,
         typer.Option(min=1, help="Ask only so many questions of each kind.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    as_json: AsJson = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demonstration.")
     ] = False,
@@ -42,13 +42,12 @@ def demo(
     general knowledge and of the trained skill. Takes a few minutes on two cores.
     """
     prepare()
-    from rich.console import Console
-
     from taia.demo.run import demonstrate
     from taia.reporting.progress import watched
+    from taia.reporting.screen import Screen
     from taia.reporting.table import render
 
-    with watched(Console(stderr=True)) as watch:
+    with watched(Screen(stderr=True)) as watch:
         done = demonstrate(
             output,
             model=model,
@@ -59,9 +58,9 @@ def demo(
             watch=watch,
         )
     if as_json:
-        typer.echo(json.dumps(done.results, indent=1, ensure_ascii=False))
+        say_json(done.results)
         return
-    console = Console()
-    console.print(render(done.comparison))
-    console.print(f"\nThe report is {done.output / 'report.html'}", highlight=False)
-    console.print(f"The TAIA adapter is {done.output / 'taia'}", highlight=False)
+    screen = Screen()
+    screen.print(render(done.comparison))
+    screen.print(f"\nThe report is {done.output / 'report.html'}", soft_wrap=True)
+    screen.print(f"The TAIA adapter is {done.output / 'taia'}", soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.options import AsJson, pairs
+from taia.cli.guard import say
+from taia.cli.options import AsJson, Declare, declared, pairs, say_json
 from taia.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,14 +134,15 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Exit with 1 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
-            "'taia > 0.5'. May be given several times.",
+            help="Exit with 3 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
+            "'taia.advbench <= 0.1'. May be given several times.",
             show_default=False,
         ),
     ] = None,
     log_samples: Annotated[
         bool, typer.Option("--log-samples", help="Keep prompts and responses.")
     ] = False,
+    declare: Declare = None,
     as_json: AsJson = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run's results.")
@@ -153,16 +154,16 @@ def evaluate(
     it is known: after Ctrl-C, the same command goes on.
     """
     prepare()
-    from rich.console import Console
-
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings
     from taia.reporting.progress import watched
+    from taia.reporting.screen import Screen
 
     settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
+    named = declared(declare)
     has_update = tuned is not None or server is not None
-    with watched(Console(stderr=True)) as watch:
+    with watched(Screen(stderr=True)) as watch:
         done = run(
             base,
             tuned,
@@ -180,30 +181,31 @@ def evaluate(
             judge=None if judge is None else Judge.at(judge, judge_model or ""),
             log_samples=log_samples,
             overwrite=overwrite,
+            declare=named,
             require=require or [],
             command=shlex.join(["taia", *sys.argv[1:]]),
             watch=watch,
         )
         if base is not None and tuned is not None and server is None:
             watch("Measuring the update")
-            _write_norms(done.output, base, tuned)
+            _write_norms(done.output, base, tuned, named)
     _show(done, as_json)
     for why in done.unmet:
-        typer.echo(f"taia: {why}", err=True)
+        say(why, "taia: ")
     if done.unmet:
-        raise typer.Exit(1)
+        raise typer.Exit(3)
 
 
-def _write_norms(output: Path, base: str, tuned: str) -> None:
+def _write_norms(output: Path, base: str, tuned: str, declare: dict[str, str]) -> None:
     """Add to a run where the update lives, which needs no model to run."""
     from taia.analysis.norms import UPDATE_FILE, update_norms, write_norms
 
     if (output / UPDATE_FILE).is_file():  # a run is of one pair of weights
         return
     try:
-        write_norms(output / UPDATE_FILE, update_norms(base, tuned))
+        write_norms(output / UPDATE_FILE, update_norms(base, tuned, declare))
     except InputError as error:
-        typer.echo(f"Where the update lives cannot be told: {error.problem}", err=True)
+        say(f"Where the update lives cannot be told: {error.problem}")
 
 
 def _show(done: Evaluation, as_json: bool) -> None:
@@ -211,19 +213,18 @@ def _show(done: Evaluation, as_json: bool) -> None:
     if as_json:
         summary = done.summary
         whole = {"output": str(done.output), "run": summary.facts, **summary.to_json()}
-        typer.echo(json.dumps({**whole, "unmet": list(done.unmet)}, indent=1))
+        say_json({**whole, "unmet": list(done.unmet)})
         return
-    from rich.console import Console
-
     from taia.reporting.evaluation.findings import further_readings
     from taia.reporting.evaluation.table import render
+    from taia.reporting.screen import Screen
 
-    console = Console(highlight=False)
-    console.print(render(done.summary))
+    screen = Screen()
+    screen.print(render(done.summary))
     for sentence in further_readings(done.summary):
-        console.print(sentence, markup=False)
-    console.print(f"\nThe run is {done.output}", soft_wrap=True)
-    console.print(f"Its report: taia report {done.output}", soft_wrap=True)
+        screen.print(sentence)
+    screen.print(f"\nThe run is {done.output}", soft_wrap=True)
+    screen.print(f"Its report: taia report {done.output}", soft_wrap=True)
 
 
 def _parts(text: str) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.options import AsJson
+from taia.cli.options import AsJson, Declare, declared, say_json
+from taia.export.targets import Name, Outtype
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
         ),
     ],
     to: Annotated[
-        Literal["transformers", "vllm", "gguf", "ollama", "mergekit"],
+        Name,
         typer.Option("--to", help="The program it is for.", show_default=False),
     ],
     output: Annotated[
@@ -43,6 +43,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    outtype: Annotated[
+        Outtype | None,
+        typer.Option(
+            help="Dtype of a whole model's matrices --to gguf or ollama: auto is bf16 for bf16, "
+            "else f16.",
+            show_default=False,
+        ),
+    ] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Turn an adapter into a whole checkpoint.")
     ] = False,
@@ -52,6 +60,7 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an export that is there already.")
     ] = False,
+    declare: Declare = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model or adapter for another program, and check it there.
@@ -60,32 +69,31 @@ def export(
     are compared. If they differ nothing is left and the exit code is 1.
     """
     prepare()
-    from rich.console import Console
-
     from taia.export.run import export as run
+    from taia.reporting.screen import Screen, status
 
-    with Console(stderr=True).status("Reading") as status:
+    with status("Reading") as say:
         done = run(
             source,
             to,
             output,
             base=base,
             base_gguf=base_gguf,
+            outtype=outtype,
             merge=merge,
             verify=not no_verify,
             overwrite=overwrite,
-            say=status.update,
+            declare=declared(declare),
+            say=say,
         )
     if as_json:
-        typer.echo(json.dumps(done.to_json(), indent=1))
+        say_json(done.to_json())
         return
-    console = Console()
-    console.print(
-        f"Wrote {', '.join(done.files)} to {done.output}", highlight=False, soft_wrap=True
-    )
+    screen = Screen()
+    screen.print(f"Wrote {', '.join(done.files)} to {done.output}", soft_wrap=True)
     for line in (*(check.said for check in done.checks), *done.notes):
-        console.print(f"• {line}", highlight=False, soft_wrap=True, markup=False)
+        screen.print(f"• {line}", soft_wrap=True)
     if no_verify:
-        console.print("• Nothing was checked (--no-verify).", highlight=False)
+        screen.print("• Nothing was checked (--no-verify).")
     if done.use:
-        console.print(f"\n{done.use}", highlight=False, soft_wrap=True, markup=False)
+        screen.print(f"\n{done.use}", soft_wrap=True)

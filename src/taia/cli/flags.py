@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_typ
 
 import typer
 
-from taia.cli.options import pairs
+from taia.cli.options import declared, pairs
 from taia.training.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -44,7 +44,10 @@ def given(keys: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if get_origin(hints[name]) is dict:
             flag = f"--{name.replace('_', '-')}"
-            value = pairs(flag, value, "what of which", "SELECTION=VALUE, such as mlp=4")
+            form = "SELECTION=VALUE, such as mlp=4"
+            value = (
+                declared(value) if name == "declare" else pairs(flag, value, "what of which", form)
+            )
         found[name] = value
     return found
 
@@ -62,7 +65,7 @@ def _flag(key: Field[Any], hint: Any) -> inspect.Parameter:  # noqa: ANN401 - a 
     option = typer.Option(
         *names,
         help=f"{key.metadata['help']}{_default(key)}",
-        metavar="SELECTION=VALUE" if kind is dict else None,
+        metavar=key.metadata.get("form", "SELECTION=VALUE") if kind is dict else None,
         rich_help_panel=key.metadata["group"],
         show_default=False,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taia.cli.options import AsJson, Declare, declared
+from taia.cli.options import AsJson, Declare, declared, say_json
 
 if TYPE_CHECKING:
     from taia.anatomy import Label
@@ -39,13 +38,12 @@ def inspect(
     alphas = None if keep is None else Selection.parse(keep).alphas(anatomy)
     if as_json:
         tensors = [_plain(label, alphas) for label in anatomy.values()]
-        typer.echo(json.dumps({"tensors": tensors}, indent=1))
+        say_json({"tensors": tensors})
         return
-    from rich.console import Console
-
     from taia.reporting.anatomy import anatomy_table
+    from taia.reporting.screen import Screen
 
-    Console().print(anatomy_table(anatomy, alphas))
+    Screen().print(anatomy_table(anatomy, alphas))
 
 
 def _plain(label: Label, alphas: dict[str, Alpha] | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Annotated, TypeAlias
 
@@ -19,6 +20,11 @@ Declare: TypeAlias = Annotated[
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def say_json(value: object) -> None:
+    """Print a value as JSON, in ASCII: no name in it can steer a terminal."""
+    print(json.dumps(value, indent=1).replace("\x7f", r"\u007f"))
 
 
 def declared(declare: list[str] | None) -> dict[str, str]:

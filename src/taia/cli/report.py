@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.text import printable
 
 if TYPE_CHECKING:
     from taia.reporting.evaluation.run import Run
@@ -49,18 +50,18 @@ def report(
     """
     prepare()
     from taia.checkpoint.files import check_file, write_file
+    from taia.checkpoint.output.staging import claimed
     from taia.reporting.evaluation.run import open_runs
 
     if output is None and form == "html":
         output = _PAGE
-    if output is not None:
-        check_file(output, overwrite)
-    text = _text(open_runs(runs), form, runs)
     if output is None:
-        typer.echo(text, nl=False)
+        print(printable(_text(open_runs(runs), form, runs)), end="")
         return
-    write_file(output, text)
-    typer.echo(f"The report is {output}")
+    with claimed(output) as place:
+        check_file(place, overwrite)
+        write_file(place, _text(open_runs(runs), form, runs))
+    print(printable(f"The report is {output}"))
 
 
 def _text(runs: list[Run], form: str, given: list[Path]) -> str:

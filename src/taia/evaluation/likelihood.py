@@ -22,6 +22,7 @@ import torch
 
 from taia.errors import DataError
 from taia.evaluation.questions import Normalise, Question
+from taia.runtime.caches import cache_of
 from taia.runtime.forward import Forward, can_share
 
 if TYPE_CHECKING:
@@ -174,8 +175,8 @@ class _Logs:
         self, ids: torch.Tensor, cache: DynamicCache | None, keep: int = 1
     ) -> tuple[torch.Tensor, Any]:
         """Log-probabilities at the last ``keep`` positions of ``ids``, and the cache after it."""
-        logits, out = self._forward(ids, keep, use_cache=True, past_key_values=cache)
-        return _log_softmax(logits), getattr(out, "past_key_values", None)
+        logits, out = self._forward(ids, keep, use_cache=True, cache=cache)
+        return _log_softmax(logits), cache_of(out)
 
     def plain(self, ids: torch.Tensor, keep: int) -> torch.Tensor:
         """Log-probabilities ``[rows, keep, vocabulary]`` at the last ``keep`` positions."""

@@ -162,7 +162,7 @@ def _object(path: Path, mend: str) -> dict[str, Any]:
         row = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", mend) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}.", mend) from error
     if not isinstance(row, dict):
         raise DataError(f"{path} is not a JSON object.", mend)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taia.checkpoint.ahead import look_ahead
+from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
+from taia.evaluation.gates import read_gate
+from taia.evaluation.harness.known import check_tasks, data_sets
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.settings import MODES, Server, Settings, Watch
+from taia.evaluation.store import check_folder
+from taia.evaluation.task_hub import own_data_sets
+from taia.offline import check_reachable
 from taia.selection.listing import read_modes
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ def evaluate(
     judge: Judge | None = None,
     log_samples: bool = False,
     overwrite: bool = False,
+    declare: Mapping[str, str] | None = None,
     require: Sequence[str] = (),
     command: str | None = None,
     watch: Watch | None = None,
@@ -63,6 +72,7 @@ def evaluate(
         judge: Who judges answers to harmful prompts, beside the phrases of a refusal.
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         require: Conditions on the scores, see :mod:`taia.evaluation.gates`.
         command: What was typed, for the record.
         watch: Told how far the work is.
@@ -72,7 +82,7 @@ def evaluate(
 
     Raises:
         InputError: If a task, mode or condition is unknown, or a model cannot be used.
-        DestinationError: If ``output`` holds another run.
+        DestinationError: If ``output`` holds another run, or another process writes there.
         DownloadError: If a model or a task's data cannot be fetched.
         OutputError: If a result cannot be written.
         StoppedError: On Ctrl-C; what was finished is kept.
@@ -82,20 +92,38 @@ def evaluate(
     watch = watch or (lambda *_: None)
     _check(settings, tasks, batch_size)
     selections = _selections(modes, has_update=tuned is not None or server is not None)
-    watch("Loading libraries", 0, None)
+    for text in require:
+        read_gate(text, selections)
     _check_library()
+    check_tasks(tasks, [Path(folder) for folder in include_path])
+    inputs = []
+    if base is not None:
+        kept = [text for name, text in selections.items() if text and server is None]
+        inputs = [place.path for place in look_ahead(base, tuned, kept, declare)]
+    check_folder(Path(output), inputs, overwrite)
+    if data_dir is None:
+        mend = "Connect; or give the files' folder with --data-dir (docs/tasks.md)."
+        check_reachable(own_data_sets(tasks), mend)
+    check_reachable(data_sets(tasks), "Connect, or unset HF_HUB_OFFLINE, and try again.")
+    watch("Loading libraries", 0, None)
     from taia.evaluation.harness.quiet import quiet_harness
     from taia.evaluation.harness.running import Run
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
-    with quiet_harness():
+    with claimed(Path(output)), quiet_harness():
         subject: Subject
         if server is not None:
             subject = OnServer(server, base, list(selections), rows=batch_size)
         elif base is not None:
             subject = InMemory(
-                base, tuned, dtype=dtype, device=device, rows=batch_size, four_bits=load_in_4bit
+                base,
+                tuned,
+                dtype=dtype,
+                device=device,
+                rows=batch_size,
+                four_bits=load_in_4bit,
+                declare=declare,
             )
         else:
             raise InputError("No model is given.", "Give a base model, or a server.")
@@ -128,12 +156,10 @@ def _selections(modes: str, has_update: bool) -> dict[str, str]:
 
 
 def _check_library() -> None:
-    try:
-        import lm_eval  # noqa: F401
-    except ImportError as error:
+    if find_spec("lm_eval") is None:
         raise InputError(
             "lm-evaluation-harness (lm_eval) is not installed.", "pip install 'taia[eval]'"
-        ) from error
+        )
 
 
 def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:

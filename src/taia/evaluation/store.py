@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.files import write_file
-from taia.checkpoint.staging import check_output, translated
+from taia.checkpoint.files import sweep_files, write_file
+from taia.checkpoint.output.staging import check_output, resolved, translated
 from taia.errors import DataError, DestinationError
 from taia.evaluation.results import (
     RESULTS,
@@ -29,8 +29,18 @@ from taia.evaluation.results import (
 _UPDATE_FILE: Final = "update.json"
 
 
+def check_folder(folder: Path, inputs: list[Path], overwrite: bool) -> Path:
+    """A run's folder, absolute.
+
+    Raises:
+        DestinationError: If something else is there.
+    """
+    there = (folder / RUN_FILE).is_file()
+    return check_output(folder, inputs, overwrite or there, (RUN_FILE,))
+
+
 class Store:
-    """The folder of a run. Nothing is written before there is a result.
+    """The folder of a run, which the process has claimed. Nothing is written before a result.
 
     Args:
         folder: Where.
@@ -45,8 +55,9 @@ class Store:
     def __init__(
         self, folder: Path, facts: Mapping[str, Any], *, overwrite: bool, inputs: list[Path]
     ) -> None:
+        folder = resolved(folder)
         there = (folder / RUN_FILE).is_file()
-        self.folder = check_output(folder, inputs, overwrite or there, (RUN_FILE,))
+        self.folder = check_folder(folder, inputs, overwrite)
         before = _before(self.folder) if there else None
         why = [] if before is None else _differences(before, facts)
         if why and not overwrite:
@@ -93,6 +104,7 @@ class Store:
                 shutil.rmtree(self.folder / RESULTS, ignore_errors=True)
             self._replaces = False
         if not self._begun:
+            sweep_files(self.folder)
             self._write(self.folder / RUN_FILE, self._facts)
             self._begun = True
 

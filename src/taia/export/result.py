@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-#: What an output may be written for.
-Target: TypeAlias = Literal["transformers", "vllm", "gguf", "ollama", "mergekit"]
+from taia.export.targets import Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Export:
     """What an export did.
 
     Attributes:
-        target: What it was written for.
+        target: The program it was written for.
         output: The folder.
         files: Names of the files in it.
         checks: How it was checked; none where that was switched off.
@@ -52,7 +51,7 @@ class Export:
         use: The command that uses the output.
     """
 
-    target: Target
+    target: Name
     output: Path
     files: tuple[str, ...]
     checks: tuple[Check, ...]

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import get_args
 
-from taia.checkpoint.index import ADAPTER_CONFIG
-from taia.checkpoint.manifest import MANIFEST
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import InputError, RunError
-from taia.export.job import Job
-from taia.export.result import Check, Export, Target
+from taia.export.job import SCRATCH, Job
+from taia.export.result import Check, Export
 from taia.export.source import read_source
-
-#: Of these an output that may be overwritten must hold one.
-MARKS: Final = (MANIFEST, "config.json", ADAPTER_CONFIG, "adapter.gguf", "mergekit.yml")
-_MODELS: Final = ("torch", "transformers", "peft")
-#: Target → what writing and checking import.
-_NEEDED: Final = {
-    "transformers": _MODELS,
-    "vllm": _MODELS,
-    "gguf": (*_MODELS, "gguf"),
-    "ollama": (*_MODELS, "gguf", "jinja2"),
-    "mergekit": ("torch", "yaml"),
-}
+from taia.export.targets import MARKS, TARGETS, Name, Outtype
 
 
 def export(
     source: str | Path,
-    target: Target,
+    target: Name,
     output: str | Path,
     *,
     base: str | None = None,
     base_gguf: str | Path | None = None,
+    outtype: Outtype | None = None,
     merge: bool = False,
+    declare: Mapping[str, str] | None = None,
     verify: bool = True,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
@@ -50,7 +41,9 @@ def export(
         output: The folder to write.
         base: The adapter's base model; by default what the adapter says.
         base_gguf: The base as a GGUF file: for Ollama to build on, and to check adapters with.
+        outtype: A whole model's dtype in GGUF: auto, f32, f16, bf16 or q8_0.
         merge: Make an adapter a whole checkpoint.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         verify: Whether to load the output and compare it with the source.
         overwrite: Replace an export or model that is there already.
         say: Told what is being done.
@@ -59,24 +52,20 @@ def export(
         InputError: If what was given cannot be exported so (see :mod:`taia.errors` for its kinds).
         RunError: If the output cannot be written, or differs from the source; then nothing is left.
     """
-    if target not in _NEEDED:
-        raise InputError(f"There is no target {target!r}.", f"Use one of {', '.join(_NEEDED)}.")
+    if target not in TARGETS:
+        raise InputError(f"There is no target {target!r}.", f"Use one of {', '.join(TARGETS)}.")
     say = say or (lambda _: None)
     read = read_source(source, base)
-    if merge and read.adapter is None:
-        raise InputError(
-            f"{read.place.given} is a whole checkpoint: there is no adapter to merge.",
-            "Leave --merge away, or give the adapter.",
-        )
     _check_installed(target)
-    gguf = None if base_gguf is None else _gguf(Path(base_gguf), target)
+    gguf = None if base_gguf is None else _gguf(Path(base_gguf))
+    job = Job(read, Path(output), merge, gguf, declare, outtype or "auto")
+    _check_options(job, target, outtype)
     inputs = [path for path in (read.folder, gguf) if path is not None]
-    if read.adapter is not None and _needs_base(target, merge or verify):
+    if read.adapter is not None and (TARGETS[target].reads_base or merge or verify):
         inputs.append(read.base.path)
-    output = check_output(Path(output), inputs, overwrite, MARKS)
-    job = Job(read, output, merge, gguf)
+    job = replace(job, output=check_output(Path(output), inputs, overwrite, MARKS))
     module = import_module(f"taia.export.to_{target}")
-    with staged(output, overwrite, MARKS) as folder:
+    with staged(job.output, overwrite, MARKS) as folder:
         say(f"Writing for {target}")
         written = module.write(job, folder)
         checks: tuple[Check, ...] = ()
@@ -84,15 +73,31 @@ def export(
             say("Loading and comparing")
             checks = module.verify(job, folder)
         _must_pass(checks)
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         found = (path for path in folder.rglob("*") if path.is_file())
         files = tuple(sorted(str(path.relative_to(folder)) for path in found))
-    use = written.use and written.use.replace("{output}", shlex.quote(str(output)))
-    return Export(target, output, files, checks, written.notes, use)
+    use = written.use and written.use.replace("{output}", shlex.quote(str(job.output)))
+    return Export(target, job.output, files, checks, written.notes, use)
 
 
-def _needs_base(target: str, loads: bool) -> bool:
-    """Whether an adapter's base is read."""
-    return target != "mergekit" and (loads or target != "transformers")
+def _check_options(job: Job, target: Name, outtype: Outtype | None) -> None:
+    """Refuses options that would do nothing."""
+    given = job.source.place.given
+    if job.merge and job.source.adapter is None:
+        raise InputError(
+            f"{given} is a whole checkpoint: there is no adapter to merge.",
+            "Leave --merge away, or give the adapter.",
+        )
+    if job.base_gguf is not None and (job.whole or not TARGETS[target].gguf):
+        what = f"--to {target}" + (" of a whole model" if job.whole else "")
+        raise InputError(f"--base-gguf is of no use {what}.", "Leave it away.")
+    if job.outtype not in get_args(Outtype):
+        raise InputError(
+            f"There is no outtype {outtype!r}.", f"Use one of {', '.join(get_args(Outtype))}."
+        )
+    if outtype is not None and (not job.whole or not TARGETS[target].gguf):
+        what = f"--to {target}" + ("" if job.whole else " of an adapter, which is float32")
+        raise InputError(f"--outtype is of no use {what}.", "Leave it away, or add --merge.")
 
 
 def _must_pass(checks: tuple[Check, ...]) -> None:
@@ -104,18 +109,16 @@ def _must_pass(checks: tuple[Check, ...]) -> None:
             )
 
 
-def _check_installed(target: str) -> None:
-    for name in _NEEDED[target]:
+def _check_installed(target: Name) -> None:
+    for name in TARGETS[target].needs:
         if find_spec(name) is None:
             raise InputError(
                 f"Exports --to {target} need {name}, which is not installed.",
-                'Install it: pip install "taia[train]".',
+                'Install it: pip install "taia[export]".',
             )
 
 
-def _gguf(file: Path, target: str) -> Path:
-    if target not in ("gguf", "ollama"):
-        raise InputError(f"--base-gguf is of no use --to {target}.", "Leave it away.")
+def _gguf(file: Path) -> Path:
     file = file.expanduser()
     try:
         with file.open("rb") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint, read_json
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.manifest import MANIFEST
+from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError, CheckpointError, InputError
 
@@ -48,9 +49,7 @@ class Source:
             DownloadError: If it is on the hub and cannot be fetched.
             InputError: If nothing says which it is.
         """
-        name = self.given_base or self.recorded("base")
-        if not name and self.adapter is not None:
-            name = self.adapter.config.get("base_model_name_or_path")
+        name = self.given_base or self.recorded("base") or self._adapters_own
         if not name:
             raise InputError(
                 f"Nothing says what {self.place.given} was trained on.",
@@ -65,6 +64,33 @@ class Source:
                 f"{self.place.given} was trained on {name!r}, which is not there.",
                 "Give the base model with --base.",
             ) from error
+
+    @property
+    def _adapters_own(self) -> str | None:
+        """The base in the adapter's config, at its revision, as AutoPeftModel takes it."""
+        config = {} if self.adapter is None else self.adapter.config
+        name, revision = config.get("base_model_name_or_path"), config.get("revision")
+        if not isinstance(name, str) or not name:
+            return None
+        if not isinstance(revision, str) or not revision or Path(name).expanduser().exists():
+            return name  # a folder has no revisions, whatever the config says
+        return f"{name}@{revision}"
+
+    @property
+    def speakers(self) -> tuple[Located, ...]:
+        """Whose tokenizer it speaks with: its own if it has one, else the base's."""
+        return (self.place,) if self.adapter is None else (self.place, self.base)
+
+    @property
+    def local_names(self) -> frozenset[str]:
+        """Paths, as they were typed or recorded, by which cards may call it or its base."""
+        names = [str(self.folder), str(self.folder.resolve()), self.given_base, self._adapters_own]
+        names += [] if self.place.repo else [self.place.given]
+        for side in ("base", "tuned"):
+            origin = self.record.get(side)
+            names += [origin.get("path")] if isinstance(origin, dict) else []
+        local = (name for name in names if isinstance(name, str) and re.search(r"[/\\]", name))
+        return frozenset(n for n in local if Path(n).is_absolute() or Path(n).expanduser().exists())
 
     @cached_property
     def base_config(self) -> Mapping[str, Any]:

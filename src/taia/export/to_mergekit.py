@@ -1,12 +1,14 @@
 """For mergekit: the recipe of the same composition, of two whole checkpoints.
 
 ``linear`` with a weight of 1 − α for the base and α for the tuned model, by filters on names.
-mergekit gives a tensor one number; what taia can do within a tensor it cannot say.
+mergekit gives a tensor one number; what taia can do within a tensor it cannot say. It takes the
+first of a list of ``{filter, value}`` whose filter occurs anywhere in a tensor's name; an entry
+without a filter stands for the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isclose
@@ -14,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.anatomy import Anatomy
-from taia.checkpoint.adapters.fold import blended, load
+from taia.checkpoint.arithmetic import Array, dump, load, mix
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, locate
 from taia.errors import InputError, MismatchError
-from taia.export.filters import Filter, filters, value_of
 from taia.export.result import Check, Written
 from taia.selection import Selection
 from taia.selection.alpha import Alpha, Pieces
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from taia.export.job import Job
     from taia.export.source import Source
 
+#: A part of names, ``None`` for any, and the value of the tensors that have it.
+Filter = tuple[str | None, float]
 #: The file in the output.
 FILE: Final = "mergekit.yml"
 #: safetensors' dtype → mergekit's.
@@ -89,7 +92,6 @@ def write(job: Job, folder: Path) -> Written:
 
 def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     """Does what the recipe says, tensor by tensor, and compares it with the source."""
-    import torch
     import yaml
 
     recipe = read_recipe(job.source)
@@ -105,9 +107,10 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     wrong = [
         name
         for name, entry in made.items()
-        if not torch.equal(
-            load(entry),
+        if dump(load(entry), entry.dtype)
+        != dump(
             _merged(load(base[name]), load(tuned[name]), *(value_of(name, w) for w in weights)),
+            entry.dtype,
         )
     ]
     sentence = (
@@ -117,9 +120,9 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     return (Check(sentence, not wrong, {"equal": len(made) - len(wrong), "of": len(made)}),)
 
 
-def _merged(base: Any, tuned: Any, of_base: float, of_tuned: float) -> Any:  # noqa: ANN401
+def _merged(base: Array, tuned: Array, of_base: float, of_tuned: float) -> Array:
     """Base · of_base + tuned · of_tuned, as compose calculates it."""
-    return blended(base, tuned, of_tuned) if isclose(of_base + of_tuned, 1) else base * 0
+    return mix(base, tuned, of_tuned) if isclose(of_base + of_tuned, 1) else base * 0
 
 
 def read_recipe(source: Source) -> Recipe:
@@ -230,3 +233,52 @@ def _spelled(place: Located) -> str:
             "Move or rename the folder.",
         )
     return path
+
+
+def filters(values: Mapping[str, float]) -> list[Filter]:
+    """The filters under which every tensor gets its value.
+
+    Args:
+        values: Tensor's name → value.
+    """
+    each = (_beside(rest, values) for rest in sorted(set(values.values())))
+    return min(each, key=len)
+
+
+def value_of(name: str, among: Sequence[Filter]) -> float:
+    """The value that mergekit takes for a tensor."""
+    return next(value for part, value in among if part is None or part in name)
+
+
+def _beside(rest: float, values: Mapping[str, float]) -> list[Filter]:
+    """Filters for all tensors but those with one value."""
+    found: list[Filter] = []
+    left = {name for name, value in values.items() if value != rest}
+    while left:
+        name = min(left)
+        part = _part(name, values)
+        if part is None:
+            return _by_name(values)
+        found.append((part, values[name]))
+        left = {other for other in left if part not in other}
+    return [*found, (None, rest)]
+
+
+def _by_name(values: Mapping[str, float]) -> list[Filter]:
+    """Every name in full, the longest first: none is then a part of one that comes after it."""
+    return [(name, values[name]) for name in sorted(values, key=len, reverse=True)]
+
+
+def _part(name: str, values: Mapping[str, float]) -> str | None:
+    """The shortest run of a name's parts that no tensor with another value has, if any."""
+    others = [other for other, value in values.items() if value != values[name]]
+    return next((part for part in _runs(name) if not any(part in other for other in others)), None)
+
+
+def _runs(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    last = len(parts)
+    for length in range(1, last + 1):
+        for start in range(last - length + 1):
+            run = ".".join(parts[start : start + length])
+            yield ("." if start else "") + run + ("." if start + length < last else "")

@@ -1,4 +1,4 @@
-"""For Ollama: the adapter as GGUF and a Modelfile that puts it on its base."""
+"""For Ollama: a whole model as GGUF, or an adapter for its base, and a Modelfile."""
 
 from __future__ import annotations
 
@@ -11,48 +11,52 @@ from taia.errors import CheckpointError, InputError
 from taia.export import to_gguf
 from taia.export.chat import Chat, recognised
 from taia.export.result import Check, Written
-from taia.loading import load_tokenizer
+from taia.loading.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from taia.export.job import Job
 
-#: The file in the output, beside the adapter's.
+#: The file in the output, beside the GGUF file.
 FILE: Final = "Modelfile"
 _QUOTES: Final = '"""'
 
 
 def write(job: Job, folder: Path) -> Written:
-    """Writes ``adapter.gguf`` and ``Modelfile``.
+    """Writes a GGUF file and ``Modelfile``.
 
     Raises:
-        AdapterError: If llama.cpp, which Ollama runs, cannot carry something the adapter has.
-        InputError: If it is a whole checkpoint, or the base's path fits in no Modelfile.
+        InputError: If llama.cpp, which Ollama runs, cannot carry something, or the base's path
+            fits in no Modelfile.
     """
-    to_gguf.write(job, folder)
+    done = to_gguf.write(job, folder)
     chat = _chat(job)
-    base = str(job.base_gguf or job.source.base.path.resolve())
-    if "\n" in base or "\r" in base:
-        raise InputError(f"{base!r} cannot stand in a Modelfile.", "Move the base model.")
-    text = "\n".join([f"FROM {base}", f"ADAPTER ./{to_gguf.FILE}", *_conversation(chat)])
+    notes = [*done.notes, _told(chat)]
+    if job.whole:
+        lines = [f"FROM ./{to_gguf.MODEL}"]
+    else:
+        base = str(job.base_gguf or job.source.base.path.resolve())
+        if "\n" in base or "\r" in base:
+            raise InputError(f"{base!r} cannot stand in a Modelfile.", "Move the base model.")
+        lines = [f"FROM {base}", f"ADAPTER ./{to_gguf.ADAPTER}"]
+        if job.base_gguf is None:
+            notes.append(
+                "FROM is the base's folder, which Ollama converts itself where it knows the "
+                "architecture; with --base-gguf it is that file."
+            )
+    text = "\n".join([*lines, *_conversation(chat)])
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
-    notes = [_told(chat)]
-    if job.base_gguf is None:
-        notes.append(
-            "FROM is the base's folder, which Ollama converts itself where it knows the "
-            "architecture; with --base-gguf it is that file."
-        )
     name = shlex.quote(job.output.name.lower())
     return Written(tuple(notes), f"ollama create {name} -f {{output}}/{FILE}")
 
 
 def verify(job: Job, folder: Path) -> tuple[Check, ...]:
-    """Checks the adapter in llama.cpp, which is what Ollama runs."""
+    """Checks the GGUF file in llama.cpp, which is what Ollama runs."""
     *first, last = to_gguf.verify(job, folder)
     return (*first, replace(last, said=f"{last.said} Ollama itself was not run."))
 
 
 def _chat(job: Job) -> Chat | None:
-    for place in (job.source.place, job.source.base):  # a tuned tokenizer goes first
+    for place in job.source.speakers:
         try:
             tokenizer = load_tokenizer(place)
         except CheckpointError:

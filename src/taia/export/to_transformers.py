@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taia.checkpoint import companions
-from taia.checkpoint.adapters.compose import compose_adapter
-from taia.checkpoint.adapters.experts import PEFT_TYPE
+from taia.checkpoint import reading
+from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.read import FILE
+from taia.checkpoint.compose import compose
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
-from taia.checkpoint.manifest import MANIFEST
-from taia.checkpoint.merging.write import write_tensors
-from taia.checkpoint.reading import is_file
+from taia.checkpoint.output import tokenizer_files
+from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.output.writer import write_weights
+from taia.checkpoint.plan import copied
+from taia.errors import CheckpointError
+from taia.export.job import SCRATCH
 from taia.export.result import Check, Written
-from taia.selection import Selection
 
 if TYPE_CHECKING:
     from taia.export.job import Job
@@ -26,6 +29,12 @@ if TYPE_CHECKING:
 EXACT: Final = 1e-4
 #: After merging, by the dtype that W_base + ΔW was rounded to.
 _ROUNDED: Final = {"F64": EXACT, "F32": EXACT, "F16": 0.02, "BF16": 0.1}
+#: A local path in a card: absolute, from a home, or from the folder that somebody was in.
+_LOCAL: Final = re.compile(
+    r"(?<![\w:/.\\<~-])(?:file://)?(?:(?:~|\.{1,2}|[A-Za-z]:)[/\\]|/[^\s/`'\"<>()|\[\],;]+/)"
+    r"[^\s`'\"<>()|\[\],;]+"
+)
+_CACHED: Final = re.compile(r"models--([\w.-]+?--[\w.-]+)[/\\]snapshots[/\\]")
 #: The card, the record and the config that belong to the weights.
 _BESIDE: Final = ("README.md", MANIFEST, "config.json")
 
@@ -34,25 +43,31 @@ def write(job: Job, folder: Path) -> Written:
     """Writes a folder that transformers or PEFT load."""
     source = job.source
     if source.adapter is None:
-        write_tensors(Checkpoint.open(source.folder), folder, {}, None, None)
-        _copy_beside(source.folder, folder)
+        write_weights(copied(Checkpoint.open(source.folder)), folder)
+        _copy_beside(job, folder)
         return Written()
     if job.merge:
-        return merge(job, folder)
-    shutil.copyfile(source.folder / FILE, folder / FILE)
-    shutil.copyfile(source.folder / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
-    _copy_beside(source.folder, folder)
+        done = merge(job, folder)
+        _tidy_card(job, folder)
+        return done
+    for name in (FILE, ADAPTER_CONFIG):
+        reading.copy(source.folder / name, folder / name)
+    _copy_beside(job, folder)
     if source.adapter.config["peft_type"] == PEFT_TYPE:
         return Written(("PEFT loads MoLoRA once taia.molora is imported.",))
     return Written()
 
 
 def merge(job: Job, folder: Path) -> Written:
-    """Writes the base with the adapter merged into it."""
+    """Writes the base with the adapter merged into it.
+
+    Raises:
+        InputError: If the two cannot be merged.
+    """
     # Under the output's name, which the card shows.
-    inner = folder / ".merging" / job.output.name
-    done = compose_adapter(
-        job.source.base, job.source.place, inner, Selection.parse("tuned"), merge=True
+    inner = folder / SCRATCH / job.output.name
+    done = compose(
+        job.source.base, job.source.place, inner, "tuned", merge=True, declare=job.declare
     )
     for path in inner.iterdir():
         path.rename(folder / path.name)
@@ -64,11 +79,17 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     """Loads the folder as transformers and PEFT do and compares it with the source."""
     from importlib.metadata import version
 
-    from taia.export.follow import compared, follow
-    from taia.export.reference import load_adapted, load_whole
+    from taia.export.trace import compared, follow, load_adapted, load_whole
 
-    trace, without = job.trace
-    if job.source.adapter is None or job.merge:
+    try:
+        trace, without = job.trace
+    except CheckpointError as error:
+        if job.whole or not job.source.base_config.get("quantization_config"):
+            raise
+        # The adapter is a copy; that its base needs another machine is no fault of it.
+        said = f"It was not compared: the base is quantised and not loaded here. {error.problem}"
+        return (Check(said, passed=True),)
+    if job.whole:
         model = load_whole(Located(str(job.output), folder))
         loader = f"transformers {version('transformers')} loads it"
         precision = _precision(folder) if job.merge else EXACT
@@ -84,7 +105,30 @@ def _precision(folder: Path) -> float:
     return max(_ROUNDED.get(dtype, EXACT) for dtype in dtypes)
 
 
-def _copy_beside(source: Path, folder: Path) -> None:
-    found = companions.companions(source, source, True)[0]
-    found |= {name: source / name for name in _BESIDE if is_file(source / name)}
-    companions.copy(found, folder)
+def _copy_beside(job: Job, folder: Path) -> None:
+    source = job.source.folder
+    found = tokenizer_files.beside(source, source, True)[0]
+    found |= {name: source / name for name in _BESIDE if reading.is_file(source / name)}
+    tokenizer_files.copy(found, folder)
+    _tidy_card(job, folder)
+
+
+def _tidy_card(job: Job, folder: Path) -> None:
+    """Leaves of every local path in the card its last name: what is published tells no folders."""
+    file = folder / "README.md"
+    if not file.is_file():
+        return
+    text = file.read_text("utf-8", "replace")
+    for path in sorted(job.source.local_names, key=len, reverse=True):
+        inside = re.compile(rf"(?<![\w./\\-]){re.escape(path)}(?![\w-])")
+        text = inside.sub(lambda found: _last(found.group()), text)
+    text = _LOCAL.sub(lambda found: _last(found.group()), text)
+    file.write_text(text, "utf-8", "backslashreplace")
+
+
+def _last(path: str) -> str:
+    """A path's last name, or the model's where it lies in the hub's cache; safe in a card."""
+    if cached := _CACHED.search(path):
+        return cached.group(1).replace("--", "/", 1)
+    name = re.split(r"[/\\]", path.rstrip("/\\."))[-1]
+    return re.sub(r"[^\w.+@ -]", "_", name)

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Final
 from taia.anatomy.label import number
 from taia.checkpoint.adapters.read import FILE, Adapter
 from taia.checkpoint.index import ADAPTER_CONFIG
-from taia.checkpoint.manifest import write_json
+from taia.checkpoint.output.manifest import write_json
 from taia.errors import AdapterError
 from taia.export import to_transformers
-from taia.export.factors import alike, factors
-from taia.export.limits import plain_low_rank
+from taia.export.low_rank import alike, factors, plain_low_rank
 from taia.export.result import Check, Written
 
 if TYPE_CHECKING:
@@ -44,7 +43,10 @@ def write(job: Job, folder: Path) -> Written:
     room = slots(adapter)
     to_transformers.write(job, folder)
     notes = () if alike(adapter) else _fold(adapter, _rank(adapter), folder)
-    base = shlex.quote(job.source.base.repo or str(job.source.base.path.resolve()))
+    place = job.source.base
+    base = shlex.quote(place.repo or str(place.path.resolve()))
+    if place.repo and place.revision:
+        base += f" --revision {shlex.quote(place.revision)}"
     use = (
         f"vllm serve {base} --enable-lora --max-lora-rank {room} "
         f"--lora-modules {shlex.quote(job.output.name)}={{output}}"

@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
-from rich.text import Text
 
 from taia.checkpoint.composition import Composition, Row, Share
 from taia.checkpoint.composition import Progress as Told
+from taia.reporting.screen import Text
 from taia.reporting.sizes import in_bytes, in_millions
 
 

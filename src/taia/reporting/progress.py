@@ -17,6 +17,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from taia.text import printable
+
 #: Work of so many pieces is worth more than one line of a log.
 _LONG: Final = 20
 
@@ -61,7 +63,7 @@ def watched(console: Console) -> Iterator[Watcher]:
                 for task in tasks.values():  # the work before is over, whether or not it counted
                     if progress.tasks[task].total is None:
                         progress.update(task, total=1, completed=1)
-                tasks[work] = progress.add_task(work, total=None)
+                tasks[work] = progress.add_task(printable(work), total=None)
             progress.update(tasks[work], completed=done, total=total)
 
         yield bar

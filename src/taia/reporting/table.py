@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from taia.evaluation.comparison import Comparison
+from taia.reporting.screen import Text
 from taia.reporting.words import change, findings, heading, interval, pairs, percent
 
 

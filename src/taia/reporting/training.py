@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from taia.checkpoint.files import write_file
 from taia.reporting import svg
+from taia.reporting.screen import Text
 from taia.reporting.sizes import in_bytes, in_millions, in_time
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def write_loss_curve(path: Path, losses: Sequence[float]) -> None:
     """
     plot = svg.losses(losses)
     head, _, rest = plot.partition(">")
-    path.write_text(f"{_ALONE}{head.removeprefix('<svg ')}>{_STYLE}{rest}\n", encoding="utf-8")
+    write_file(path, f"{_ALONE}{head.removeprefix('<svg ')}>{_STYLE}{rest}\n")
 
 
 def forecast_table(told: Forecast) -> RenderableType:

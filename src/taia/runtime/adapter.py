@@ -1,4 +1,8 @@
-"""A LoRA or MoLoRA update of a live model: layers are switched off and on, and scaled."""
+"""An adapter of a live model: layers are switched off and on, and scaled.
+
+What an adapter replaces in the base instead of adding to it (trained biases, a resized embedding)
+is exchanged by reference, as the tensors of a tuned checkpoint are.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taia.checkpoint.adapters.experts import check_pair
+from taia.checkpoint.adapters.place import check_pair
 from taia.errors import AdapterError, SelectionError
-from taia.runtime.layers import Layer, read_anatomy, read_layers, with_parts
+from taia.runtime.exchange import Exchanged, exchange, same_bits
+from taia.runtime.layers import Layer, base_tensors, read_anatomy, read_layers, with_parts
 from taia.runtime.rows import RowScales
 from taia.runtime.update import Plan
 from taia.selection import Alpha, Pieces, Selection
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
 
     from taia.anatomy import Anatomy
 
@@ -32,8 +37,16 @@ class _Scale(NamedTuple):
     part: int  # whose α it follows, in the order of a plan
 
 
+class _Switch(NamedTuple):
+    """What a layer's α decide."""
+
+    modules: tuple[Any, ...]  # are off where all its parts are
+    parts: tuple[int, ...]
+    scales: list[_Scale]
+
+
 class _Steps(NamedTuple):
-    off: list[tuple[LoraLayer, bool]]
+    off: list[tuple[Any, bool]]
     scales: list[tuple[dict[str, Any], str, float | RowScales]]
 
 
@@ -45,24 +58,37 @@ class AdapterUpdate:
 
     Args:
         model: With LoRA or MoLoRA adapters, active and not merged.
+        declare: Labels for tensors that no rule knows.
+        replaced: Name → the base's values of what loading the adapter wrote over; None where
+            nobody kept them.
 
     Raises:
-        AdapterError: As :func:`read_layers` does.
+        AdapterError: As :func:`read_layers` does; or if the adapter replaces tensors of the base
+            and nobody kept them.
     """
 
     has_update: Final = True
     found_in: Final = "tuned"
 
-    def __init__(self, model: PeftModel) -> None:
+    def __init__(
+        self,
+        model: PeftModel,
+        declare: Mapping[str, str] | None = None,
+        replaced: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         self._model = model
         self._active = list(model.active_adapters)
-        self._layers = [layer for layer in read_layers(model) if layer.parts]
-        anatomy = read_anatomy(model, self._layers)
+        layers = read_layers(model)
+        self._layers = [layer for layer in layers if layer.parts]
+        anatomy = read_anatomy(model, layers, declare)
         self._labels = with_parts(anatomy, self._layers)
         self._switches = _switches(self._layers, self._active)
+        self._replaced = _replaced(model, layers, replaced)
+        #: What was kept of the base's, for whoever wraps the model anew.
+        self.replaced = None if replaced is None else {t.name: t.base for t in self._replaced}
         self._row_steps = lru_cache(_KEPT)(self._steps)
         #: Why rows of one batch cannot be in different modes.
-        self.cannot_mix = _why_not_mix(self._layers, self._active, anatomy)
+        self.cannot_mix = _why_not_mix(self._layers, self._active, anatomy, self._replaced)
 
     def plan(self, selection: Selection) -> Plan:
         """Work out what a selection does to each layer; nothing is changed.
@@ -78,14 +104,18 @@ class AdapterUpdate:
         """
         found = selection.alphas(self._labels)
         alphas = tuple(alpha for layer in self._layers for alpha in self._alphas(layer, found))
-        return Plan(alphas, self._steps((alphas,)))
+        replaced = tuple(found[tensor.name] for tensor in self._replaced)
+        return Plan((*alphas, *replaced), self._steps((alphas,)))
 
     def apply(self, plan: Plan) -> None:
         """Put the model in a mode.
 
         Raises:
             AdapterError: If other adapters are active than when the update was read.
+            CheckpointError: If the model was moved since.
         """
+        self._check_active()
+        exchange(self._replaced, plan.alphas[len(plan.alphas) - len(self._replaced) :])
         self._assign(plan.steps)
 
     def apply_rows(self, plans: Sequence[Plan]) -> None:
@@ -94,15 +124,18 @@ class AdapterUpdate:
         Raises:
             AdapterError: As :meth:`apply` does.
         """
+        self._check_active()
         self._assign(self._row_steps(tuple(plan.alphas for plan in plans)))
 
-    def _assign(self, steps: _Steps) -> None:
+    def _check_active(self) -> None:
         if self._model.active_adapters != self._active:
             raise AdapterError(
                 f"The active adapter is {', '.join(self._model.active_adapters)}, and was "
                 f"{', '.join(self._active)} when the model was made switchable.",
                 "Wrap the model again.",
             )
+
+    def _assign(self, steps: _Steps) -> None:
         for module, off in steps.off:
             # Not enable_adapters(False): that also stops the gradients, for good.
             module._disable_adapters = off
@@ -110,6 +143,8 @@ class AdapterUpdate:
             table[adapter] = scale
 
     def _alphas(self, layer: Layer, found: Mapping[str, Alpha]) -> list[float]:
+        if layer.stands_in:
+            return self._ends(layer, [found[part.name] for part in layer.parts])
         of = {part.kind: self._alpha(layer, found[part.name]) for part in layer.parts}
         if "router" in of:
             check_pair(layer.name.removesuffix(".weight"), of["experts"], of["router"])
@@ -128,14 +163,25 @@ class AdapterUpdate:
             )
         return alpha
 
+    def _ends(self, layer: Layer, alphas: list[Alpha]) -> list[float]:
+        """All of a module that stands in for the base's, or nothing of it."""
+        first = alphas[0]
+        if first not in (0, 1) or any(alpha != first for alpha in alphas):
+            raise AdapterError(
+                f"The adapter has {layer.name.rpartition('.')[0]} whole, or some of its rows, and "
+                "a live model takes all of that or nothing.",
+                "Select the whole module at 0 or 1, or compose on disk with `taia compose`.",
+            )
+        return [float(bool(first)) for _ in alphas]
+
     def _steps(self, rows: tuple[tuple[float, ...], ...]) -> _Steps:
         """What to assign, given each row's α by part."""
         by_part = [*zip(*rows, strict=True)]
         steps = _Steps([], [])
         shared: dict[tuple[float, ...], RowScales] = {}
-        for module, scales in self._switches:
-            off = not any(any(by_part[scale.part]) for scale in scales)
-            steps.off.append((module, off))
+        for modules, parts, scales in self._switches:
+            off = not any(any(by_part[part]) for part in parts)
+            steps.off.extend((module, off) for module in modules)
             for table, adapter, tuned, part in scales:
                 values = tuple(tuned if off else tuned * alpha for alpha in by_part[part])
                 value: float | RowScales = values[0]
@@ -145,7 +191,7 @@ class AdapterUpdate:
         return steps
 
 
-def _switches(layers: list[Layer], active: list[str]) -> list[tuple[LoraLayer, list[_Scale]]]:
+def _switches(layers: list[Layer], active: list[str]) -> list[_Switch]:
     switches, at = [], 0
     for layer in layers:
         scales = [
@@ -154,17 +200,49 @@ def _switches(layers: list[Layer], active: list[str]) -> list[tuple[LoraLayer, l
             for adapter in active
             if adapter in part.scales
         ]
-        switches.append((layer.module, scales))
+        # A router decides nothing: it has no scale, and goes with its experts.
+        parts = tuple(at + n for n, part in enumerate(layer.parts) if part.kind != "router")
+        inner = [m for name, m in layer.module.named_children() if name == "token_adapter"]
+        switches.append(_Switch((layer.module, *inner), parts, scales))
         at += len(layer.parts)
     return switches
 
 
-def _why_not_mix(layers: list[Layer], active: list[str], anatomy: Anatomy) -> str | None:
+def _replaced(
+    model: PeftModel, layers: list[Layer], replaced: Mapping[str, torch.Tensor] | None
+) -> tuple[Exchanged, ...]:
+    """What the adapter has in place of the base's own tensors, where the two differ.
+
+    Raises:
+        AdapterError: If that is to be expected, and nobody kept the base's.
+    """
+    if replaced is None:
+        for adapter in model.active_adapters:
+            if getattr(model.peft_config[adapter], "bias", "none") != "none":
+                raise AdapterError(
+                    f"The adapter {adapter!r} trains biases, and has written over the base's.",
+                    "Use SwitchableModel.load, which keeps the base's, or `taia compose`.",
+                )
+        return ()
+    return tuple(
+        Exchanged(name, live, replaced[name], live.data, live.data_ptr())
+        for name, live in base_tensors(model.get_base_model(), layers)
+        if name in replaced and not same_bits(live.data, replaced[name])
+    )
+
+
+def _why_not_mix(
+    layers: list[Layer], active: list[str], anatomy: Anatomy, replaced: Sequence[Exchanged]
+) -> str | None:
     from peft.tuners.lora.layer import MultiheadAttention, ParamWrapper
 
     if any(label.component == "experts" for label in anatomy.values()):
         return "its experts see the tokens of all rows together"
+    if replaced:
+        return f"{replaced[0].name} is replaced, and all rows share it"
     for layer in layers:
+        if layer.stands_in:
+            return f"{layer.name} is replaced by the adapter's own, and all rows share it"
         if isinstance(layer.module, ParamWrapper | MultiheadAttention):
             return f"the update of {layer.name} is added to the weight, which all rows share"
         if any(adapter in layer.module.lora_variant for adapter in active):

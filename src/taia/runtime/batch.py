@@ -9,8 +9,9 @@ import torch
 from transformers import DynamicCache
 
 from taia.runtime.answer import Answer
+from taia.runtime.caches import cache_of, states_of
 from taia.runtime.columns import RoomyLayer
-from taia.runtime.forward import STATES, Forward
+from taia.runtime.forward import Forward
 
 
 class Batch(Protocol):
@@ -67,7 +68,7 @@ class Padded:
             1,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
         )
         self._width += new
@@ -139,7 +140,9 @@ class Single:
             self._ids.append(self.answers[0].last)
         ids = torch.tensor([self._ids[-1:] if self._state else self._ids])
         logits, out = self._forward(ids, 1, use_cache=True, **self._state)
-        self._state = {name: out[name] for name in STATES if out.get(name) is not None}
+        self._state = states_of(out)
+        if (cache := cache_of(out)) is not None:
+            self._state["cache"] = cache
         self._has_run = True
         return logits[:, -1]
 

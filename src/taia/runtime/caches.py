@@ -1,41 +1,75 @@
-"""Which mode a KV cache was filled in: in another one its keys and values are wrong.
+"""What a forward pass goes on from: what upstream calls it, and in which mode it was filled.
 
-The cache itself carries the mark, so that its copies do too.
+In another mode the keys and values of a cache are wrong. The cache itself carries the mark, so that
+its copies do too. Caches are known by their type, wherever they come in; by its name only a state
+that has no type of its own, a list of tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 from taia.errors import RunError
 from taia.selection import Alpha
 
-if TYPE_CHECKING:
-    from transformers import Cache
-
 #: The α of each part of the update; one such for all rows, or one for each.
 Filling: TypeAlias = tuple[tuple[Alpha, ...], ...]
 
+#: What architectures call the cache that they are given and give back, the newest name first:
+#: transformers 5.24 made one of two, and takes the older names until 5.40.
+CACHES: Final = ("cache", "past_key_values", "cache_params")
+
+#: What they call a state that is a list of tensors (RWKV, XLNet).
+STATES: Final = ("state", "mems")
+
 _MARK: Final = "_taia_filling"
-#: What architectures call their cache.
-_NAMES: Final = ("past_key_values", "cache_params")
+_DEEPEST: Final = 4  # containers one inside another; a cache of caches in the arguments is three
 
 
-def caches_in(values: Mapping[str, Any]) -> list[Cache]:
-    """The caches among a forward pass's arguments, or in its output."""
-    from transformers import Cache
-
-    found = (values.get(name) for name in _NAMES)
-    return [cache for cache in found if isinstance(cache, Cache)]
+def cache_name(parameters: Iterable[str]) -> str:
+    """What a forward pass calls its cache, given the names of its parameters."""
+    known = set(parameters)
+    return next((name for name in CACHES if name in known), CACHES[0])
 
 
-def mark(cache: Cache, filling: Filling) -> None:
+def cache_of(output: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any architecture's cache
+    """The cache in a forward pass's output, ``None`` if there is none."""
+    # Not by output.past_key_values, which upstream answers with a warning.
+    return next((output[key] for key in tuple(output) if key in CACHES), None)
+
+
+def states_of(output: Mapping[str, Any]) -> dict[str, Any]:
+    """The states in a forward pass's output that are no cache, by their parameter's name."""
+    return {key: output[key] for key in tuple(output) if key in STATES and output[key] is not None}
+
+
+def caches_in(values: object, depth: int = _DEEPEST) -> Iterator[Any]:
+    """The caches among a forward pass's arguments, or in its output.
+
+    Args:
+        values: Arguments, by place or by name; or an output.
+        depth: How deep containers may lie in one another.
+    """
+    if _is_cache(values):
+        yield values
+        yield from _caches_of(values)
+    elif depth and isinstance(values, Mapping):
+        for key in tuple(values):
+            yield from caches_in(values[key], depth - 1)
+            if key in STATES:
+                yield from _tensors(values[key])
+    elif depth and isinstance(values, (list, tuple)):
+        for value in values:
+            yield from caches_in(value, depth - 1)
+
+
+def mark(cache: Any, filling: Filling) -> None:  # noqa: ANN401 - any architecture's cache
     """Remember in which mode a cache is being filled."""
     setattr(cache, _MARK, filling)
 
 
-def check(cache: Cache, filling: Filling) -> None:
+def check(cache: Any, filling: Filling) -> None:  # noqa: ANN401 - any architecture's cache
     """Refuse a cache that was filled in another mode. One that is empty fits every mode.
 
     Raises:
@@ -50,13 +84,37 @@ def check(cache: Cache, filling: Filling) -> None:
     )
 
 
+def _is_cache(value: object) -> bool:
+    """Transformers' class of caches, and those that architectures have beside it (xLSTM's)."""
+    return any(kind.__name__.endswith("Cache") for kind in type(value).__mro__)
+
+
+def _caches_of(cache: object) -> list[Any]:
+    """The two of an encoder and a decoder, of the cache that holds both."""
+    return [part for part in getattr(cache, "__dict__", {}).values() if _is_cache(part)]
+
+
+def _tensors(value: object) -> Iterator[Any]:
+    from torch import Tensor
+
+    if isinstance(value, (list, tuple)):
+        yield from (one for one in value if isinstance(one, Tensor))
+
+
 def _of_each(before: Filling, filling: Filling) -> Filling:
     """A cache that was filled in one mode has it in every row."""
     return before * len(filling) if len(before) == 1 else before
 
 
-def _is_empty(cache: Cache) -> bool:
-    try:
-        return int(cache.get_seq_length()) == 0
-    except ValueError:  # recurrent states only: they tell no length
-        return False
+def _is_empty(cache: Any) -> bool:  # noqa: ANN401 - any architecture's cache
+    """Whether no layer holds anything, neither keys and values nor a recurrent state."""
+    if not hasattr(cache, "get_seq_length") or not hasattr(cache, "layers"):
+        parts = _caches_of(cache)
+        return bool(parts) and all(map(_is_empty, parts))
+    return not any(_holds(layer) for layer in cache.layers)
+
+
+def _holds(layer: Any) -> bool:  # noqa: ANN401 - any kind of a cache's layer
+    states = getattr(layer, "has_previous_state", {})
+    length = getattr(layer, "get_seq_length", lambda: 0)
+    return any(states.values()) or int(length()) > 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from taia.errors import InputError
 from taia.runtime.generation import Generation
+from taia.runtime.layers import token_embedding
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -33,7 +34,7 @@ class Limits:
         live: Any = model
         config = live.config.get_text_config()
         return cls(
-            live.get_input_embeddings().num_embeddings,
+            token_embedding(live).num_embeddings,
             getattr(config, "max_position_embeddings", None),
         )
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from taia.runtime.caches import cache_name, cache_of
+from taia.runtime.layers import token_embedding
+
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-#: What architectures call the state that a next forward goes on from.
-STATES = ("past_key_values", "cache_params", "state")
 
 #: Part of the logits' spread by which padding may move a logit: rounding does less, a position that
 #: is off by one does more.
@@ -34,20 +34,23 @@ class Forward:
         parameters = inspect.signature(inner.forward).parameters
         self._model: Any = model
         self._keeps = "logits_to_keep" in parameters
+        self._cache = cache_name(parameters)
         self.takes_positions = "position_ids" in parameters
-        self.device: torch.device = inner.get_input_embeddings().weight.device
+        self.device: torch.device = token_embedding(inner).weight.device
 
     def __call__(
         self,
         ids: torch.Tensor,
         keep: int,
-        **options: Any,  # noqa: ANN401 - each architecture has its own
+        cache: Any = None,  # noqa: ANN401 - each architecture has its own
+        **options: Any,  # noqa: ANN401 - as above
     ) -> tuple[torch.Tensor, Any]:
         """Run tokens.
 
         Args:
             ids: Tokens ``[rows, positions]``.
             keep: At how many of the last positions logits are wanted.
+            cache: What to go on from, and to fill; whatever the model calls it.
             options: Of the model's forward; those that are None are left out.
 
         Returns:
@@ -55,6 +58,7 @@ class Forward:
         """
         if self._keeps:
             options["logits_to_keep"] = keep
+        options[self._cache] = cache
         options = {key: value for key, value in options.items() if value is not None}
         out = self._model(input_ids=ids.to(self.device), **options)
         return out.logits[:, -keep:], out
@@ -74,7 +78,7 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     model.train(False)
     try:
         probe = torch.zeros(1, 1, dtype=torch.long)
-        cache = getattr(Forward(model)(probe, 1, use_cache=True)[1], "past_key_values", None)
+        cache = cache_of(Forward(model)(probe, 1, use_cache=True)[1])
     finally:
         model.train(training)
     return type(cache) is DynamicCache and all(

@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
 
 def update_of(
-    model: PeftModel | PreTrainedModel, tuned: Mapping[str, torch.Tensor] | PreTrainedModel | None
+    model: PeftModel | PreTrainedModel,
+    tuned: Mapping[str, torch.Tensor] | PreTrainedModel | None,
+    declare: Mapping[str, str] | None = None,
+    replaced: Mapping[str, torch.Tensor] | None = None,
 ) -> Update:
     """The update of a live model.
+
+    Args:
+        model: With an adapter, or the base.
+        tuned: The tuned checkpoint of a base.
+        declare: Labels for tensors that no rule knows.
+        replaced: Name → the base's values of what loading the adapter wrote over, if kept.
 
     Raises:
         AdapterError: If an adapter cannot be switched.
@@ -33,10 +42,10 @@ def update_of(
             raise AdapterError(
                 "There are an adapter and a tuned checkpoint.", "Give one of the two."
             )
-        return AdapterUpdate(model)
+        return AdapterUpdate(model, declare, replaced)
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise AdapterError(
             "The model has adapter layers, and is no PeftModel.",
             "Load the adapter with PeftModel.from_pretrained, or get_peft_model.",
         )
-    return NoUpdate() if tuned is None else CheckpointUpdate(model, tuned)
+    return NoUpdate() if tuned is None else CheckpointUpdate(model, tuned, declare)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from taia.anatomy import Anatomy, Label, TensorInfo
-from taia.checkpoint.adapters.experts import name_of, relabelled
+from taia.checkpoint.adapters.names import name_of
+from taia.checkpoint.adapters.place import relabelled
 from taia.errors import AdapterError
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
+
+#: What PEFT's wrappers put into the name of a tensor of the base.
+_WRAPPERS: Final = (".base_layer", ".original_module", ".token_adapter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +24,10 @@ class Part:
     """One part of a layer's update.
 
     Attributes:
-        kind: ``"low rank"``; of MoLoRA also ``"experts"`` and ``"router"``.
+        kind: ``"low rank"``; of MoLoRA also ``"experts"`` and ``"router"``; ``"whole"`` for a
+            tensor of a module that stands in for the base's, ``"tokens"`` for some of its rows.
         name: What a selection's α for it goes by.
-        scales: Its scale by adapter; a router has none.
+        scales: Its scale by adapter; none for a router, and for what has no scale.
     """
 
     kind: str
@@ -34,74 +40,99 @@ class Layer:
     """An adapted layer.
 
     Attributes:
-        name: The base's tensor that it changes.
-        module: PEFT's layer.
+        name: The base's tensor that it changes, or the first of them.
+        module: PEFT's layer, or its wrapper around a whole module.
         parts: The parts of its update by the active adapters; none where those leave it alone.
     """
 
     name: str
-    module: LoraLayer
+    module: Any
     parts: tuple[Part, ...]
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether its update takes the base's place, so that it is all or nothing."""
+        return any(part.kind in ("whole", "tokens") for part in self.parts)
 
 
 def read_layers(model: PeftModel) -> list[Layer]:
-    """All layers of a model with a LoRA or MoLoRA adapter.
+    """All layers of a model with a LoRA or MoLoRA adapter, and the modules it trains whole.
 
     Raises:
-        AdapterError: If the adapter is more than low-rank updates (biases, whole modules, trained
-            tokens), or is merged or switched off.
+        AdapterError: If it is another method's adapter, or is merged or switched off.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
-    layers = []
-    for path, module in model.get_base_model().named_modules():
+    layers: list[Layer] = []
+    inside: tuple[str, ...] = ()
+    modules = dict(model.get_base_model().named_modules())
+    for path, module in modules.items():
+        if path.startswith(inside):
+            continue
         if isinstance(module, AuxiliaryTrainingWrapper):
-            raise AdapterError(
-                f"The adapter trains {path} whole or in part, beside its low-rank updates.",
-                "Compose it on disk with `taia compose`, which handles such modules.",
-            )
-        if isinstance(module, BaseTunerLayer):
+            layers.append(_wrapper(path, module, modules))
+            inside += (f"{path}.",)
+        elif isinstance(module, BaseTunerLayer):
             layers.append(_layer(path, module))
     if not layers:
         raise AdapterError("The model has no LoRA layers.", "Load an adapter with PEFT first.")
-    for adapter in model.active_adapters:
-        if getattr(model.peft_config[adapter], "bias", "none") != "none":
-            raise AdapterError(
-                f"The adapter {adapter!r} trains biases, which cannot be switched.",
-                "Compose it on disk with `taia compose`, which handles biases.",
-            )
     return layers
 
 
-def read_anatomy(model: PeftModel, layers: list[Layer]) -> Anatomy:
+def read_anatomy(
+    model: PeftModel, layers: list[Layer], declare: Mapping[str, str] | None = None
+) -> Anatomy:
     """The base model's anatomy, under the names it had before PEFT wrapped it."""
     base: Any = model.get_base_model()
+    tensors = {
+        name: TensorInfo(name, _shape(tensor)) for name, tensor in base_tensors(base, layers)
+    }
+    return Anatomy.of_tensors(tensors.values(), base.config.to_dict(), declare)
+
+
+def base_tensors(base: Any, layers: list[Layer]) -> list[tuple[str, Any]]:  # noqa: ANN401 - a model
+    """The tensors that the base had before PEFT wrapped it, by the names they had."""
     wrapped = {id(layer.module) for layer in layers}
-    of_adapter = {
-        f"{path}.{name}."
+    of_adapter = tuple(
+        f"{path}.{holder}{name}."
         for path, module in base.named_modules()
         if id(module) in wrapped
-        for name, _ in module.named_children()
-        if name != "base_layer"
-    }
-    tensors = {
-        plain: TensorInfo(plain, _shape(tensor))
+        for holder, inner in (("", module), ("token_adapter.", _token_adapter(module)))
+        if inner is not None
+        for name, _ in inner.named_children()
+        if f".{name}" not in _WRAPPERS
+    )
+    return [
+        (original(name), tensor)
         for name, tensor in _tensors(base)
-        if not name.startswith(tuple(of_adapter))
-        for plain in [_original(name)]
-    }
-    return Anatomy.of_tensors(tensors.values(), base.config.to_dict())
+        if not name.startswith(of_adapter)
+    ]
 
 
 def with_parts(anatomy: Anatomy, layers: list[Layer]) -> dict[str, Label]:
     """An anatomy in which MoLoRA's experts and routers have labels of their own."""
     labels = dict(anatomy)
     for layer in layers:
-        if any(part.kind != "low rank" for part in layer.parts):
+        if any(part.kind in ("experts", "router") for part in layer.parts):
             label = anatomy[layer.name]
             labels |= {part.name: relabelled(label, part.kind) for part in layer.parts}
     return labels
+
+
+def token_embedding(model: Any) -> Any:  # noqa: ANN401 - a module
+    """A model's token embedding, out of whatever PEFT has wrapped around it."""
+    module = model.get_input_embeddings()
+    while inner := [m for name in _WRAPPERS if (m := module._modules.get(name[1:])) is not None]:
+        module = inner[0]
+    return module
+
+
+def original(name: str) -> str:
+    """A name as it was before PEFT put wrappers around, which may lie one inside another."""
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
 
 
 def _layer(path: str, module: Any) -> Layer:  # noqa: ANN401 - any tuner's layer
@@ -112,16 +143,33 @@ def _layer(path: str, module: Any) -> Layer:  # noqa: ANN401 - any tuner's layer
             f"{path} is tuned by {type(module).__name__}, which cannot be switched.",
             "Use a LoRA or MoLoRA adapter.",
         )
-    if module.merged:
+    _check_at_work(path, module.merged, module.disable_adapters)
+    parameter = module.parameter_name if isinstance(module, ParamWrapper) else "weight"
+    name = f"{original(path)}.{parameter}"
+    return Layer(name, module, _parts(name, module))
+
+
+def _wrapper(path: str, module: Any, modules: Mapping[str, Any]) -> Layer:  # noqa: ANN401 - PEFT's
+    """A module that the adapter has whole (``modules_to_save``), or trained tokens of."""
+    tokens = _token_adapter(module)
+    _check_at_work(path, tokens is not None and tokens.merged, module.disable_adapters)
+    if tokens is not None and tokens.tied_adapter is not None:
+        # A tied head shows the embedding's tokens: they are one update.
+        path = next(p for p, m in modules.items() if m is tokens.tied_adapter)
+    kind = "whole" if tokens is None else "tokens"
+    names = [f"{original(path)}.{name}" for name, _ in _tensors(module.original_module)]
+    used = [adapter for adapter in module.active_adapters if adapter in module._adapters]
+    return Layer(names[0], module, tuple(Part(kind, name, {}) for name in names if used))
+
+
+def _check_at_work(path: str, merged: bool, off: bool) -> None:
+    if merged:
         raise AdapterError(f"The adapter is merged into {path}.", "Unmerge it first.")
-    if module.disable_adapters:
+    if off:
         raise AdapterError(
             f"The adapter is switched off in {path}.",
             "Leave disable_adapter(), or the mode that the model is in, first.",
         )
-    parameter = module.parameter_name if isinstance(module, ParamWrapper) else "weight"
-    name = f"{_original(path)}.{parameter}"
-    return Layer(name, module, _parts(name, module))
 
 
 def _parts(name: str, module: LoraLayer) -> tuple[Part, ...]:
@@ -136,9 +184,8 @@ def _parts(name: str, module: LoraLayer) -> tuple[Part, ...]:
     return tuple(Part(kind, name_of(kind, name), table) for kind, table in scales.items())
 
 
-def _original(name: str) -> str:
-    """A name as it was before PEFT put wrappers around, which may lie one inside another."""
-    return name.replace(".base_layer", "")
+def _token_adapter(module: Any) -> Any:  # noqa: ANN401 - PEFT's
+    return module._modules.get("token_adapter")
 
 
 def _tensors(model: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 - any model

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from taia.checkpoint.adapters.read import read_adapter
+from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.patterns import check_patterns
-from taia.errors import AdapterError, first_line
-from taia.loading import load_model
+from taia.errors import AdapterError, TaiaError, first_line
+from taia.loading.models import load_model
+from taia.loading.reading import out_of_memory
+from taia.runtime.layers import original
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import nn
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and its update.
+
+    Attributes:
+        model: The base, with the adapter where there is one.
+        tuned: The tuned model, where that is a whole checkpoint.
+        replaced: Name → the base's values of what loading the adapter wrote over.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tuned: PreTrainedModel | None = None
+    replaced: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def load_parts(
@@ -27,7 +46,7 @@ def load_parts(
     dtype: torch.dtype | None = None,
     device: str | None = None,
     **options: Any,  # noqa: ANN401 - transformers' own
-) -> tuple[PreTrainedModel | PeftModel, PreTrainedModel | None]:
+) -> Loaded:
     """Load a base model with its adapter, or a base model and a tuned one.
 
     Args:
@@ -54,13 +73,13 @@ def load_parts(
     other = None if tuned is None else locate(tuned)
     model = _load(place, wanted, device, options)
     if other is None:
-        return model, None
+        return Loaded(model)
     if _is_adapter(other):
-        return with_adapter(model, other), None
-    return model, _load(other, model.dtype, device, options)
+        return with_adapter(model, other)
+    return Loaded(model, _load(other, model.dtype, device, options))
 
 
-def with_adapter(model: PreTrainedModel, place: Located) -> PeftModel:
+def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
     """Put an adapter on a model, all of it.
 
     Raises:
@@ -70,14 +89,19 @@ def with_adapter(model: PreTrainedModel, place: Located) -> PeftModel:
 
     import taia.molora  # noqa: F401 - makes MoLoRA known to PEFT
 
-    config = read_adapter(place.path).config
+    adapter = read_adapter(place.path)
     names = (name for name, _ in cast("nn.Module", model).named_modules())
-    check_patterns(config, names, place.path / ADAPTER_CONFIG)
+    check_patterns(adapter.config, names, place.path / ADAPTER_CONFIG)
+    before = _kept(model, adapter)
     try:
         adapted = PeftModel.from_pretrained(model, place.path)
-    except (ValueError, RuntimeError, KeyError) as error:
+    except (TaiaError, MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise MemoryError(str(error)) from error
         raise AdapterError(
-            f"{place.given} does not fit the base model: {first_line(error)}.",
+            f"{place.given} does not fit the base model: {_telling(error)}.",
             "Give the base model that the adapter was trained on.",
         ) from error
     # PEFT leaves out without a word what has no place in the model.
@@ -93,7 +117,42 @@ def with_adapter(model: PreTrainedModel, place: Located) -> PeftModel:
             f"model, {done.unexpected_keys[0]} first.",
             "Give the base model that the adapter was trained on.",
         )
-    return adapted
+    return Loaded(adapted, replaced=before)
+
+
+def _kept(model: PreTrainedModel, adapter: Adapter) -> dict[str, torch.Tensor]:
+    """Copies of the base's tensors that PEFT will write over: trained biases, saved embeddings.
+
+    Raises:
+        AdapterError: If the model has no such tensor, or one of another shape.
+    """
+    live = dict(cast("nn.Module", model).named_parameters(remove_duplicate=False))
+    kept = {}
+    for update in adapter.updates:
+        if update.kind not in ("bias", "whole") or update.wrapper is not None:
+            continue
+        name = original(update.parameter)
+        if name not in live:
+            raise AdapterError(
+                f"{adapter.folder} replaces {name!r}, which the base model does not have.",
+                "Give the base model that the adapter was trained on.",
+            )
+        (part,) = update.parts.values()
+        if adapter.shape(part) != tuple(live[name].shape):
+            raise AdapterError(
+                f"{adapter.folder} has {name!r} as {list(adapter.shape(part))}, and the base model "
+                f"as {list(live[name].shape)}.",
+                "Give the base with the vocabulary that the adapter was trained on: transformers' "
+                "resize_token_embeddings, saved; or compose on disk.",
+            )
+        kept[name] = live[name].detach().clone()
+    return kept
+
+
+def _telling(error: Exception) -> str:
+    """The line of an error that says what does not fit: torch's first names the model alone."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if "mismatch" in line]
+    return lines[0] if lines else first_line(error)
 
 
 def _is_adapter(place: Located) -> bool:

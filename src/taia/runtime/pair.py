@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import torch
 
 from taia.anatomy import Anatomy, TensorInfo
-from taia.checkpoint.blending import between
 from taia.checkpoint.configs import check_exchangeable
 from taia.errors import CheckpointError, MismatchError
+from taia.runtime.exchange import Exchanged, exchange, same_bits
 from taia.runtime.update import Plan
-from taia.selection import Alpha, Pieces, Selection
+from taia.selection import Selection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-@dataclass(slots=True)
-class _Pair:
-    """A tensor that differs.
-
-    Attributes:
-        name: Its name in the live model.
-        live: The model's parameter or buffer, which holds ``base``, ``tuned`` or what lies between.
-        base: The base's values.
-        tuned: The tuned model's.
-        place: Where the values that ``live`` holds begin in memory.
-    """
-
-    name: str
-    live: torch.Tensor
-    base: torch.Tensor
-    tuned: torch.Tensor
-    place: int
 
 
 class CheckpointUpdate:
@@ -47,6 +27,7 @@ class CheckpointUpdate:
     Args:
         model: The base model, whole and not quantised.
         tuned: Another model, or its state by name.
+        declare: Labels for tensors that no rule knows.
 
     Raises:
         MismatchError: If names, shapes or dtypes differ.
@@ -56,9 +37,13 @@ class CheckpointUpdate:
     cannot_mix: Final = "a tuned checkpoint has one weight for all rows"
     has_update: Final = True
     found_in: Final = "base"
+    replaced: Final = None
 
     def __init__(
-        self, model: PreTrainedModel, tuned: Mapping[str, torch.Tensor] | PreTrainedModel
+        self,
+        model: PreTrainedModel,
+        tuned: Mapping[str, torch.Tensor] | PreTrainedModel,
+        declare: Mapping[str, str] | None = None,
     ) -> None:
         live = _state(model)
         if isinstance(tuned, torch.nn.Module):
@@ -70,11 +55,12 @@ class CheckpointUpdate:
         self._anatomy = Anatomy.of_tensors(
             [TensorInfo(name, tuple(tensor.shape)) for name, tensor in live.items()],
             model.config.to_dict(),
+            declare,
         )
-        self._pairs = [
-            _Pair(name, mine, mine.data, _own(theirs[name].data, mine.device), mine.data_ptr())
+        self._tensors = [
+            Exchanged(name, mine, mine.data, _own(theirs[name].data, mine.device), mine.data_ptr())
             for name, mine in live.items()
-            if not _same_bits(mine.data, theirs[name].data)
+            if not same_bits(mine.data, theirs[name].data)
         ]
 
     def plan(self, selection: Selection) -> Plan:
@@ -84,7 +70,7 @@ class CheckpointUpdate:
             SelectionError: If the selection matches nothing.
         """
         found = selection.alphas(self._anatomy)
-        return Plan(tuple(found[pair.name] for pair in self._pairs), ())
+        return Plan(tuple(found[tensor.name] for tensor in self._tensors), ())
 
     def apply(self, plan: Plan) -> None:
         """Put the model in a mode.
@@ -92,17 +78,7 @@ class CheckpointUpdate:
         Raises:
             CheckpointError: If the model's tensors were exchanged by someone else meanwhile.
         """
-        for pair in self._pairs:
-            if pair.live.data_ptr() != pair.place:
-                raise CheckpointError(
-                    f"{pair.name} was moved or exchanged since the model was made switchable.",
-                    "Move or convert the models first, and wrap them then.",
-                )
-        # What can fail comes before anything is changed.
-        values = [_at(pair, alpha) for pair, alpha in zip(self._pairs, plan.alphas, strict=True)]
-        for pair, value in zip(self._pairs, values, strict=True):
-            pair.live.data = value
-            pair.place = value.data_ptr()
+        exchange(self._tensors, plan.alphas)
 
     def apply_rows(self, plans: Sequence[Plan]) -> NoReturn:
         """Never called: rows cannot be mixed."""
@@ -127,7 +103,7 @@ def _untied(tuned: Mapping[str, torch.Tensor], model: torch.nn.Module) -> dict[s
     for name, parameter in model.named_parameters(remove_duplicate=False):
         own = first.setdefault(id(parameter), name)
         if own != name and name in state:
-            if own in state and not _same_bits(state[own], state[name]):
+            if own in state and not same_bits(state[own], state[name]):
                 raise MismatchError(
                     f"{name} is {own} in the base, and another tensor in the tuned model.",
                     "Compose it on disk with `taia compose`, which unties the two.",
@@ -163,36 +139,8 @@ def _described(tensor: torch.Tensor) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are equal bit for bit: −0.0 is not 0.0, and NaN may equal NaN."""
-    bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
-    if one.shape != other.shape:
-        return False
-    return torch.equal(one.view(bits), other.to(one.device).view(bits))
-
-
 def _own(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device, in memory of its own: a view would keep all of its owner's."""
     tensor = tensor.to(device)
     whole = tensor.untyped_storage().nbytes() == tensor.nbytes
     return tensor if whole else tensor.clone()
-
-
-def _at(pair: _Pair, alpha: Alpha) -> torch.Tensor:
-    """The values of a tensor at α."""
-    if isinstance(alpha, Pieces):
-        made = torch.empty_like(pair.base)
-        for start, stop, piece in alpha.pieces:
-            base, tuned, part = (
-                tensor.narrow(alpha.axis, start, stop - start)
-                for tensor in (pair.base, pair.tuned, made)
-            )
-            part.copy_(_blended(base, tuned, piece))
-        return made
-    return _blended(pair.base, pair.tuned, alpha)
-
-
-def _blended(base: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tensor:
-    if alpha in (0, 1):
-        return tuned if alpha else base
-    return between(base, tuned, alpha).to(base.dtype)

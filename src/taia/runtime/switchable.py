@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from taia.errors import AdapterError, InputError, RunError, SelectionError
-from taia.runtime.caches import mark
+from taia.runtime.caches import caches_in, mark
+from taia.runtime.layers import token_embedding
 from taia.runtime.turns import Turns
 from taia.runtime.update import Plan, State, Update
 from taia.runtime.watch import check_caches, check_rows, guard_peft, watch_forward
@@ -78,6 +79,7 @@ class SwitchableModel:
         *,
         dtype: torch.dtype | None = None,
         device: str | None = None,
+        declare: Mapping[str, str] | None = None,
         **options: Any,  # noqa: ANN401 - transformers' own
     ) -> SwitchableModel:
         """Load a model and its update from folders or the hub.
@@ -90,19 +92,23 @@ class SwitchableModel:
                 and tuned.
             dtype: Of the weights; None for float32 on the CPU and the checkpoint's own elsewhere.
             device: Where to; None for the accelerator if there is one.
+            declare: Pattern of a tensor's name → component, for names that anatomy does not know.
             **options: Further ones of ``from_pretrained`` (``device_map``,
                 ``quantization_config``, …).
 
         Raises:
             CheckpointError: If a model cannot be loaded.
             AdapterError: If the adapter cannot be used, or not switched.
+            AnatomyError: If a tensor has no label.
             MismatchError: If base and tuned do not belong together.
             SelectionError: If a selection cannot be read or matches nothing.
         """
+        from taia.runtime.kinds import update_of
         from taia.runtime.load import load_parts
 
-        model, checkpoint = load_parts(base, tuned, dtype=dtype, device=device, **options)
-        return cls.wrap(model, checkpoint, modes)
+        parts = load_parts(base, tuned, dtype=dtype, device=device, **options)
+        update = update_of(parts.model, parts.tuned, declare, parts.replaced)
+        return cls(parts.model, update, modes)
 
     @classmethod
     def wrap(
@@ -110,6 +116,7 @@ class SwitchableModel:
         model: PeftModel | PreTrainedModel,
         tuned: Mapping[str, torch.Tensor] | PreTrainedModel | None = None,
         modes: Mapping[str, str] | None = None,
+        declare: Mapping[str, str] | None = None,
     ) -> SwitchableModel:
         """Make a model switchable that is in memory already.
 
@@ -118,22 +125,26 @@ class SwitchableModel:
             tuned: The tuned checkpoint of a base model: another model, or its state by name.
                 Its tensors are kept where they differ, and not copied.
             modes: As in :meth:`load`.
+            declare: As in :meth:`load`.
 
         Raises:
             AdapterError: If the adapter cannot be switched.
+            AnatomyError: If a tensor has no label.
             MismatchError: If base and tuned do not belong together.
             SelectionError: If a selection cannot be read or matches nothing.
         """
         from taia.runtime.kinds import update_of
 
+        replaced = None
         if (before := _wrapper(model)) is not None:
             before._release()
-        return cls(model, update_of(model, tuned), modes)
+            replaced = before._update.replaced
+        return cls(model, update_of(model, tuned, declare, replaced), modes)
 
     @property
     def device(self) -> torch.device:
         """Where the model's inputs go."""
-        device: torch.device = self._plain.get_input_embeddings().weight.device
+        device: torch.device = token_embedding(self._plain).weight.device
         return device
 
     @property
@@ -228,7 +239,9 @@ class SwitchableModel:
 
         Only for who cuts and joins the rows of caches; else the model keeps account itself.
         """
-        mark(cache, self._of_rows(modes).filling)
+        filling = self._of_rows(modes).filling
+        for part in caches_in(cache):
+            mark(part, filling)
 
     def __call__(self, *args: Any, modes: Sequence[str] | None = None, **options: Any) -> Any:  # noqa: ANN401 - the model's own
         """A forward pass, in the current mode or with a mode for each row.
@@ -240,7 +253,7 @@ class SwitchableModel:
         """
         with self._turns.alone(), self._rows_or_not(modes), self._turns.running():
             check_rows(args, options, self._state)
-            check_caches(options, self._state)
+            check_caches((args, options), self._state)
             return self.model(*args, **options)
 
     def generate(self, *args: Any, modes: Sequence[str] | None = None, **options: Any) -> Any:  # noqa: ANN401 - the model's own
@@ -261,7 +274,7 @@ class SwitchableModel:
             )
             modes = [mode for mode in modes for _ in range(each)]
         with self._turns.alone(), self._rows_or_not(modes), self._turns.running():
-            check_caches(options, self._state)
+            check_caches((args, options), self._state)
             return self.model.generate(*args, **options)
 
     def _plan(self, mode: str) -> Plan:

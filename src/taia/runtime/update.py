@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taia.errors import AdapterError
 from taia.runtime.caches import Filling
 from taia.selection import Alpha, Selection
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class Update(Protocol):
     def cannot_mix(self) -> str | None:
         """Why rows of one batch cannot be in different modes; ``None`` where they can."""
 
+    @property
+    def replaced(self) -> Mapping[str, torch.Tensor] | None:
+        """The base's values of what loading an adapter wrote over; ``None`` if nobody kept them."""
+
     def plan(self, selection: Selection) -> Plan:
         """Work out what a selection does; refuses whatever cannot be done, and changes nothing."""
 
@@ -75,6 +82,7 @@ class NoUpdate:
     has_update: Final = False
     found_in: Final = "base"
     cannot_mix: Final = None
+    replaced: Final = None
 
     def plan(self, selection: Selection) -> Plan:
         """The plan of the mode ``base``, which is the only one.

@@ -12,6 +12,7 @@ from taia.runtime.update import State
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import nn
     from transformers import PreTrainedModel
 
 #: Methods of PEFT's that take the adapter for whole, whatever part of it a mode keeps.
@@ -36,8 +37,9 @@ _OF_TUNER: Final = (
 def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callable[[], None]:
     """Check each forward pass against the mode, and mark the caches it fills.
 
-    The model's main body is watched, so that its pass without the head is, too. Of a compiled model
-    nothing is seen here; the call that leads to it checks.
+    The model's main body is watched, so that its pass without the head is, too; and each model
+    within it (a decoder, the text tower beside a vision tower), for the caches that it is given
+    itself. Of a compiled model nothing is seen here; the call that leads to it checks.
 
     Args:
         model: The model, without PEFT's wrapper.
@@ -47,27 +49,35 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
         What ends it.
     """
     from torch.compiler import is_compiling
+    from transformers import PreTrainedModel
 
     body = model.base_model
+    watched = {body, *(part for part in body.modules() if isinstance(part, PreTrainedModel))}
 
-    def before(module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if module is body and not is_compiling():  # not a copy, which has the hooks too
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if module not in watched or is_compiling():  # not a copy, which has the hooks too
+            return
+        if module is body:
             check_rows(args, kwargs, state())
-            check_caches(kwargs, state())
-            mark_caches(kwargs)
+        check_caches((args, kwargs), state())
+        mark_caches((args, kwargs))
 
-    def after(module: object, _args: object, output: object) -> None:
-        if module is body and not is_compiling() and isinstance(output, dict):
+    def after(module: nn.Module, _args: object, output: object) -> None:
+        if module in watched and not is_compiling():
             mark_caches(output)
 
-    def mark_caches(values: dict[str, Any]) -> None:
+    def mark_caches(values: object) -> None:
         for cache in caches_in(values):
             mark(cache, state().filling)
 
-    handles = (
-        body.register_forward_pre_hook(before, with_kwargs=True),
-        body.register_forward_hook(after),
-    )
+    handles = [
+        handle
+        for part in watched
+        for handle in (
+            part.register_forward_pre_hook(before, with_kwargs=True),
+            part.register_forward_hook(after),
+        )
+    ]
 
     def end() -> None:
         for handle in handles:
@@ -76,13 +86,13 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
     return end
 
 
-def check_caches(kwargs: dict[str, Any], state: State) -> None:
-    """Check the cache that a forward pass is given.
+def check_caches(arguments: object, state: State) -> None:
+    """Check the caches that a forward pass is given, in whatever argument.
 
     Raises:
-        RunError: If it was filled in another mode.
+        RunError: If one was filled in another mode.
     """
-    for cache in caches_in(kwargs):
+    for cache in caches_in(arguments):
         check(cache, state.filling)
 
 

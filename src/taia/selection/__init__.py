@@ -13,7 +13,7 @@ from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import parse
 from taia.selection.tree import Node
-from taia.selection.weigh import weigh
+from taia.selection.weigh import check_names, weigh
 
 __all__ = ["MODES", "Alpha", "Pieces", "Selection"]
 
@@ -44,6 +44,14 @@ class Selection:
             SelectionError: If a name, pattern or slice in the selection matches nothing.
         """
         return weigh(self.tree, self.text, anatomy)
+
+    def check_names(self, anatomy: Mapping[str, Label]) -> None:
+        """Refuses names that mean nothing, without weighing anything.
+
+        Raises:
+            SelectionError: If a name is no mode, no component, and nothing in the anatomy.
+        """
+        check_names(self.tree, self.text, anatomy)
 
     def __str__(self) -> str:
         """The selection as text that reads back as the same selection."""

@@ -5,19 +5,19 @@ A tensor is weighed cell by cell: its layout's segments are the cells, or it is 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
 from typing import Final
 
-from taia.anatomy.components import GROUPS
+from taia.anatomy.components import GROUPS, TOWERS
 from taia.anatomy.labels import Label, Segment
 from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import fail, parse
 from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum, below
+from taia.text import closest
 
 _Cells = tuple[float, ...]
 
@@ -46,6 +46,23 @@ def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alph
     if not all(map(_is_finite, alphas.values())):
         fail(text, 0, "its factors multiply to more than a number can hold", "use smaller factors")
     return alphas
+
+
+def check_names(node: Node, text: str, anatomy: Mapping[str, Label]) -> None:
+    """Refuses names that are no mode, no component, and nothing in a model.
+
+    Args:
+        node: The selection.
+        text: What it was read from.
+        anatomy: Name → label.
+
+    Raises:
+        SelectionError: Naming what the model has.
+    """
+    known = {*GROUPS, *MODES, *_vocabulary(anatomy)}
+    for leaf in _leaves(node):
+        if isinstance(leaf, Name) and not {leaf.text, leaf.within or leaf.text} <= known:
+            _matches_nothing(leaf, text, anatomy)
 
 
 def _depths(anatomy: Mapping[str, Label]) -> dict[str, int]:
@@ -144,6 +161,8 @@ def _matches(leaf: Name | Pattern, label: Label, cell: Segment | None) -> bool:
         return re.search(leaf.regex, label.tensor.name) is not None
     if leaf.within is not None and not _named(leaf.within, label, cell):
         return False
+    if leaf.within not in TOWERS and label.component in TOWERS and leaf.text not in GROUPS:
+        return False  # q_proj is the language model's; vision.q_proj the image encoder's
     return _named(leaf.text, label, cell)
 
 
@@ -183,7 +202,7 @@ def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> Non
     assert isinstance(leaf, (Name, Pattern, Sliced))
     known = _vocabulary(anatomy)
     mend = f"this model has: {', '.join(known)}"
-    if isinstance(leaf, Name) and (close := _close(leaf, [*known, *MODES])):
+    if isinstance(leaf, Name) and (close := _close(leaf, known)):
         mend = f"did you mean {close}? {mend}"
     if isinstance(leaf, Sliced):
         depths = [f"{stack} has layers 0 to {n - 1}" for stack, n in _depths(anatomy).items()]
@@ -214,10 +233,10 @@ def _close(leaf: Name, known: list[str]) -> str | None:
     """The name with what is misspelt in it put right, ``None`` where nothing is known like it."""
     parts = []
     for part in filter(None, (leaf.within, leaf.text)):
-        close = difflib.get_close_matches(part, known, n=1)
-        if not close:
+        close = closest(part, known, first=() if leaf.within else MODES)
+        if close is None:
             return None
-        parts.append(close[0])
+        parts.append(close)
     meant = ".".join(parts)
     return None if meant == str(leaf) else meant
 

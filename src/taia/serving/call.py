@@ -143,7 +143,7 @@ class Call:
         left = self._deadline - self._loop.time()
         try:
             index, told = await asyncio.wait_for(self._told.get(), max(left, 0))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise RefusedError(
                 f"The answer took longer than {self._timeout:g} s.",
                 "Ask for fewer tokens, or raise the server's --timeout.",

@@ -39,7 +39,7 @@ async def read_json(request: Request, limit: int, timeout: float) -> Mapping[str
         )
     try:
         body = await asyncio.wait_for(_read(request, limit), timeout)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise RefusedError(
             f"The body did not arrive within {timeout:g} s.", "Send it faster.", status=408
         ) from None
@@ -121,7 +121,7 @@ class EventStream(StreamingResponse):
         """Sends the stream."""
         try:
             await asyncio.wait_for(super().__call__(scope, receive, send), self._timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ClientDisconnect from None
         finally:
             self._close(self._complete)

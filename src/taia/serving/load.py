@@ -25,6 +25,7 @@ def load(
     *,
     dtype: str | None = None,
     device: str | None = None,
+    declare: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Load a model with its modes.
 
@@ -36,17 +37,21 @@ def load(
         dtype: Of the weights, as torch calls it; by default float32 on a CPU and the checkpoint's
             on a GPU.
         device: Where to.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
 
     Raises:
         InputError: If they cannot be used together.
     """
     from taia.checkpoint.locate import locate
-    from taia.loading import dtype_called, load_tokenizer, speaker
+    from taia.loading.dtypes import dtype_called
+    from taia.loading.tokenizers import load_tokenizer, speaker
     from taia.runtime.switchable import SwitchableModel
 
     tokenizer = load_tokenizer(speaker(locate(base), locate(tuned)))
     kind = dtype_called(dtype) if dtype else None
-    model = SwitchableModel.load(base, tuned, modes, dtype=kind, device=device)
+    model = SwitchableModel.load(
+        base, tuned, modes, dtype=kind, device=device, declare=declare or None
+    )
     return prepare(model, modes, tokenizer, settings)
 
 
@@ -57,7 +62,7 @@ def prepare(
     settings: Settings,
 ) -> Loaded:
     """Make a live model ready to be served in some of its modes."""
-    from taia.loading import end_tokens
+    from taia.loading.tokenizers import end_tokens
     from taia.runtime.engine import Engine
 
     prompter = Prompter(

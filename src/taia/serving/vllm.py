@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.adapters.compose import compose_adapter
 from taia.checkpoint.adapters.read import read_adapter
+from taia.checkpoint.compose import compose
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.staging import check_output, staged
+from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import AdapterError, InputError, RunError
 from taia.export.run import export
 from taia.export.to_vllm import slots
@@ -67,6 +67,7 @@ def write(
     *,
     overwrite: bool = False,
     flags: Sequence[str] = (),
+    declare: Mapping[str, str] | None = None,
 ) -> Served:
     """Write one adapter a mode, and a script that serves them.
 
@@ -77,6 +78,7 @@ def write(
         output: The folder to write.
         overwrite: Replace what an earlier call wrote there.
         flags: Further flags for vLLM.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
 
     Raises:
         AdapterError: If it is no adapter, or vLLM cannot carry a part of it that a mode keeps.
@@ -90,7 +92,7 @@ def write(
     kept = {mode: text for mode, text in modes.items() if Selection.parse(text) != nothing}
     plain = tuple(mode for mode in modes if mode not in kept) or ("base",)
     with staged(output, overwrite, (SCRIPT,)) as folder:
-        ranks = [_adapter(places, folder / mode, text) for mode, text in kept.items()]
+        ranks = [_adapter(places, folder / mode, text, declare) for mode, text in kept.items()]
         served = Served(
             places[0], plain, {mode: output / mode for mode in kept}, max(ranks, default=1)
         )
@@ -152,11 +154,13 @@ def _check(tuned: Located, modes: Mapping[str, str]) -> None:
             )
 
 
-def _adapter(places: tuple[Located, Located], folder: Path, keep: str) -> int:
+def _adapter(
+    places: tuple[Located, Located], folder: Path, keep: str, declare: Mapping[str, str] | None
+) -> int:
     """Writes a mode's adapter as vLLM takes it; the rank that it needs room for."""
     whole = folder.with_name(f".{folder.name}") / folder.name  # its card shows the name
     try:
-        compose_adapter(*places, whole, Selection.parse(keep))
+        compose(*places, whole, keep, declare=declare)
         export(whole, "vllm", folder, base=places[0].given, verify=False)
     finally:
         shutil.rmtree(whole.parent, ignore_errors=True)

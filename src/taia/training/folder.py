@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
-from taia.checkpoint.manifest import MANIFEST, write_json
-from taia.checkpoint.staging import check_output, translated
+from taia.checkpoint.output import inplace
+from taia.checkpoint.output.lock import check_free
+from taia.checkpoint.output.manifest import MANIFEST, write_json
+from taia.checkpoint.output.staging import check_output, resolved, translated
 from taia.errors import DestinationError, InputError
 from taia.training.recipe import Recipe
 
@@ -35,7 +37,7 @@ def check(output: Path, inputs: list[Path], *, overwrite: bool) -> Path:
 
     Args:
         output: Where.
-        inputs: Folders that are read.
+        inputs: Folders and files that are read.
         overwrite: Whether an earlier run's folder or a model may go.
 
     Returns:
@@ -44,13 +46,14 @@ def check(output: Path, inputs: list[Path], *, overwrite: bool) -> Path:
     Raises:
         DestinationError: If something is there that may not go.
     """
+    output = resolved(output)
     if (output / RUN).is_file() and not overwrite:
         if _newest(output) is not None:
             raise DestinationError(
                 f"{output} holds a run that was not finished.",
                 "Go on with it (--resume), or start again (--overwrite).",
             )
-        overwrite = {path.name for path in output.iterdir()} == {RUN}  # nothing came of it
+        overwrite = {path.name for path in inplace.contents(output)} == {RUN}  # nothing came of it
     return check_output(output, inputs, overwrite, (RUN, MANIFEST, *_LAST))
 
 
@@ -67,8 +70,8 @@ def claim(output: Path, recipe: Recipe, data: Mapping[str, str]) -> None:
     """
     with translated(output):
         if output.exists():
-            shutil.rmtree(output)
-        output.mkdir(parents=True)
+            inplace.clear(output)
+        output.mkdir(parents=True, exist_ok=True)
         write_json(output / RUN, {"recipe": asdict(recipe), "data": dict(data)})
 
 
@@ -83,9 +86,12 @@ def unfinished(output: Path) -> tuple[Recipe, dict[str, str], Path | None]:
 
     Raises:
         InputError: If there is none, or it is finished.
+        DestinationError: If another process goes on with it.
     """
     from taia.training.reading import read_recipe
 
+    output = resolved(output)
+    check_free(output)
     if not (output / RUN).is_file():
         finished = any((output / name).is_file() for name in _LAST)
         what = "a finished model" if finished else "no run to resume"

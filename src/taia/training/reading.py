@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from taia.errors import InputError
 from taia.selection import Selection
+from taia.text import closest
 from taia.training.recipe import Recipe
 
 _PRESETS: Final = Path(__file__).parent / "presets"
@@ -71,8 +71,10 @@ def read_recipe(
     if preset is not None:
         known = presets()
         if preset not in known:
+            near = closest(preset, known)
+            hint = f"Did you mean {near}? " if near else ""
             raise InputError(
-                f"There is no preset {preset!r}.", f"The presets are: {', '.join(known)}."
+                f"There is no preset {preset!r}.", f"{hint}The presets are: {', '.join(known)}."
             )
         values |= _read(known[preset])
     if config is not None:
@@ -170,8 +172,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_key(key: str, where: str) -> None:
     if key in _KEYS:
         return
-    near = difflib.get_close_matches(key, _KEYS, 1)
-    hint = f"Did you mean {near[0]}? " if near else ""
+    near = closest(key.replace("-", "_"), _KEYS)
+    hint = f"Did you mean {near}? " if near else ""
     raise InputError(
         f"{where}: there is no key {key!r}.", f"{hint}`taia train --help` has them all."
     )

@@ -54,6 +54,12 @@ class Recipe:
     attn_implementation: str | None = _key(
         None, _MODEL, "sdpa, eager, flash_attention_2, …, as transformers knows them."
     )
+    declare: dict[str, str] = _key(
+        {},
+        _MODEL,
+        "Say what tensors are that taia does not know, as 'model.layers.*.glue.*=mlp'. Repeatable.",
+        form="PATTERN=COMPONENT",
+    )
 
     technique: Technique = _key("lora", _TECHNIQUE, "What is trained of each weight.")
     train: str = _key(

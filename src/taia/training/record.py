@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.locate import Located
-from taia.checkpoint.manifest import MANIFEST, origin, versions, write_json
+from taia.checkpoint.output.manifest import MANIFEST, origin, versions, write_json
 from taia.training.data import Prepared
 from taia.training.reading import to_yaml
 from taia.training.recipe import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +15,10 @@ import torch
 from transformers import set_seed
 
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.staging import translated
+from taia.checkpoint.output.staging import claimed, resolved, translated
 from taia.errors import RunError, StoppedError
-from taia.loading import load_tokenizer, quiet
+from taia.loading.quiet import quiet
+from taia.loading.tokenizers import load_tokenizer
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.arguments import arguments
@@ -78,62 +79,71 @@ def train(
         RunError: If the loss is not a number, or the output cannot be written.
     """
     watch = watch or (lambda *_: None)
-    begun = time.time()
-    output, place = Path(recipe.output_dir), locate(recipe.model_name_or_path)
-    tokenizer = load_tokenizer(place)
-    checkpoint = None
+    output = resolved(Path(recipe.output_dir))
     with quiet():
         args = arguments(recipe, output)  # before the model: DeepSpeed shards it as it is loaded
-        first = args.process_index == 0
-        if first and not resume:
-            output = folder.check(output, [place.path], overwrite=overwrite)
-        sources, notes = [Source.parse(text) for text in recipe.data], []
-        if recipe.sdft:
-            with args.main_process_first(desc="self-distillation"):
-                sources, note = self_distilled(recipe, place, tokenizer, watch)
-            notes.append(note)
-        data = read_data(recipe, sources, tokenizer, watch)
-        hashes = {source.name: source.sha256 for source in data.facts.sources}
-        if resume:
-            before, recorded, checkpoint = folder.unfinished(output)
-            folder.check_same(before, recipe, recorded, hashes)
-        ready = ready_model(place, recipe, watch)
-        stop = StopOnRequest()
-        trainer = make_trainer(
-            ready,
-            tokenizer,
-            data,
-            recipe,
-            args,
-            callbacks=[stop],
-            penalty=regulariser(recipe, ready.model, tokenizer, watch),
-            watch=watch,
+        # One of several processes has the folder, for all.
+        with claimed(output) if args.process_index == 0 else nullcontext():
+            return _train(recipe, output, args, resume, overwrite, watch)
+
+
+def _train(
+    recipe: Recipe, output: Path, args: SFTConfig, resume: bool, overwrite: bool, watch: Watch
+) -> Trained:
+    begun, first = time.time(), args.process_index == 0
+    checkpoint = None
+    sources, notes = [Source.parse(text) for text in recipe.data], []
+    place = locate(recipe.model_name_or_path)
+    if first and not resume:
+        files = [Path(source.given).expanduser() for source in sources]
+        folder.check(output, [place.path, *filter(Path.exists, files)], overwrite=overwrite)
+    tokenizer = load_tokenizer(place)
+    if recipe.sdft:
+        with args.main_process_first(desc="self-distillation"):
+            sources, note = self_distilled(recipe, place, tokenizer, watch)
+        notes.append(note)
+    data = read_data(recipe, sources, tokenizer, watch)
+    hashes = {source.name: source.sha256 for source in data.facts.sources}
+    if resume:
+        before, recorded, checkpoint = folder.unfinished(output)
+        folder.check_same(before, recipe, recorded, hashes)
+    ready = ready_model(place, recipe, watch)
+    stop = StopOnRequest()
+    trainer = make_trainer(
+        ready,
+        tokenizer,
+        data,
+        recipe,
+        args,
+        callbacks=[stop],
+        penalty=regulariser(recipe, ready.model, tokenizer, watch),
+        watch=watch,
+    )
+    if first and not resume:
+        folder.claim(output, recipe, hashes)
+    with stop.listening(), _translated(output):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    step = trainer.state.global_step
+    if stop.asked and step < trainer.state.max_steps:
+        raise StoppedError(
+            f"Stopped on request after step {step} of {trainer.state.max_steps}; it is saved.",
+            f"Go on with: taia train --output {output} --resume",
         )
-        if first and not resume:
-            folder.claim(output, recipe, hashes)
-        with stop.listening(), _translated(output):
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        step = trainer.state.global_step
-        if stop.asked and step < trainer.state.max_steps:
-            raise StoppedError(
-                f"Stopped on request after step {step} of {trainer.state.max_steps}; it is saved.",
-                f"Go on with: taia train --output {output} --resume",
-            )
-        record = Record.of(
-            recipe,
-            place,
-            data,
-            ready,
-            trainer.state.log_history,
-            [*notes, *ready.notes],
-            time.time() - begun,
-        )
-        watch("Writing the model", 0, None)
-        with folder.filling(output, step, first) as finished:
-            trainer.save_finished(finished)
-            if first:
-                load_tokenizer(place).save_pretrained(finished)  # the trainer changed its own
-                write_record(finished, record)
+    record = Record.of(
+        recipe,
+        place,
+        data,
+        ready,
+        trainer.state.log_history,
+        [*notes, *ready.notes],
+        time.time() - begun,
+    )
+    watch("Writing the model", 0, None)
+    with folder.filling(output, step, first) as finished:
+        trainer.save_finished(finished)
+        if first:
+            load_tokenizer(place).save_pretrained(finished)  # the trainer changed its own
+            write_record(finished, record)
     return Trained(output, record)
 
 
@@ -184,7 +194,7 @@ def ready_model(place: Located, recipe: Recipe, watch: Watch) -> Ready:
     """
     watch("Loading the model", 0, None)
     set_seed(recipe.seed)
-    return make_ready(load(recipe, place), recipe)
+    return make_ready(load(recipe, place), recipe, place.revision)
 
 
 def make_trainer(

@@ -11,7 +11,8 @@ import torch
 from taia.anatomy import Anatomy
 from taia.checkpoint.locate import Located
 from taia.errors import InputError
-from taia.loading import dtype_called, load_model
+from taia.loading.dtypes import dtype_called
+from taia.loading.models import load_model
 from taia.training.recipe import Recipe
 from taia.training.trainable import Targets, freeze_but, targets
 
@@ -70,18 +71,19 @@ def load(recipe: Recipe, place: Located) -> PreTrainedModel:
     return load_model(place, weights_dtype(recipe), **options)
 
 
-def make_ready(model: PreTrainedModel, recipe: Recipe) -> Ready:
+def make_ready(model: PreTrainedModel, recipe: Recipe, revision: str | None = None) -> Ready:
     """Freeze what does not train, and put the adapter on.
 
     Args:
         model: The base. It is wrapped in place.
         recipe: How.
+        revision: Of the base on the hub, which the adapter then names as its own.
 
     Raises:
         InputError: If the technique cannot be applied to this model.
         SelectionError: If a selection matches nothing that can train.
     """
-    anatomy = Anatomy.of_model(model)
+    anatomy = Anatomy.of_model(model, recipe.declare)
     if recipe.technique == "full":
         trained, total = freeze_but(model, recipe.train, anatomy)
         return Ready(model, anatomy, trained, total, ())
@@ -103,7 +105,7 @@ def make_ready(model: PreTrainedModel, recipe: Recipe) -> Ready:
         )
     from peft import get_peft_model
 
-    tuned: Any = get_peft_model(model, config)
+    tuned: Any = get_peft_model(model, config, revision=revision)
     trained, total = tuned.get_nb_trainable_parameters()
     return Ready(tuned, anatomy, trained, total, tuple(notes))
 

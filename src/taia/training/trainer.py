@@ -48,7 +48,7 @@ class Trainer(SFTTrainer):
         patience: int,
         **settings: Any,  # noqa: ANN401 - as its parent has them
     ) -> None:
-        self._epoch_order = epoch_order
+        self.epoch_order = epoch_order
         self._learning_rates = learning_rates
         self._regulariser = regulariser
         super().__init__(**settings)
@@ -65,7 +65,7 @@ class Trainer(SFTTrainer):
         """The output gets a card of ours, its checkpoints none."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ANN401
-        return _Ordered(self._epoch_order)
+        return _Ordered(self.epoch_order)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The recipe's optimiser, with a group for each learning rate.
@@ -214,9 +214,9 @@ class Trainer(SFTTrainer):
     def _where(self) -> str:
         """Which rows the current step is made of."""
         size = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        per_epoch = math.ceil(len(self._epoch_order(0)) / size)
+        per_epoch = math.ceil(len(self.epoch_order(0)) / size)
         epoch, step = divmod(self.state.global_step, per_epoch)
-        rows = self._epoch_order(epoch)[step * size : (step + 1) * size]
+        rows = self.epoch_order(epoch)[step * size : (step + 1) * size]
         return f"rows {', '.join(str(row + 1) for row in rows)} of the training data"
 
 

@@ -13,8 +13,9 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
-from taia.checkpoint.adapters.config import NO_MODULES, Kept, narrow, read_config
+from taia.checkpoint.adapters.config import read_config
 from taia.checkpoint.adapters.match import scaling, targets
+from taia.checkpoint.adapters.narrow import NO_MODULES, Kept, narrow
 from taia.errors import AdapterError, InputError
 
 LEAVES = ["self_attn.q_proj", "self_attn.o_proj", "attn.c_proj", "mlp.c_proj", "mlp.up_proj"]

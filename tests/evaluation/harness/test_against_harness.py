@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 
 import tiny_models
 import tiny_tasks
-from taia.checkpoint.adapters.compose import compose_adapter
+from taia.checkpoint.compose import compose
 from taia.checkpoint.locate import Located
 from taia.evaluation.harness.model import ModesLM
 from taia.evaluation.harness.quiet import quiet_harness
@@ -23,7 +23,7 @@ from taia.evaluation.harness.subject import InMemory
 from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
 from taia.evaluation.settings import Settings
-from taia.selection import MODES, Selection
+from taia.selection import MODES
 
 ORDER = ("base", "tuned", "taia", "taif")
 #: Largest difference of float32 log-probabilities; rows of other lengths round otherwise.
@@ -39,7 +39,7 @@ def place(tmp_path_factory):
     tuned.save_pretrained(folder / "tuned")
     base, adapter = Located("base", folder / "base"), Located("tuned", folder / "tuned")
     for mode in ("taia", "taif"):
-        compose_adapter(base, adapter, folder / mode, Selection.parse(mode))
+        compose(base, adapter, folder / mode, mode)
     tiny_tasks.write(folder / "tasks")
     return folder
 

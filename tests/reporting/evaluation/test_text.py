@@ -9,8 +9,9 @@ from taia.analysis.norms import Norm, Norms
 from taia.evaluation.summary import Summary
 from taia.reporting.evaluation.findings import findings
 from taia.reporting.evaluation.run import Run
-from taia.reporting.evaluation.table import escape, markdown
+from taia.reporting.evaluation.table import markdown
 from taia.reporting.evaluation.text import card, report
+from taia.text import markdown as escape
 
 
 def run(name: str = "run", seed: int = 0, **more) -> Run:

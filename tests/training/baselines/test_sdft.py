@@ -90,7 +90,7 @@ def answering(monkeypatch, *answers):
             asked.append(tokenizer.decode(prompt))
             yield answers[(len(asked) - 1) % len(answers)]
 
-    monkeypatch.setattr(sdft, "_generate", generate)
+    monkeypatch.setattr(sdft, "generate", generate)
     return asked
 
 
@@ -201,7 +201,7 @@ def test_interrupted_anywhere_it_goes_on_and_gives_the_same(ask, tmp_path):
 def test_what_is_written_is_not_written_again(ask, monkeypatch):
     first = ask()
     size = ask.cache.stat().st_size
-    monkeypatch.setattr(sdft, "_generate", None)
+    monkeypatch.setattr(sdft, "generate", None)
     assert ask() == first
     assert ask(rows(2)) == first[:2]
     assert ask(banned=(*BANNED, "e")) is not None, "what is refused is no part of the key"

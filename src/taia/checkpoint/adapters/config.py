@@ -1,25 +1,19 @@
-"""``adapter_config.json``: what taia can work on, and how it is narrowed to what was kept."""
+"""``adapter_config.json``: what taia can work on."""
 
 from __future__ import annotations
 
 import math
 import re
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taia.anatomy.label import number
-from taia.checkpoint.adapters.experts import PEFT_TYPE, narrowed
-from taia.checkpoint.adapters.match import excluded, pattern_matches, targets
+from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.checkpoint.patterns import BAD_PATTERN, LONGEST_PATTERN
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
-
-#: PEFT's own word for "no module": it loads an adapter that consists of whole modules only.
-NO_MODULES: Final = "dummy-target-modules"
 
 _CHANGES_BASE: Final = {
     "pissa": "PiSSA moves the principal singular values of the base weights into the adapter",
@@ -109,32 +103,16 @@ _SHAPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "shared_expert": (_whole, "a whole number"),
     "expert_modules": (_pattern_or_names, "a regular expression or a list of names"),
 }
+#: What null stands for where PEFT itself does not take it.
+_NULLS: Final[Mapping[str, object]] = {
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "bias": "none",
+    "lora_dropout": 0.0,
+}
 _CHECKPOINTS_INSTEAD: Final = (
     "merge it into its base with PEFT's merge_and_unload, save, and compose the two checkpoints"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What remains of an adapter.
-
-    Attributes:
-        modules: Paths of the modules that keep a low-rank update of their weight, or experts.
-        parameters: Names of the parameters that keep one through ``target_parameters``.
-        wholes: Paths of the modules kept whole (``modules_to_save``).
-        tokens: Paths of the embeddings that keep trained tokens.
-        biases: Whether any trained bias remains.
-        low_rank: Paths of the modules that keep a low-rank update.
-        experts: Paths of the modules that keep MoLoRA's experts.
-    """
-
-    modules: frozenset[str]
-    parameters: frozenset[str]
-    wholes: frozenset[str]
-    tokens: frozenset[str]
-    biases: bool
-    low_rank: frozenset[str] = frozenset()
-    experts: frozenset[str] = frozenset()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -151,6 +129,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has no {ADAPTER_CONFIG}", "give the folder that PEFT's save_pretrained wrote"
         )
     config = read_json(path)
+    config |= {key: value for key, value in _NULLS.items() if key in config and config[key] is None}
     _check(config, path)
     return config
 
@@ -194,123 +173,3 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
             )
     if "r" not in config:
         raise AdapterError(f"{path} does not say r", "save the adapter again with PEFT")
-
-
-def narrow(
-    config: Mapping[str, Any],
-    before: Kept,
-    after: Kept,
-    freed: Collection[str],
-    base_rest: Collection[str] | None,
-) -> dict[str, Any]:
-    """The config for what was kept.
-
-    Args:
-        config: The adapter's config.
-        before: What the adapter has.
-        after: What is kept of it.
-        freed: Paths of modules that were kept whole before and no longer are.
-        base_rest: Paths of the base model's modules other than those in ``after.modules``,
-            ``None`` when the base is not at hand. Their first parts may be missing (checkpoints
-            leave out prefixes): endings are what counts.
-
-    Returns:
-        A config with the same keys. PEFT matches exactly ``after`` with it.
-    """
-    new = dict(config)
-    if after.modules != before.modules or any(_would_target(config, m) for m in freed):
-        dropped = (before.modules - after.modules) | set(freed)
-        new["target_modules"] = _target_modules(config, after.modules, dropped, base_rest)
-        new |= {key: None for key in ("layers_to_transform", "layers_pattern") if key in new}
-    if not after.modules and not after.parameters:
-        new["target_modules"] = NO_MODULES
-    if after.parameters != before.parameters:
-        new["target_parameters"] = _target_parameters(config, before, after)
-    for key in ("rank_pattern", "alpha_pattern"):
-        if new.get(key):
-            new[key] = {
-                pattern: value
-                for pattern, value in new[key].items()
-                if any(pattern_matches(pattern, m) for m in after.modules | after.parameters)
-            }
-    if after.wholes != before.wholes:
-        new["modules_to_save"] = _modules_to_save(config, before.wholes, after.wholes)
-    if after.tokens != before.tokens:
-        new["trainable_token_indices"] = _tokens(config, after.tokens)
-    if config.get("bias", "none") != "none" and not after.biases:
-        new["bias"] = "none"
-    return narrowed(new, before, after) if before.experts else new
-
-
-def _would_target(config: Mapping[str, Any], module: str) -> bool:
-    # PEFT leaves modules alone that it saves whole. Once they no longer are, it may want them.
-    return targets({**config, "modules_to_save": None}, module)
-
-
-def _target_modules(
-    config: Mapping[str, Any],
-    kept: Collection[str],
-    dropped: Collection[str],
-    base_rest: Collection[str] | None,
-) -> list[str]:
-    """The shortest endings that PEFT matches to the kept modules only, else full names.
-
-    A regular expression is never written: for mixtures of experts PEFT 0.21 reduces one to the last
-    parts of the names it matches, which widens it to other layers.
-    """
-    rest = [m for m in (*dropped, *(base_rest or ())) if m in dropped or not excluded(config, m)]
-    taken = {ending for module in rest for ending in _endings(module)}
-    whole_universe = base_rest is not None
-    wanted = config.get("target_modules")
-    listed = [] if wanted is None or isinstance(wanted, str) else list(wanted)
-    if config.get("layers_to_transform") not in (None, []):
-        listed = []
-
-    def shortest(module: str) -> str:
-        for ending in _endings(module):
-            if any(number(part) is not None for part in ending.split(".")):
-                break
-            # Without the base, an ending is safe where the adapter already matched all that has it.
-            safe = whole_universe or any(f".{ending}".endswith(f".{known}") for known in listed)
-            if safe and ending not in taken:
-                return ending
-        return module
-
-    return sorted({shortest(module) for module in kept})
-
-
-def _endings(module: str) -> list[str]:
-    """``"a.b.c"`` → ``["c", "b.c", "a.b.c"]``."""
-    parts = module.split(".")
-    return [".".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)]
-
-
-def _target_parameters(config: Mapping[str, Any], before: Kept, after: Kept) -> list[str] | None:
-    return _narrow_list(config["target_parameters"], before.parameters, after.parameters, ".")
-
-
-def _modules_to_save(
-    config: Mapping[str, Any], before: Collection[str], after: Collection[str]
-) -> list[str] | None:
-    # PEFT wraps every module whose path ends with an entry, without asking for a dot before it.
-    return _narrow_list(config["modules_to_save"], before, after, "")
-
-
-def _narrow_list(
-    entries: Iterable[str], before: Collection[str], after: Collection[str], joint: str
-) -> list[str] | None:
-    """Keeps entries all of whose matches are kept; writes the others' kept matches out in full."""
-    new: list[str] = []
-    for entry in entries:
-        matches = [m for m in before if m == entry or m.endswith(joint + entry)]
-        kept = [m for m in matches if m in after]
-        new += [entry] if len(kept) == len(matches) else sorted(kept)
-    return list(dict.fromkeys(new)) or None
-
-
-def _tokens(config: Mapping[str, Any], kept: Collection[str]) -> object:
-    indices = config["trainable_token_indices"]
-    if not isinstance(indices, dict):
-        return indices if kept else None
-    new = {m: i for m, i in indices.items() if any(f".{k}".endswith(f".{m}") for k in kept)}
-    return new or None

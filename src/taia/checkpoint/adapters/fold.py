@@ -1,124 +1,131 @@
-"""α folded into an adapter's tensors, in float32. The only part of filtering that needs torch."""
+"""A fraction of an update as the adapter's own tensors: α in B, or blended with the base."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+import math
+from collections.abc import Iterator
+from functools import partial
 
+from taia.checkpoint.adapters.find import token_rows
+from taia.checkpoint.adapters.names import Part
+from taia.checkpoint.adapters.place import Placed
+from taia.checkpoint.adapters.read import SIDES, Adapter
+from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.header import Entry
+from taia.checkpoint.pairing import with_rows
+from taia.checkpoint.plan import Tensor
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import Pair, Run, Runs, cut, runs_of
 from taia.errors import AdapterError
 from taia.selection import Alpha, Pieces
 
-if TYPE_CHECKING:
-    import torch
 
-_DTYPES: Final = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-}
-
-
-def load(entry: Entry) -> torch.Tensor:
-    """One tensor from its file, in its own dtype.
-
-    Raises:
-        AdapterError: If its dtype is not one to calculate with.
-    """
-    import torch
-
-    if entry.dtype not in _DTYPES:
-        raise AdapterError(
-            f"tensor {entry.name!r} in {entry.file} is {entry.dtype}, which taia does not "
-            "calculate with",
-            "select it whole or not at all, or save it as BF16, F16 or F32",
-        )
-    dtype = getattr(torch, _DTYPES[entry.dtype])
-    if entry.nbytes == 0:
-        return torch.empty(entry.shape, dtype=dtype)
-    with entry.file.open("rb") as stream:
-        stream.seek(entry.start)
-        data = bytearray(stream.read(entry.nbytes))
-    return torch.frombuffer(data, dtype=dtype).reshape(entry.shape)
-
-
-def dump(tensor: torch.Tensor) -> bytes:
-    """A tensor's bytes as safetensors stores them."""
-    import torch
-
-    flat = tensor.detach().contiguous().reshape(-1)
-    return bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
-
-
-def scaled(tensor: torch.Tensor, alpha: Alpha, axis: int) -> torch.Tensor:
-    """``alpha · tensor`` in float32, cast back; with pieces, each run along ``axis`` by its own."""
-    import torch
-
-    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    if not isinstance(alpha, Pieces):
-        return (tensor.to(wide) * alpha).to(tensor.dtype)
-    out = tensor.clone()
-    for start, stop, part in alpha.pieces:
-        run = (slice(None),) * axis + (slice(start, stop),)
-        if part != 1.0:
-            out[run] = (tensor[run].to(wide) * part).to(tensor.dtype)
-    return out
-
-
-def blended(base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha) -> torch.Tensor:
-    """``base + alpha · (tuned − base)`` in float32, cast to the tuned tensor's dtype.
-
-    Where α is 0 or 1 the values are the base's and the tuned's own, not calculated.
-    """
-    import torch
-
-    pieces = ((0, tuned.shape[0], alpha),) if not isinstance(alpha, Pieces) else alpha.pieces
-    axis = alpha.axis if isinstance(alpha, Pieces) else 0
-    wide = torch.float64 if tuned.dtype == torch.float64 else torch.float32
-    out = tuned.clone()
-    for start, stop, part in pieces:
-        run = (slice(None),) * axis + (slice(start, stop),)
-        if part == 0.0:
-            out[run] = base[run].to(tuned.dtype)
-        elif part != 1.0:
-            b, t = base[run].to(wide), tuned[run].to(wide)
-            out[run] = (b + part * (t - b)).to(tuned.dtype)
-    return out
-
-
-def fold_low_rank(
-    tensors: Mapping[str, torch.Tensor],
-    alpha: Alpha,
-    *,
-    stored_inputs_first: bool,
-    experts: int,
-) -> dict[str, torch.Tensor]:
-    """Folds α into a low-rank update, so that B·A becomes α·B·A.
+def changed(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an update that a fraction of α changes.
 
     Args:
-        tensors: ``{"a": [r·experts, inputs], "b": [outputs, r·experts], "bias": [outputs]}``,
-            ``bias`` only where the update has one.
-        alpha: A number, or pieces along an axis of the parameter as it is stored.
-        stored_inputs_first: Whether the parameter is ``[…, inputs, outputs]``.
-        experts: How many experts are stacked along the parameter's first axis; 1 for a matrix.
+        adapter: The adapter.
+        item: The update.
 
-    Returns:
-        The tensors that change.
+    Yields:
+        The kind of a part, and the output's tensor under PEFT's name for it.
+
+    Raises:
+        AdapterError: If the α cannot be folded into the adapter; the message says what to do.
     """
-    if not isinstance(alpha, Pieces):
-        changed = {"b": scaled(tensors["b"], alpha, 0)}
-        if "bias" in tensors:
-            changed["bias"] = scaled(tensors["bias"], alpha, 0)
-        return changed
-    axis = alpha.axis - (1 if experts > 1 else 0)
-    if axis < 0:
-        # PEFT stacks A expert by expert; B interleaves them.
-        b = tensors["b"].reshape(tensors["b"].shape[0], -1, experts)
-        return {"b": scaled(b, alpha, 2).reshape(tensors["b"].shape)}
-    if (axis == 0) == stored_inputs_first:
-        return {"a": scaled(tensors["a"], alpha, 1)}
-    changed = {"b": scaled(tensors["b"], alpha, 0)}
-    if "bias" in tensors:
-        changed["bias"] = scaled(tensors["bias"], alpha, 0)
-    return changed
+    update = item.update
+    if update.kind in ("router", "unused"):
+        return  # a router chooses as before; its experts have the fraction
+    if update.kind in SIDES:
+        yield from _scaled(adapter, item)
+        return
+    (part,) = update.parts.values()
+    if item.base is None:
+        raise AdapterError(
+            f"α of {update.parameter!r} is {_show(item.alpha)}: the adapter replaces it, so a "
+            "part of the change needs the base's values",
+            "give the base model's folder, or an α of 0 or 1",
+        )
+    entry = adapter.entries[part.tensor]
+    ours, theirs = runs_of(item.base, "base"), runs_of(entry, "tuned")
+    width = math.prod(entry.shape[1:])
+    if update.kind == "tokens":
+        if isinstance(item.alpha, Pieces):
+            raise AdapterError(
+                f"α of {update.parameter!r} is {_show(item.alpha)}, but only some of its rows "
+                "were trained",
+                "give the embedding one α",
+            )
+        ours = tuple(_token_runs(adapter, item, item.base, ours, theirs))
+    elif update.kind == "whole" and entry.shape[:1] > item.base.shape[:1]:
+        # Of rows that the base does not have, nothing is the base's.
+        ours = with_rows(ours, theirs, item.base.shape[0], entry.shape[0], width)
+    pair = Pair(part.name, entry.dtype, entry.shape, ours, theirs)
+    yield part.kind, Tensor.of_pair(pair, item.alpha)
+
+
+def _token_runs(
+    adapter: Adapter, item: Placed, base: Entry, ours: Runs, theirs: Runs
+) -> Iterator[Run]:
+    """The base's rows of trained tokens; of new tokens, the trained rows themselves."""
+    width = base.shape[1]
+    replaced = [u for u in adapter.updates if u.kind == "whole" and u.module == item.update.module]
+    shapes = [base.shape, *(adapter.shape(update.parts["whole"]) for update in replaced)]
+    rows = token_rows(adapter, item.update, max(shape[0] for shape in shapes))
+    for at, row in enumerate(rows):
+        runs, first = (ours, row) if row < base.shape[0] else (theirs, at)
+        yield from cut(runs, first * width, (first + 1) * width)
+
+
+def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
+    update, alpha = item.update, item.alpha
+    if "magnitude" in update.parts:
+        raise AdapterError(
+            f"α of {update.parameter!r} is {_show(alpha)}, but DoRA's update is not linear in α: "
+            "its magnitude and its norm hang together",
+            "use --merge, which blends the merged weights; or an α of 0 or 1",
+        )
+    if isinstance(alpha, Pieces) and "lora_B_bias" in update.parts:
+        raise AdapterError(
+            f"α of {update.parameter!r} is {_show(alpha)}, and its update has a bias (lora_bias)",
+            "give the whole tensor one α",
+        )
+    sides = dict(zip(("a", "b"), SIDES[update.kind], strict=True))
+    if update.kind == "low rank":
+        sides["bias"] = "lora_B_bias"
+    if isinstance(alpha, Pieces):
+        # PEFT's factors are always [rank, inputs] and [outputs, rank].
+        axis = alpha.axis - (1 if experts(adapter, update) > 1 else 0)
+        on_inputs = (axis == 0) == item.transposed
+        changes = ["a"] if axis >= 0 and on_inputs else ["b"]
+    else:
+        changes = [key for key in ("b", "bias") if sides.get(key) in update.parts]
+    for key in changes:
+        part = update.parts[sides[key]]
+        fold = partial(_fold, adapter, item, key, part)
+        entry = adapter.entries[part.tensor]
+        yield sides[key], Tensor.made(part.name, entry.dtype, entry.shape, fold)
+
+
+def _fold(
+    adapter: Adapter, item: Placed, key: str, part: Part, sources: Sources
+) -> Iterator[memoryview]:
+    from taia.checkpoint.arithmetic import dump, fold_low_rank, load
+
+    entry = adapter.entries[part.tensor]
+    tensor = load(entry, sources)
+    stacked = item.update.kind == "experts"
+    if stacked:  # one LoRA of rank experts · r
+        tensor = tensor.reshape(-1, tensor.shape[-1])
+        tensor = tensor.T if key == "b" else tensor
+    folded = fold_low_rank(
+        {key: tensor},
+        item.alpha,
+        stored_inputs_first=item.transposed,
+        experts=experts(adapter, item.update),
+    )[key]
+    yield dump(folded.T if stacked and key == "b" else folded, entry.dtype)
+
+
+def _show(alpha: Alpha) -> str:
+    return "different for some rows" if isinstance(alpha, Pieces) else f"{alpha:g}"

@@ -11,8 +11,12 @@ PEFT names a tensor after the module it wraps (peft 0.21, ``save_and_load.py``):
     base_model.model.<module>.token_adapter.trainable_tokens_delta    whole rows of an embedding
     base_model.model.<module>.base_layer.bias          a trained bias (``bias="lora_only"``)
     base_model.model.<module>.weight                   a whole copy (``modules_to_save``)
+    base_model.model.<module>.base_layer.weight        what lies below an update of an embedding or
+                                                       head, which PEFT saves as well; below trained
+                                                       tokens ``.token_adapter.base_layer.weight``
+    base_model.model.<module>.original_module.weight   saved beside a whole copy, and not used
 
-and taia's MoLoRA, on a module with experts::
+and taia's MoLoRA, on a module with experts, whose LoRA (if it has one) is the shared expert::
 
     base_model.model.<module>.lora_router.weight       [experts, inputs]
     base_model.model.<module>.lora_experts.A           [experts, r, inputs]
@@ -22,13 +26,21 @@ and taia's MoLoRA, on a module with experts::
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from taia.checkpoint.spelling import unwrapped
 from taia.errors import AdapterError
 
 PREFIX: Final = "base_model.model."
+
+#: MoLoRA's name in ``adapter_config.json``.
+PEFT_TYPE: Final = "MOLORA"
+
+#: Kinds of updates that change the same parameter as the module's LoRA: they need names of their
+#: own.
+BESIDE: Final = frozenset({"experts", "router"})
 
 #: Kinds that make up a low-rank update.
 LOW_RANK: Final = frozenset(
@@ -53,8 +65,8 @@ class Part:
         tensor: Its name in the file.
         module: Dotted path, in the base model, of the module it belongs to.
         kind: ``"lora_A"``, ``"lora_B"``, ``"lora_B_bias"``, ``"embedding_A"``, ``"embedding_B"``,
-            ``"magnitude"``, ``"router"``, ``"experts_A"``, ``"experts_B"``, ``"tokens"``, or
-            ``"whole"`` for a tensor that replaces the base's.
+            ``"magnitude"``, ``"router"``, ``"experts_A"``, ``"experts_B"``, ``"tokens"``,
+            ``"whole"`` for a tensor that replaces the base's, or ``"unused"``.
         leaf: Parameter of the module that it changes: ``"weight"``, ``"bias"``, …
         depth: How many further wrappers of the same module lie outside this one.
         name: The name PEFT would give it today, which is what gets written.
@@ -71,6 +83,24 @@ class Part:
     def parameter(self) -> str:
         """Name of the base model's parameter that it changes."""
         return f"{self.module}.{self.leaf}"
+
+
+def parts_of(tensors: Collection[str]) -> Iterator[Part]:
+    """Reads the names of all tensors of an adapter.
+
+    Where PEFT saved a module twice, or beside a whole copy what it replaces, the tensors that it
+    does not load are unused.
+
+    Raises:
+        AdapterError: As :func:`part_of` does.
+    """
+    for tensor in tensors:
+        loaded = re.sub(r"\.(original_module|modules_to_save(\.default)?)\.", ".", tensor)
+        if loaded != tensor and loaded in tensors:
+            part = part_of(loaded)
+            yield replace(part, tensor=tensor, name=tensor, kind="unused")
+        else:
+            yield part_of(tensor)
 
 
 def part_of(tensor: str) -> Part:
@@ -108,9 +138,14 @@ def part_of(tensor: str) -> Part:
     if match is None or ".lora_" in path or ".original_module." in path:
         raise _unknown(tensor)
     inner, leaf = match["path"], match["leaf"]
-    module = inner.removesuffix(".base_layer")
+    module = inner.removesuffix(".base_layer").removesuffix(".token_adapter")
     name = f"{PREFIX}{inner}.{leaf}"
     return Part(tensor, module, "whole", leaf, 0, name)
+
+
+def name_of(kind: str, tensor: str) -> str:
+    """What an update of a kind goes by, given the base's tensor that it changes."""
+    return f"{tensor} ({kind})" if kind in BESIDE else tensor
 
 
 def _low_rank(tensor: str, path: str, kind: str, tail: str) -> Part:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
-from taia.anatomy import Anatomy
-from taia.anatomy.components import COMPONENTS
-from taia.anatomy.label import number
+from taia.anatomy.components import COMPONENTS, GROUPS
 from taia.anatomy.labels import Label, TensorInfo
-from taia.checkpoint.adapters.experts import check_together, name_of, with_experts
-from taia.checkpoint.adapters.read import SIDES, Adapter, Update
+from taia.checkpoint.adapters.find import Finder, unstacked
+from taia.checkpoint.adapters.names import BESIDE, name_of
+from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.adapters.shapes import (
+    check_shape,
+    first_shape,
+    is_quantised,
+    is_transposed,
+    stored_shape,
+)
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.merging.place import unstacked
-from taia.checkpoint.spelling import newer
-from taia.errors import MismatchError
-from taia.selection import Alpha, Selection
+from taia.checkpoint.labels import Labeller
+from taia.checkpoint.steps import FLOATS
+from taia.errors import AdapterError, MismatchError
+from taia.selection import Alpha, Pieces, Selection
 
-#: Architectures of transformers 5 whose linear layers are Conv1D: weights stored [in, out].
-_CONV1D: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
+#: Kind of an update → what it is of, on a module of the feed-forward block that has experts.
+_COMPONENTS: Final = {"low rank": "shared_experts", "experts": "experts", "router": "router"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Placed:
     Attributes:
         update: The update.
         base: The base checkpoint's tensor that it changes, ``None`` when the base is not at hand or
-            stores it differently (fused experts, a tied head).
+            stores it differently (fused experts, a tied head, quantised).
         label: What that tensor is.
         alpha: How much of the update to keep.
         transposed: Whether the parameter is stored [inputs, outputs].
@@ -41,6 +48,11 @@ class Placed:
     label: Label
     alpha: Alpha
     transposed: bool
+
+    @property
+    def dropped(self) -> bool:
+        """Whether nothing of it is kept."""
+        return is_nothing(self.alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +71,18 @@ class Placement:
     alphas: Mapping[str, Alpha]
 
 
+def is_nothing(alpha: Alpha) -> bool:
+    """Whether an α keeps nothing at all."""
+    return not isinstance(alpha, Pieces) and alpha == 0.0
+
+
 def place(
     adapter: Adapter,
     base: Checkpoint | None,
     selection: Selection,
     declare: Mapping[str, str] | None = None,
 ) -> Placement:
-    """Finds the place and the α of each of an adapter's updates.
+    """Find the place and the α of each of an adapter's updates.
 
     Args:
         adapter: The adapter.
@@ -77,136 +94,68 @@ def place(
     Raises:
         AdapterError: If the selection parts experts from their router.
         AnatomyError: If a tensor cannot be labelled.
-        MismatchError: If the adapter does not fit the base.
+        MismatchError: If the adapter does not fit the base, in what is kept of it.
         SelectionError: If a part of the selection matches nothing.
     """
+    labeller = Labeller(declare)
     config = None if base is None else base.config
-    finder = Finder(() if base is None else base.tensors)
-    entries: dict[str, Entry | None] = {}
-    for update in adapter.updates:
-        found = finder.find(update.parameter)
-        entries[update.parameter] = None if base is None or not found else base.tensors[found]
-    if base is not None and not any(
-        found or unstacked(name, base.tensors) for name, found in entries.items()
-    ):
-        first = adapter.updates[0]
-        raise MismatchError(
-            f"none of the modules that {adapter.folder} adapts is in {base.folder}; the first is "
-            f"{first.module!r}",
-            "give the base model that the adapter was trained on",
-        )
-    transposed = {
-        u.parameter: _transposed(adapter, u, entries[u.parameter], config)
-        for u in adapter.updates
-        if u.kind != "router"  # its shape says nothing of the parameter's
-    }
+    entries = _entries(adapter, base)
     labels: dict[str, Label] = {}
     if base is not None:
-        labels.update(Anatomy.of_tensors((e.info for e in base.tensors.values()), config, declare))
+        labels.update(labeller((entry.info for entry in base.tensors.values()), config))
     unplaced = [
-        TensorInfo(u.parameter, _stored(adapter, u, transposed[u.parameter], base))
+        TensorInfo(u.parameter, stored_shape(adapter, u, base))
         for u in adapter.updates
         if entries[u.parameter] is None and u.kind != "router"
     ]
-    labels.update(Anatomy.of_tensors(unplaced, config, declare))
+    labels.update(labeller(unplaced, config))
 
     def changed(update: Update) -> str:
         entry = entries[update.parameter]
         return update.parameter if entry is None else entry.name
 
+    wholes = {changed(u): first_shape(adapter, u) for u in adapter.updates if u.kind == "whole"}
     labels.update(with_experts(adapter, labels, changed))
     alphas = selection.alphas(labels if base is not None else labels | _stand_ins())
     items = []
     for update in adapter.updates:
         name = name_of(update.kind, changed(update))
-        entry = entries[update.parameter]
-        items.append(
-            Placed(update, entry, labels[name], alphas[name], transposed[update.parameter])
-        )
-    check_together(items)
+        entry, alpha = entries[update.parameter], alphas[name]
+        transposed = is_transposed(adapter, update, entry, base)
+        if entry is not None and not is_nothing(alpha):
+            check_shape(adapter, update, entry, wholes.get(entry.name), labels[name], transposed)
+        items.append(Placed(update, entry, labels[name], alpha, transposed))
+    _check_together(items)
     return Placement(tuple(items), labels, alphas)
 
 
-class Finder:
-    """Finds live parameters among a checkpoint's names, through the spellings both may have."""
+def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | None]:
+    """Parameter → the base's tensor of it.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        names = tuple(names)
-        self._names = {newer(name): name for name in names} | {name: name for name in names}
-
-    def find(self, parameter: str) -> str | None:
-        """The checkpoint's name of a live model's parameter, ``None`` if it has none."""
-        return self._names.get(parameter) or self._names.get(newer(parameter))
-
-
-def low_rank_sizes(adapter: Adapter, update: Update) -> tuple[int, int]:
-    """``(outputs, inputs)`` of a low-rank update; for an embedding, ``(width, vocabulary)``."""
-    a, b = (adapter.shape(update.parts[side]) for side in SIDES[update.kind])
-    return b[-1 if update.kind == "experts" else 0], a[-1]
-
-
-def experts(adapter: Adapter, update: Update) -> int:
-    """How many experts of the base a low-rank update is stacked of; 1 for a plain matrix."""
-    if update.kind == "experts":  # MoLoRA's own, on a plain matrix
-        return 1
-    return adapter.shape(update.parts[SIDES[update.kind][0]])[0] // adapter.rank(update)
-
-
-def _stored(
-    adapter: Adapter, update: Update, transposed: bool, base: Checkpoint | None
-) -> tuple[int, ...] | None:
-    """The shape of a parameter that the base has no tensor for, ``None`` where it is not known."""
-    if update.kind in ("whole", "bias"):
-        return adapter.shape(next(iter(update.parts.values())))
-    if update.kind == "tokens":
-        return None
-    outputs, inputs = low_rank_sizes(adapter, update)
-    if update.through_parameter:
-        # transformers stacks experts as [experts, outputs, inputs] where it stacks them itself.
-        known = base is not None and unstacked(update.parameter, base.tensors)
-        return (experts(adapter, update), outputs, inputs) if known else None
-    return (inputs, outputs) if transposed else (outputs, inputs)
-
-
-def _transposed(
-    adapter: Adapter, update: Update, entry: Entry | None, config: Mapping[str, Any] | None
-) -> bool:
-    """Whether a parameter is stored [inputs, outputs], checked against the base's shape."""
-    shape = None if entry is None else entry.shape
-    if update.kind in ("whole", "bias"):
-        wanted = adapter.shape(next(iter(update.parts.values())))
-        _check_shape(adapter, update, entry, shape is None or shape == wanted, wanted)
-        return False
-    if update.kind == "tokens":
-        width = adapter.shape(update.parts["tokens"])[1:]
-        _check_shape(adapter, update, entry, shape is None or shape[1:] == width, ("…", *width))
-        return False
-    outputs, inputs = low_rank_sizes(adapter, update)
-    if update.kind == "embedding":
-        fits = shape is None or shape == (inputs, outputs)
-        _check_shape(adapter, update, entry, fits, (inputs, outputs))
-        return True
-    if shape is None or (shape[-2:] == (inputs, outputs) and inputs == outputs):
-        conv1d = config is not None and config.get("model_type") in _CONV1D
-        in_a_layer = any(number(part) is not None for part in update.module.split("."))
-        return in_a_layer and (conv1d or bool(adapter.config.get("fan_in_fan_out")))
-    count = experts(adapter, update)
-    wanted = (outputs, inputs) if count == 1 else (count, outputs, inputs)
-    swapped = (*wanted[:-2], inputs, outputs)
-    _check_shape(adapter, update, entry, shape in (wanted, swapped), wanted)
-    return shape != wanted
-
-
-def _check_shape(
-    adapter: Adapter, update: Update, entry: Entry | None, fits: bool, wanted: tuple[object, ...]
-) -> None:
-    if fits or entry is None:
-        return
-    raise MismatchError(
-        f"{update.parameter!r} is {list(entry.shape)} in {entry.file}, and {list(wanted)} in "
-        f"{adapter.folder}",
-        "give the base model that the adapter was trained on",
-    )
+    Raises:
+        MismatchError: If there is a base, and it has none of them.
+    """
+    if base is None:
+        return {update.parameter: None for update in adapter.updates}
+    finder = Finder(base)
+    packed = is_quantised(base)
+    found: dict[str, Entry | None] = {}
+    known = False
+    for update in adapter.updates:
+        name = finder.find(update.parameter)
+        entry = None if name is None else base.tensors[name]
+        known = known or entry is not None or bool(unstacked(update.parameter, base.tensors))
+        if packed and (entry is None or entry.dtype not in FLOATS):
+            # Its bytes are not numbers of the weight, nor its shape the weight's.
+            entry, known = None, known or finder.has_module(update.module)
+        found[update.parameter] = entry
+    if not known:
+        raise MismatchError(
+            f"none of the modules that {adapter.folder} adapts is in {base.folder}; the first is "
+            f"{adapter.updates[0].module!r}",
+            "give the base model that the adapter was trained on",
+        )
+    return found
 
 
 def _stand_ins() -> dict[str, Label]:
@@ -215,3 +164,70 @@ def _stand_ins() -> dict[str, Label]:
         f"({component})": Label(TensorInfo(f"({component})"), component, None, component)
         for component in COMPONENTS
     }
+
+
+# --- MoLoRA: a router and experts beside the LoRA of a module -----------------------------------
+
+
+def relabelled(label: Label, kind: str) -> Label:
+    """The label of an update of a kind, on a module that has experts.
+
+    In the feed-forward block its LoRA is the shared expert. Elsewhere everything is labelled as the
+    tensor that it changes.
+    """
+    component = label.component
+    if GROUPS["mlp"](label):
+        component = _COMPONENTS.get(kind, component)
+    tensor = replace(label.tensor, name=name_of(kind, label.tensor.name))
+    return replace(label, component=component, tensor=tensor)
+
+
+def with_experts(
+    adapter: Adapter, labels: Mapping[str, Label], tensor: Callable[[Update], str]
+) -> dict[str, Label]:
+    """Labels of what an adapter changes, by :func:`name_of`.
+
+    Args:
+        adapter: The adapter.
+        labels: The labels of the tensors that it changes.
+        tensor: The name there of the one that an update changes.
+    """
+    found = {}
+    for update in adapter.updates:
+        label = labels[tensor(update)]
+        if update.module in adapter.routed:
+            label = relabelled(label, update.kind)
+        found[label.tensor.name] = label
+    return found
+
+
+def check_pair(module: str, experts: Alpha, router: Alpha) -> None:
+    """Check that a selection treats the experts and the router of a module as one.
+
+    Raises:
+        AdapterError: If it keeps one of the two, or a fraction of the router that is not its
+            experts' own.
+    """
+    if (experts == 0.0) != (router == 0.0):
+        kept, dropped = ("router", "experts") if experts == 0.0 else ("experts", "router")
+        raise AdapterError(
+            f"the selection keeps the {kept} of {module!r} and drops its {dropped}: one is "
+            "nothing without the other",
+            "select both (experts + router) or none of the two",
+        )
+    if router not in (1.0, experts):
+        shown = "different for some rows" if isinstance(router, Pieces) else f"{router:g}"
+        raise AdapterError(
+            f"α of the router of {module!r} is {shown}: it chooses, and has no fraction",
+            "give the fraction to its experts: experts and router are scaled as one by "
+            "0.5*(experts + router)",
+        )
+
+
+def _check_together(placed: Iterable[Placed]) -> None:
+    alphas: dict[str, dict[str, Alpha]] = defaultdict(dict)
+    for item in placed:
+        if item.update.kind in BESIDE:
+            alphas[item.update.module][item.update.kind] = item.alpha
+    for module, of in alphas.items():
+        check_pair(module, of["experts"], of["router"])

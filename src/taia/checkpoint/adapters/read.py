@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from taia.anatomy.fused import REGISTERED
 from taia.checkpoint.adapters.config import read_config
-from taia.checkpoint.adapters.experts import PEFT_TYPE, check_shapes, with_shared
 from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
-from taia.checkpoint.adapters.names import LOW_RANK, Part, part_of
+from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
 from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.checkpoint.patterns import check_patterns
@@ -35,20 +35,6 @@ _OF: Final = {
     "router": "router",
 }
 
-#: Several parameters of one module in the order in which transformers registers them, which is
-#: the order in which PEFT wraps them: the first lies innermost.
-_REGISTERED: Final = (
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "gate_up_proj_bias",
-    "down_proj",
-    "down_proj_bias",
-    "w1",
-    "v1",
-    "w2",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -58,12 +44,12 @@ class Update:
         parameter: The parameter's name in the live base model.
         module: Path of the module that holds it.
         kind: ``"low rank"``, ``"embedding"`` (low rank, of an embedding), ``"experts"`` and
-            ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced), or
-            ``"bias"`` (replaced, by PEFT's ``bias`` option).
+            ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced),
+            ``"bias"`` (replaced, by PEFT's ``bias`` option), or ``"unused"`` (saved beside it).
         parts: Its tensors by :attr:`Part.kind`.
         through_parameter: Whether ``target_parameters`` put it there.
         wrapper: For ``"whole"``: the module listed in ``modules_to_save``, ``None`` when it is
-            saved without being listed (a resized embedding).
+            saved without being listed (a resized embedding, what lies below an update).
     """
 
     parameter: str
@@ -81,7 +67,7 @@ class Adapter:
     Attributes:
         folder: Where it lies.
         config: ``adapter_config.json``.
-        shard: ``adapter_model.safetensors``.
+        shards: ``adapter_model.safetensors`` alone.
         entries: Tensor name → where its bytes are, in the file's order.
         updates: What it does, parameter by parameter.
         routed: Paths of the modules with a router and experts; none but for MoLoRA.
@@ -89,7 +75,7 @@ class Adapter:
 
     folder: Path
     config: Mapping[str, Any]
-    shard: Shard
+    shards: tuple[Shard, ...]
     entries: Mapping[str, Entry]
     updates: tuple[Update, ...]
     routed: frozenset[str]
@@ -100,16 +86,16 @@ class Adapter:
 
     def scaling(self, update: Update) -> float:
         """What PEFT multiplies B·A with."""
-        return scaling(self._sizes(update), _sized(update))
+        return scaling(self.config, _sized(update), self._times(update))
 
     def rank(self, update: Update) -> int:
         """The rank of a low-rank update, per expert where it has experts."""
-        return rank_and_alpha(self._sizes(update), _sized(update))[0]
+        return self._times(update) * rank_and_alpha(self.config, _sized(update))[0]
 
-    def _sizes(self, update: Update) -> Mapping[str, Any]:
-        """The config, with the rank of a shared expert written out."""
+    def _times(self, update: Update) -> int:
+        """How many times the config's rank it has: a shared expert has that of several."""
         shared = update.kind == "low rank" and update.module in self.routed
-        return with_shared(self.config, [update.module]) if shared else self.config
+        return self.config.get("shared_expert") or 0 if shared else 1
 
 
 def _sized(update: Update) -> str:
@@ -137,7 +123,7 @@ def read_adapter(folder: Path) -> Adapter:
     entries = {entry.name: entry for entry in shard.entries}
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
-    parts = [part_of(name) for name in entries]
+    parts = tuple(parts_of(entries))
     check_patterns(
         config,
         (n for part in parts for n in (part.module, part.parameter)),
@@ -145,9 +131,9 @@ def read_adapter(folder: Path) -> Adapter:
     )
     updates = _updates(config, parts)
     routed = frozenset(update.module for update in updates if update.kind == "experts")
-    adapter = Adapter(folder, config, shard, entries, updates, routed)
+    adapter = Adapter(folder, config, (shard,), entries, updates, routed)
     _check_shapes(adapter)
-    check_shapes(adapter)
+    _check_experts(adapter)
     return adapter
 
 
@@ -161,7 +147,7 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
                 f"{config['peft_type']}",
                 "the config and the tensors are not of the same adapter; save it again",
             )
-        group = groups[part.module, kind, part.depth]
+        group = groups[part.module, part.tensor if part.kind == "unused" else kind, part.depth]
         if part.kind in group:
             raise AdapterError(
                 f"adapter tensors {group[part.kind].tensor!r} and {part.tensor!r} say the same",
@@ -184,8 +170,8 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
 
 def _replacement(config: Mapping[str, Any], module: str, group: dict[str, Part]) -> Update:
     ((kind, part),) = group.items()
-    if kind == "tokens":
-        return Update(part.parameter, module, "tokens", group)
+    if kind in ("tokens", "unused"):
+        return Update(part.parameter, module, kind, group)
     wrapper = _wrapper(config, module)
     if wrapper is None and part.leaf == "bias":
         return Update(part.parameter, module, "bias", group)
@@ -220,13 +206,13 @@ def _low_rank(
     names = _parameters(config, module, wrappers)
     if not names and wrappers == 1:
         return Update(f"{module}.weight", module, kind, group)
-    if len(names) != wrappers or (wrappers > 1 and any(n not in _REGISTERED for n in names)):
+    if len(names) != wrappers or (wrappers > 1 and any(n not in REGISTERED for n in names)):
         raise AdapterError(
             f"cannot tell which parameters the {wrappers} update(s) of {module!r} belong to: "
             f"target_parameters names {', '.join(names) or 'none'}",
             "list in target_parameters exactly the parameters that were trained",
         )
-    names.sort(key=lambda n: _REGISTERED.index(n) if n in _REGISTERED else 0)
+    names.sort(key=lambda n: REGISTERED.index(n) if n in REGISTERED else 0)
     leaf = names[wrappers - 1 - depth]
     group = {k: replace(part, leaf=leaf) for k, part in group.items()}
     return Update(f"{module}.{leaf}", module, kind, group, through_parameter=True)
@@ -263,5 +249,35 @@ def _check_shapes(adapter: Adapter) -> None:
             raise AdapterError(
                 f"{a.tensor!r} is {list(shape_a)} and {b.tensor!r} is {list(shape_b)}, but "
                 f"adapter_config.json says rank {rank}",
+                "the config and the tensors are not of the same adapter; save it again",
+            )
+
+
+def _check_experts(adapter: Adapter) -> None:
+    """Checks routers and experts against each other and the config.
+
+    Raises:
+        AdapterError: If one of them is missing or does not fit.
+    """
+    parts: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for update in adapter.updates:
+        if update.kind in BESIDE:
+            for kind, part in update.parts.items():
+                parts[update.module][kind] = adapter.shape(part)
+    count = adapter.config.get("num_experts")
+    for module, shapes in parts.items():
+        rank = rank_and_alpha(adapter.config, module)[0]
+        missing = [kind for kind in ("router", "experts_A", "experts_B") if kind not in shapes]
+        if missing:
+            raise AdapterError(
+                f"{module!r} has no {missing[0]} in {adapter.folder}",
+                "the adapter is incomplete; save it again",
+            )
+        router, a, b = shapes["router"], shapes["experts_A"], shapes["experts_B"]
+        fits = len(a) == len(b) == 3 and a[:2] == b[:2] == (count, rank)
+        if not fits or router != (count, a[2]):
+            raise AdapterError(
+                f"the router of {module!r} is {list(router)} and its experts are {list(a)} and "
+                f"{list(b)}, but adapter_config.json says {count} experts of rank {rank}",
                 "the config and the tensors are not of the same adapter; save it again",
             )

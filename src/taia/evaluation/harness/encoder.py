@@ -32,7 +32,8 @@ class Encoder(HFLM):  # type: ignore[misc]  # lm_eval has no types
     def __init__(
         self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, spare: int = 0
     ) -> None:
-        weightless = SimpleNamespace(config=config, device="cpu")
+        # The text tower of a model that sees has the length.
+        weightless = SimpleNamespace(config=config.get_text_config(), device="cpu")
         super().__init__(pretrained=weightless, tokenizer=tokenizer, backend="causal")
         self._max_length = self.max_length - spare
 

@@ -10,7 +10,7 @@ from unittest import mock
 
 from tqdm.std import tqdm
 
-from taia.loading import quiet
+from taia.loading.quiet import quiet
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from taia.checkpoint.manifest import versions
+from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.gates import read_gate, score
 from taia.evaluation.harness import drive
@@ -207,5 +207,5 @@ class Run:
             "hashes": self._subject.hashes(),
             "versions": found,
             "recipe": self._subject.recipe(),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import locate
-from taia.checkpoint.manifest import MANIFEST
+from taia.checkpoint.output.manifest import MANIFEST
 from taia.errors import InputError
 from taia.evaluation.harness.backend import Backend
 from taia.evaluation.harness.encoder import Encoder
@@ -16,7 +16,9 @@ from taia.evaluation.harness.local import LocalBackend
 from taia.evaluation.harness.server import SPARE, ServerBackend
 from taia.evaluation.identity import tokenizer_hash, weights
 from taia.evaluation.settings import Server, Watch
-from taia.loading import dtype_called, load_config, load_tokenizer, speaker
+from taia.loading.dtypes import dtype_called
+from taia.loading.models import load_config
+from taia.loading.tokenizers import load_tokenizer, speaker
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +73,7 @@ class InMemory:
         device: Where; by default a GPU if there is one.
         rows: How many answers are generated at once.
         four_bits: Whether the base's weights are quantised.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
 
     Raises:
         CheckpointError: If a place holds no model, or there is no tokenizer.
@@ -87,6 +90,7 @@ class InMemory:
         device: str | None = None,
         rows: int = 32,
         four_bits: bool = False,
+        declare: Mapping[str, str] | None = None,
     ) -> None:
         from taia.runtime.load import best_device
 
@@ -96,7 +100,7 @@ class InMemory:
         self.dtype = dtype or ("float32" if self._device == "cpu" else "checkpoint")
         if four_bits:
             self.dtype += ", 4-bit base"
-        self._four_bits, self._rows = four_bits, rows
+        self._four_bits, self._rows, self._declare = four_bits, rows, declare
         self._base = locate(base)
         self._tuned = None if tuned is None else locate(tuned)
         self.folders = [place.path for place in (self._base, self._tuned) if place is not None]
@@ -111,6 +115,8 @@ class InMemory:
             "base": weights(self._base),
             "tuned": None if self._tuned is None else weights(self._tuned),
             "tokenizer": tokenizer_hash(self._tokenizer),
+            # What a mode keeps depends on it.
+            **({"declare": dict(self._declare)} if self._declare else {}),
         }
 
     def recipe(self) -> dict[str, Any] | None:  # noqa: D102
@@ -129,6 +135,7 @@ class InMemory:
                 modes,
                 dtype=self._dtype,
                 device=self._device,
+                declare=self._declare or None,
                 **(_four_bits(self._dtype) if self._four_bits else {}),
             )
 

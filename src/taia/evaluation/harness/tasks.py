@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from taia.errors import DownloadError, InputError, TaiaError, first_line
+from taia.evaluation.harness.known import check_tasks, family
 from taia.evaluation.paper import FOLDER
 from taia.evaluation.pooling import SUITES
+from taia.offline import without_waiting
 
 #: A task of lm-evaluation-harness, which has no types.
 LmTask: TypeAlias = Any
@@ -62,9 +63,7 @@ def load_tasks(
         InputError: If a name is unknown, or a task needs what is not here.
         DownloadError: If its data cannot be fetched.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder} is no folder of tasks.", "Check --include-path.")
+    check_tasks(names, folders)
     manager = _manager(list(dict.fromkeys(names)), folders, metadata)
     tasks: dict[str, Any] = {}
     groups: dict[str, list[str]] = {}
@@ -123,26 +122,44 @@ def _manager(names: list[str], folders: Sequence[Path], metadata: Mapping[str, A
     """
     from lm_eval.tasks import TaskManager
 
-    paths = [str(folder) for folder in (FOLDER, *folders)]
-    own = TaskManager(include_path=paths, include_defaults=False, metadata=dict(metadata))
-    if set(names) <= set(own.all_tasks):
-        return own
-    every = TaskManager(include_path=paths, metadata=dict(metadata))
+    def manager(inner: Sequence[Path], defaults: bool = False) -> Any:  # noqa: ANN401 - as above
+        paths = [str(folder) for folder in (*inner, FOLDER, *folders)]
+        return TaskManager(include_path=paths, include_defaults=defaults, metadata=dict(metadata))
+
+    own = manager([])
+    if theirs := [name for name in names if name not in own.all_tasks]:
+        families = family(theirs)
+        own = manager(families) if families else None
+        if own is None or not all(_is_whole(name, own.task_index) for name in names):
+            own = manager([], defaults=True)
     for name in names:
-        if name not in every.all_tasks:
-            near = difflib.get_close_matches(name, every.all_tasks, 3, 0.6)
+        if name not in own.all_tasks:
             raise InputError(
                 f"There is no task {name!r}.",
-                f"Did you mean {' or '.join(near)}?"
-                if near
-                else "Check the name, or give your own task files with --include-path.",
+                "Check the name, or give your own task files with --include-path.",
             )
-    return every
+    return own
+
+
+def _is_whole(name: str, index: Mapping[str, Any]) -> bool:
+    """Whether an index of some folders has a task, or a group with all that is in it.
+
+    Of a tag it cannot be told who else bears it.
+    """
+    entry = index.get(name)
+    if entry is None or entry.kind.name == "TAG":
+        return False
+    if entry.kind.name != "GROUP":
+        return True
+    inner = (entry.cfg or {}).get("task") or []
+    members = [inner] if isinstance(inner, str) else list(inner)
+    return all(isinstance(one, str) and _is_whole(one, index) for one in members)
 
 
 def _load(manager: Any, name: str) -> Any:  # noqa: ANN401 - lm_eval has no types
     try:
-        return manager.load([name])
+        with without_waiting():
+            return manager.load([name])
     except TaiaError:
         raise
     except ImportError as error:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv as tables
 import io
 import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
-from rich.text import Text
 
 from taia.evaluation.statistics import Estimate
 from taia.evaluation.summary import Summary
@@ -27,6 +25,8 @@ from taia.reporting.evaluation.words import (
     score,
     spread,
 )
+from taia.reporting.screen import Text
+from taia.text import markdown as escaped
 
 #: Of the CSV, in this order.
 COLUMNS: Final = (
@@ -38,7 +38,6 @@ COLUMNS: Final = (
         for part in ("", "_low", "_high", "_p", "_p_holm", "_real")
     ),
 )
-_SPECIAL: Final = re.compile(r"([\\`*_\[\]|<>])")
 
 
 def render(summary: Summary) -> RenderableType:
@@ -78,14 +77,9 @@ def csv(*runs: tuple[str, Summary]) -> str:
     return out.getvalue()
 
 
-def escape(words: str) -> str:
-    """Words as Markdown shows them, whatever they are."""
-    return _SPECIAL.sub(r"\\\1", " ".join(words.split()))
-
-
 def cells_row(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
-    return f"| {' | '.join(map(escape, cells))} |"
+    return f"| {' | '.join(map(escaped, cells))} |"
 
 
 class _Fitting:

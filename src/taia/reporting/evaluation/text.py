@@ -10,7 +10,7 @@ from taia.evaluation.summary import Summary
 from taia.reporting.evaluation import joined
 from taia.reporting.evaluation.findings import findings
 from taia.reporting.evaluation.run import Run
-from taia.reporting.evaluation.table import cells_row, escape, markdown
+from taia.reporting.evaluation.table import cells_row, markdown
 from taia.reporting.evaluation.words import (
     LEGEND,
     MARKS,
@@ -24,6 +24,7 @@ from taia.reporting.evaluation.words import (
     verdict,
 )
 from taia.reporting.words import pairs
+from taia.text import markdown as escaped
 
 _PAPER: Final = "https://arxiv.org/abs/2405.20192"
 
@@ -38,7 +39,7 @@ def report(runs: Sequence[Run]) -> str:
     if joined.are_alike(runs):
         lines += [*_bullets(joined.findings(runs)), *_together(runs)]
     for run in runs:
-        lines += [f"## {escape(run.name if len(runs) > 1 else run.models)}", "", *_run(run)]
+        lines += [f"## {escaped(run.name if len(runs) > 1 else run.models)}", "", *_run(run)]
     return "\n".join(lines)
 
 
@@ -57,7 +58,7 @@ def card(runs: Sequence[Run]) -> str:
             "## Evaluation",
             "",
             f"Modes of one update ([TAIA]({_PAPER})): a mode keeps a part of what fine-tuning "
-            f"changed in {escape(str(run.facts.get('base')))}.",
+            f"changed in {escaped(str(run.facts.get('base')))}.",
             "",
             *_scores(run.summary),
             *_bullets(findings(run.summary, run.norms)),
@@ -76,12 +77,12 @@ def _run(run: Run) -> Iterator[str]:
     yield from _command(run)
     for heading, values in run.sections.items():
         yield from (f"### {heading}", "")
-        yield from (f"- {escape(name)}: {escape(value)}" for name, value in values.items())
+        yield from (f"- {escaped(name)}: {escaped(value)}" for name, value in values.items())
         yield ""
 
 
 def _bullets(sentences: Sequence[str]) -> list[str]:
-    return [*(f"- {escape(sentence)}" for sentence in sentences), ""]
+    return [*(f"- {escaped(sentence)}" for sentence in sentences), ""]
 
 
 def _scores(summary: Summary) -> list[str]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from taia.checkpoint.files import write_file
 from taia.checkpoint.locate import Located
-from taia.checkpoint.staging import translated
 from taia.errors import DataError
-from taia.loading import cache_folder
+from taia.loading.cache import cache_folder
 from taia.training.baselines.regularisers import Regulariser, ewc, fisher, l2
 from taia.training.baselines.sdft import SdftOptions, rewrite
 from taia.training.callbacks import Watch
@@ -98,10 +98,9 @@ def self_distilled(
             lambda done, of: watch("Rewriting the answers", done, of),
         )
         lines = [json.dumps({"messages": row.messages}, ensure_ascii=False) for row in rewritten]
-        content = "".join(f"{line}\n" for line in lines).encode()
-        file = folder / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-        with translated(file):
-            file.write_bytes(content)
+        content = "".join(f"{line}\n" for line in lines)
+        file = folder / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.jsonl"
+        write_file(file, content)
         sources.append(Source(str(file), source.weight))
         kept += sum(why is not None for row in rewritten for why in row.kept)
         total += sum(len(row.kept) for row in rewritten)

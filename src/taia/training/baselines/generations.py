@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
+from taia.checkpoint.output.staging import claimed
 from taia.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -55,8 +57,11 @@ class Generations:
         self._salt = json.dumps(settings, sort_keys=True).encode()
         self._found: dict[str, Generation] = {}
         self._file: BinaryIO | None = None
+        self._claim = ExitStack()
 
     def __enter__(self) -> Generations:
+        # Two that add to one file would cut into each other's lines.
+        self._claim.enter_context(claimed(self._path, wait=True))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a+b")
@@ -84,6 +89,7 @@ class Generations:
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._claim.close()
 
     def __contains__(self, tokens: tuple[int, ...]) -> bool:
         return self._key(tokens) in self._found

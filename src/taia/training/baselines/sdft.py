@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import torch
 
 from taia.errors import InputError
-from taia.loading import end_tokens
+from taia.loading.tokenizers import end_tokens
 from taia.training.baselines.generations import Generation, Generations, fingerprint
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def rewrite(
         for batch in batches:
             if any(tokens not in written for tokens in batch):
                 for tokens, answer in zip(
-                    batch, _generate(model, tokenizer, batch, ends, options), strict=True
+                    batch, generate(model, tokenizer, batch, ends, options), strict=True
                 ):
                     written.add(tokens, answer)
             done += len(batch)
@@ -245,14 +245,25 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, chat: Messages) -> tuple[int, ..
 
 
 @torch.inference_mode()
-def _generate(
+def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[tuple[int, ...]],
     ends: frozenset[int],
     options: SdftOptions,
 ) -> Iterator[Generation]:
-    """Greedy answers to prompts, padded on the left."""
+    """Greedy answers to prompts, in one batch padded on the left.
+
+    Args:
+        model: Who writes; it is left as it was.
+        tokenizer: Its tokenizer.
+        prompts: Their tokens.
+        ends: The tokens that end an answer.
+        options: How long answers may be.
+
+    Yields:
+        One answer for each prompt, in order.
+    """
     from transformers import GenerationConfig
 
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)

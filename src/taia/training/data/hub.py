@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taia.errors import DataError, DownloadError, first_line
+from taia.offline import without_waiting
 from taia.training.data.containers import Part, from_dataset
 from taia.training.data.source import HubName
 
@@ -32,8 +33,9 @@ def read_hub(given: str) -> Part:
             "Check the path, or install taia[train] to use hub names.",
         ) from error
     try:
-        builder = load_dataset_builder(name.name, name.config, revision=name.revision)
-        builder.download_and_prepare()
+        with without_waiting():
+            builder = load_dataset_builder(name.name, name.config, revision=name.revision)
+            builder.download_and_prepare()
         splits = list(builder.info.splits or ())
         if name.split in splits:
             return from_dataset(builder.as_dataset(split=name.split), str(builder.hash))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
+from taia.text import printable
 from taia.training.data.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def preview(
         ids += [token for token, _ in group]
         # All so far, as tokenizers drop the space that the first of the decoded tokens begins with.
         so_far = str(tokenizer.decode(ids))
-        piece, whole = so_far[len(whole) :], so_far
+        piece, whole = printable(so_far[len(whole) :]), so_far
         if counts:
             text.append(MARKS[0] + piece + MARKS[1] if marks else piece)
         else:

@@ -1,0 +1,256 @@
+"""Which tensors of the base an adapter's updates change, and the changed tensors' values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from taia.checkpoint.adapters.find import Finder, Target, token_rows, unstacked
+from taia.checkpoint.adapters.place import Placed, Placement, is_nothing
+from taia.checkpoint.adapters.read import SIDES, Adapter
+from taia.checkpoint.adapters.shapes import experts
+from taia.checkpoint.adapters.tied import Untied
+from taia.checkpoint.header import Entry
+from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.pairing import Vocab
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import FLOATS, runs_of
+from taia.errors import AdapterError, MismatchError
+from taia.selection import Alpha
+
+if TYPE_CHECKING:
+    from taia.checkpoint.arithmetic import Array, LowRank
+
+#: Kinds of updates of one parameter in the order in which PEFT applies them: what replaces the
+#: parameter lies innermost, whatever the file's order.
+_ORDER: Final = ("whole", "bias", "low rank", "embedding", "tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An update, a tensor of the base that it changes, and how much of it is kept.
+
+    Attributes:
+        placed: The update.
+        target: The tensor, and which slice of the update is for it.
+        alpha: How much of it.
+        bias: Whether it is the update's own bias (``lora_bias``) that is added.
+    """
+
+    placed: Placed
+    target: Target
+    alpha: Alpha
+    bias: bool = False
+
+    @property
+    def order(self) -> int:
+        """Its place among the changes of one tensor."""
+        return len(_ORDER) if self.bias else _ORDER.index(self.placed.update.kind)
+
+
+def changes_of(
+    base: Checkpoint,
+    adapter: Adapter,
+    placement: Placement,
+    untied: Untied | None,
+    vocab: Vocab | None = None,
+) -> dict[str, tuple[Change, ...]]:
+    """Name of each changed tensor of the output → what changes it, in PEFT's order.
+
+    Raises:
+        AdapterError: If a tensor is not of a dtype to calculate with.
+        MismatchError: If the base lacks a tensor that the adapter changes.
+    """
+    changes: dict[str, list[Change]] = defaultdict(list)
+    finder = Finder(base)
+    on_head = () if untied is None else untied.updates
+    # Rows that the base does not have are kept whatever α.
+    kept_whole = {
+        item.update.parameter
+        for item in placement.items
+        if vocab == "tuned" and resized_to(adapter, item) is not None
+    }
+    for item in placement.items:
+        if item.update.kind == "unused":
+            continue
+        if untied is not None and item in on_head:
+            changes[untied.head].append(Change(item, Target(untied.source), item.alpha))
+            continue
+        for target in _targets(base, item):
+            # A base stored expert by expert has an α for each; else it is the update's own.
+            alpha = placement.alphas[target.entry.name] if item.base is None else item.alpha
+            if not is_nothing(alpha) or item.update.parameter in kept_whole:
+                changes[target.entry.name].append(Change(item, target, alpha))
+        if "lora_B_bias" in item.update.parts and not item.dropped:
+            name = finder.find(f"{item.update.module}.bias")
+            if name is None:
+                raise AdapterError(
+                    f"the update of {item.update.module!r} has a bias (lora_bias), and the base's "
+                    "module has none to add it to",
+                    "compose without --merge",
+                )
+            changes[name].append(Change(item, Target(base.tensors[name]), item.alpha, bias=True))
+    for some in changes.values():
+        _check_dtype(some[0].target.entry)
+    return {
+        name: tuple(sorted(some, key=lambda change: change.order)) for name, some in changes.items()
+    }
+
+
+def resized_to(adapter: Adapter, item: Placed, base: Entry | None = None) -> int | None:
+    """How many rows a vocabulary has that an update replaces by a longer or shorter one.
+
+    Args:
+        adapter: The adapter.
+        item: Its update.
+        base: What it changes, where that is not the update's own (a tied head).
+    """
+    entry = base or item.base
+    if item.update.kind != "whole" or entry is None:
+        return None
+    shape = adapter.shape(item.update.parts["whole"])
+    return shape[0] if shape[:1] != entry.shape[:1] else None
+
+
+def changed(
+    adapter: Adapter, changes: Sequence[Change], sources: Sources, vocab: Vocab | None = None
+) -> tuple[Array, Array]:
+    """A tensor as the base has it, and changed: not yet rounded to the base's dtype.
+
+    Args:
+        adapter: The adapter.
+        changes: What changes the tensor, in order.
+        sources: What to read with.
+        vocab: Whose rows both have where the adapter resizes the vocabulary; rows that only one
+            side has are that side's, whatever α.
+    """
+    from taia.checkpoint.arithmetic import load, mix
+
+    base = weight = load(changes[0].target.entry, sources)
+    for alpha, together in groupby(changes, key=lambda change: change.alpha):
+        tuned = weight
+        for change in together:
+            tuned = _apply(adapter, change, tuned, sources)
+        if tuned.shape != weight.shape:
+            rows = len(base if vocab == "base" else tuned)
+            weight, tuned = _with_rows(weight, tuned, rows), _with_rows(tuned, weight, rows)
+        weight = mix(weight, tuned, alpha)
+    return _with_rows(base, weight, len(weight)), weight
+
+
+def _with_rows(own: Array, other: Array, wants: int) -> Array:
+    """So many rows: its own, and past their end the other side's."""
+    import numpy as np
+
+    return own if len(own) == wants else np.concatenate([own[:wants], other[len(own) : wants]])
+
+
+def merged(
+    adapter: Adapter, changes: tuple[Change, ...], vocab: Vocab | None, sources: Sources
+) -> Iterator[memoryview]:
+    """A changed tensor's bytes, rounded once to the base's dtype.
+
+    A single low-rank update of a matrix is applied to some rows after others, in little memory.
+    """
+    from taia.checkpoint.arithmetic import CHUNK, dump, mix, of_rows, read
+
+    entry = changes[0].target.entry
+    update = _one_product(adapter, changes, sources)
+    if update is None:
+        yield dump(changed(adapter, changes, sources, vocab)[1], entry.dtype)
+        return
+    count, width = entry.shape
+    step = max(1, CHUNK // width)
+    (run,) = runs_of(entry, "base")
+    for first in range(0, count, step):
+        last = min(first + step, count)
+        rows = read((run.cut(first * width, last * width),), sources).reshape(-1, width)
+        tuned = update.rows(first, last).tuned(rows)
+        yield dump(mix(rows, tuned, of_rows(changes[0].alpha, first, last)), entry.dtype)
+
+
+def _one_product(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> LowRank | None:
+    """The only update of a matrix, where each row of the result depends on that row alone."""
+    (change, *more) = changes
+    if more or change.bias or change.placed.update.kind not in SIDES:
+        return None
+    if len(change.target.entry.shape) != 2:
+        return None
+    (update,) = _products(adapter, change, sources)
+    return update if update.by_rows else None
+
+
+def _apply(adapter: Adapter, change: Change, weight: Array, sources: Sources) -> Array:
+    """A weight with a whole update."""
+    import numpy as np
+
+    from taia.checkpoint.arithmetic import load
+
+    update = change.placed.update
+    parts = {kind: adapter.entries[part.tensor] for kind, part in update.parts.items()}
+    if change.bias:
+        bias = load(parts["lora_B_bias"], sources).astype(weight.dtype)
+        return weight + bias * adapter.scaling(update)
+    if update.kind == "tokens":
+        tuned = weight.copy()
+        tuned[token_rows(adapter, update, len(tuned))] = load(parts["tokens"], sources)
+        return tuned
+    if update.kind in ("whole", "bias"):
+        return load(parts["whole"], sources).astype(weight.dtype)
+    each = _products(adapter, change, sources)
+    if weight.ndim == 2:
+        return each[0].tuned(weight)
+    return np.stack([one.tuned(matrix) for one, matrix in zip(each, weight, strict=True)])
+
+
+def _products(adapter: Adapter, change: Change, sources: Sources) -> tuple[LowRank, ...]:
+    """A low-rank update of a matrix, or of each expert of a stack."""
+    from taia.checkpoint.arithmetic import LowRank, factors, load
+
+    update, target = change.placed.update, change.target
+    a, b = (
+        load(adapter.entries[update.parts[side].tensor], sources) for side in SIDES[update.kind]
+    )
+    magnitude = update.parts.get("magnitude")
+    norms = None
+    if magnitude is not None:
+        norms = load(adapter.entries[magnitude.tensor], sources).reshape(-1)
+    rows = slice(None) if target.rows is None else slice(*target.rows)
+    each = tuple(
+        LowRank(one, other[rows], adapter.scaling(update), norms, change.placed.transposed)
+        for one, other in factors(a, b, experts(adapter, update))
+    )
+    return each if target.expert is None else each[target.expert : target.expert + 1]
+
+
+def _targets(base: Checkpoint, item: Placed) -> tuple[Target, ...]:
+    if item.base is not None:
+        return (Target(item.base),)
+    targets = unstacked(item.update.parameter, base.tensors)
+    if not targets and not item.dropped:
+        raise MismatchError(
+            f"the adapter changes {item.update.parameter!r}, for which {base.folder} has no tensor",
+            "give the base model that the adapter was trained on; if it is, compose without "
+            "--merge, or merge with PEFT and compose the checkpoints",
+        )
+    return targets
+
+
+def taken(changes: Iterable[Change]) -> Alpha | None:
+    """How much of a tensor is the tuned model's; ``None`` where that is no single α."""
+    alphas = {change.alpha for change in changes}
+    if not alphas:
+        return 0.0
+    return alphas.pop() if len(alphas) == 1 else None
+
+
+def _check_dtype(entry: Entry) -> None:
+    if entry.dtype not in FLOATS:
+        raise AdapterError(
+            f"{entry.name!r} in {entry.file} is {entry.dtype}: merging into it would round the "
+            "update away",
+            "compose without --merge, or give the unquantised base model",
+        )

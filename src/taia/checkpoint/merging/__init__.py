@@ -1,1 +1,0 @@
-"""An adapter and its base, merged into a whole checkpoint."""

@@ -1,0 +1,1 @@
+"""What is written: files in place, whole or not at all, and the record of how they came to be."""

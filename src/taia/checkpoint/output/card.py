@@ -1,0 +1,150 @@
+"""The model card of an output: what was done, and how to do it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from taia.checkpoint.composition import Composition, Row
+from taia.checkpoint.locate import Located
+from taia.checkpoint.output.manifest import MANIFEST
+
+_PAPER: Final = "https://arxiv.org/abs/2405.20192"
+_FORMULA: Final = "W = W_base + α · (W_tuned − W_base)"
+
+
+def checkpoint_card(done: Composition, base: Located | None, tuned: Located, made: str) -> str:
+    """The card of a composed checkpoint.
+
+    Args:
+        done: What was done.
+        base: The base.
+        tuned: The tuned model or adapter.
+        made: The command that did it.
+    """
+    names = _name(base), _name(tuned)
+    head = [
+        "library_name: transformers",
+        "base_model:",
+        *(f"- {json.dumps(name)}" for name in names),
+        "base_model_relation: merge",
+        "tags:",
+        "- taia",
+    ]
+    body = [
+        f"`{names[1]}` with a part of its fine-tuning taken back to `{names[0]}`: {_FORMULA}, "
+        f"where the selection `{done.selection}` gives every tensor its α ([TAIA]({_PAPER})).",
+        "",
+        "| component | tensors | parameters | from the base | from the tuned model | blended |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *(_line(row) for row in (*done.rows, done.total)),
+        "",
+        *_listed(done.notes),
+    ]
+    return _card(head, done, body, made, " The licences of both models apply.")
+
+
+def adapter_card(
+    done: Composition,
+    base: Located | None,
+    tuned: Located,
+    made: str,
+    *,
+    trained_on: str | None,
+    alone: bool,
+) -> str:
+    """The card of a filtered adapter. What its own card says of licence and so on comes along.
+
+    Args:
+        done: What was done.
+        base: The base model, where it was given.
+        tuned: The adapter.
+        made: The command that did it.
+        trained_on: What the adapter calls its base model.
+        alone: Whether PEFT loads it without taia.
+    """
+    model = trained_on or (base and (base.repo or base.given))
+    known = {"library_name": "peft"}
+    if model:
+        known["base_model"] = json.dumps(str(model), ensure_ascii=False)
+    head = [f"{key}: {value}" for key, value in known.items()]
+    head += _inherited(tuned.path / "README.md", known)
+    body = [
+        f"The part of the adapter `{_name(tuned)}` that the selection `{done.selection}` keeps "
+        f"([TAIA]({_PAPER})): {_FORMULA}." + (f" Its base model is `{model}`." if model else ""),
+        "",
+        "| component | tensors kept | tensors scaled | tensors left out |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {row.component} | {row.tuned.tensors} | {row.blended.tensors} "
+            f"| {row.base.tensors} |"
+            for row in (*done.rows, done.total)
+        ),
+        "",
+        *_listed(done.notes),
+        "It loads as any PEFT adapter does:",
+        "",
+        "```python",
+        *([] if alone else ["import taia.molora  # makes MoLoRA known to PEFT"]),
+        "from peft import AutoPeftModelForCausalLM",
+        "",
+        f'model = AutoPeftModelForCausalLM.from_pretrained("{_title(done)}")',
+        "```",
+        "",
+    ]
+    return _card(head, done, body, made)
+
+
+def _card(head: list[str], done: Composition, body: list[str], made: str, end: str = "") -> str:
+    start = ["---", *head, "---", "", f"# {_title(done)}", ""]
+    how = ["Made with", "", "```sh", made, "```", ""]
+    return "\n".join(
+        [*start, *body, *how, f"`{MANIFEST}` records the inputs and versions.{end}", ""]
+    )
+
+
+def _title(composition: Composition) -> str:
+    return composition.output.name if composition.output else "OUTPUT"
+
+
+def _name(located: Located | None) -> str:
+    return "BASE" if located is None else located.repo or located.path.resolve().name
+
+
+def _listed(notes: Iterable[str]) -> list[str]:
+    lines = [f"- {note}" for note in notes]
+    return [*lines, ""] if lines else []
+
+
+def _line(row: Row) -> str:
+    total = row.total
+    shares = (_percent(part.parameters, total.parameters) for part in (row.base, row.tuned))
+    last = _percent(row.blended.parameters, total.parameters)
+    return (
+        f"| {row.component} | {total.tensors:,} | {total.parameters:,} | "
+        f"{' | '.join(shares)} | {last} |"
+    )
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "–"
+
+
+def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:
+    """The other entries of a card's front matter, as they are."""
+    try:
+        text = card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    if not text.startswith("---\n") or "\n---" not in text[4:]:
+        return []
+    lines: list[str] = []
+    skip = True
+    for line in text[4:].split("\n---", 1)[0].splitlines():
+        if line[:1] not in (" ", "\t", "-", "#", ""):
+            skip = line.partition(":")[0].strip() in {*known, "base_model"}
+        if not skip:
+            lines.append(line)
+    return lines

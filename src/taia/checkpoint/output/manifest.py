@@ -1,0 +1,182 @@
+"""``taia_config.json``: what an output was made of, so that it can be made again.
+
+Full hashes of the inputs would cost more than the composition, which never reads the half it does
+not keep. So every file gets a *sampled* hash by default: SHA-256 over its header and the first and
+last 4 KiB of each tensor, which tells any two fine-tunes apart but does not prove that a file is
+undamaged. docs/decisions/0004-input-hashes.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from taia.checkpoint.composition import Composition
+from taia.checkpoint.header import Entry, Shard
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.locate import Located
+from taia.checkpoint.plan import as_json
+from taia.checkpoint.reading import is_file, read_bytes
+from taia.checkpoint.sources import Sources
+from taia.checkpoint.steps import Run
+
+#: The name of the record in an output.
+MANIFEST: Final = "taia_config.json"
+
+_SAMPLE: Final = 4096
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class Model(Protocol):
+    """An input: a checkpoint, or an adapter."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Its safetensors files."""
+
+
+def identity(located: Located, model: Model, full: bool = False) -> dict[str, Any]:
+    """What an input is: where it came from and what its files hold.
+
+    Args:
+        located: Where it was found.
+        model: Its headers.
+        full: Whether to read and hash every byte.
+    """
+    config = model.folder / ("config.json" if isinstance(model, Checkpoint) else ADAPTER_CONFIG)
+    files = []
+    with Sources() as sources:
+        for shard in model.shards:
+            record = {
+                "name": shard.file.name,
+                "bytes": shard.size,
+                "sampled_sha256": sampled_hash(shard, sources),
+            }
+            whole = sources.digest(shard.file) if full else _blob_hash(shard.file)
+            if whole:
+                record["sha256"] = whole
+            files.append(record)
+    if is_file(config):
+        content = read_bytes(config)
+        digest = hashlib.sha256(content).hexdigest()
+        files.append({"name": config.name, "bytes": len(content), "sha256": digest})
+    return {**origin(located), "files": files}
+
+
+def origin(located: Located) -> dict[str, Any]:
+    """Where an input came from."""
+    found = {
+        "given": located.given,
+        "path": None if located.repo else str(located.path.resolve()),
+        "repo": located.repo,
+        "revision": located.revision,
+        "commit": located.commit,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def sampled_hash(shard: Shard, sources: Sources) -> str:
+    """SHA-256 over a file's header and the first and last 4 KiB of each of its tensors."""
+    hasher = hashlib.sha256(shard.header)
+    for entry in shard.entries:
+        hasher.update(samples(entry, sources))
+    return hasher.hexdigest()
+
+
+def samples(entry: Entry, sources: Sources) -> bytes:
+    """The first and last 4 KiB of a tensor; all of a small one."""
+    found = bytearray()
+    for start, stop in _samples(entry):
+        data = bytearray(stop - start)
+        run = Run("base", entry.file, start, stop, entry.dtype)
+        sources.read_into(run, 0, memoryview(data))
+        found += data
+    return bytes(found)
+
+
+def _samples(entry: Entry) -> list[tuple[int, int]]:
+    if entry.nbytes <= 2 * _SAMPLE:
+        return [(entry.start, entry.stop)]
+    return [(entry.start, entry.start + _SAMPLE), (entry.stop - _SAMPLE, entry.stop)]
+
+
+def _blob_hash(file: Path) -> str | None:
+    """The SHA-256 that the hub's cache names a large file by, ``None`` elsewhere: costs nothing."""
+    if not file.is_symlink():
+        return None
+    blob = file.resolve()
+    return blob.name if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) else None
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """The versions of what took part: taia, Python, torch if it was loaded, and those named."""
+    found = {"taia": _version("taia"), "python": platform.python_version()}
+    if "torch" in sys.modules:
+        found["torch"] = _version("torch")
+    return found | {name: _version(name) for name in libraries}
+
+
+def write_manifest(
+    folder: Path,
+    composition: Composition,
+    *,
+    keep: str,
+    base: dict[str, Any] | None,
+    tuned: dict[str, Any],
+    **settings: object,
+) -> None:
+    """Write ``taia_config.json``.
+
+    Args:
+        folder: Where.
+        composition: What was done.
+        keep: The selection as it was typed.
+        base: The base's :func:`identity`, or what else says what it was.
+        tuned: The tuned model's or the adapter's.
+        **settings: Further options that changed the result.
+    """
+    done = composition.to_json()
+    record = {
+        "versions": versions(),
+        "kind": done["kind"],
+        "selection": {"given": keep, "canonical": done["selection"]},
+        "settings": {key: value for key, value in settings.items() if value is not None},
+        "base": base,
+        "tuned": tuned,
+        "components": done["components"],
+        "total": done["total"],
+        "notes": done["notes"],
+    }
+    write_json(folder / MANIFEST, record)
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON as :func:`taia.checkpoint.plan.as_json` spells it."""
+    file.write_bytes(as_json(value))
+
+
+def _version(name: str) -> str:
+    from importlib import metadata  # slow to import
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def command(base: str, tuned: str, keep: str, output: str, *flags: str) -> str:
+    """The command line that makes an output again."""
+    import shlex
+
+    words = ["taia", "compose", base, tuned, "--keep", keep, *flags, "--output", output]
+    return shlex.join(os.fspath(word) for word in words)

@@ -1,0 +1,332 @@
+"""A folder that appears whole or not at all.
+
+It is written as a hidden sibling of the output and renamed at the end; see :mod:`.inplace` for
+outputs that cannot be. A process that is killed leaves only the hidden folder; the next run removes
+it. Why this way, and what a power cut may do: docs/decisions/0002-output-appears-whole.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from taia.checkpoint.output import inplace
+from taia.checkpoint.output.lock import check_free, hidden, locked
+from taia.errors import DestinationError, OutputError, TaiaError
+
+#: In the names of what is not in its place yet.
+MARK: Final = ".taia-tmp-"
+_OLD: Final = "-old"
+_EXCHANGE: Final = 2  # RENAME_EXCHANGE of renameat2(2)
+_AT_FDCWD: Final = -100
+
+
+def check_output(
+    output: Path, inputs: list[Path], overwrite: bool, marks: Sequence[str] = inplace.MODEL_FILES
+) -> Path:
+    """Say beforehand whether an output folder may be written.
+
+    Args:
+        output: Where it should appear.
+        inputs: Folders and files that are read; the output may neither lie in them nor hold them.
+        overwrite: Whether a model that is already there may go.
+        marks: Files of which a folder must hold one for that; a model's, unless told otherwise.
+
+    Returns:
+        The output's path, absolute and free of symlinks.
+
+    Raises:
+        DestinationError: If not.
+    """
+    output = resolved(output)
+    for given in inputs:
+        for source in _sources(given):
+            if output == source or source in output.parents or output in source.parents:
+                is_in = source in output.parents
+                where = "is" if output == source else "lies in" if is_in else "holds"
+                raise DestinationError(
+                    f"The output {output} {where} an input, {given}.",
+                    "Choose another --output: inputs are never written to.",
+                )
+    check_free(output)
+    if not output.exists():
+        _check_parent(output)
+        return output
+    if not output.is_dir():
+        raise DestinationError(f"The output {output} is a file.", "Choose a folder for --output.")
+    try:
+        empty = not inplace.contents(output)
+    except OSError as error:
+        raise DestinationError(
+            f"The output {output} exists and cannot be listed: {error.strerror or error}.",
+            "Check your permissions, or choose another --output.",
+        ) from error
+    if not (inplace.writable(output.parent) or inplace.writable(output)):
+        raise _failed(output, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    if empty:
+        return output
+    if not overwrite:
+        raise DestinationError(
+            f"The output {output} exists already.", "Choose another --output, or add --overwrite."
+        )
+    if not any((output / name).is_file() for name in marks):
+        raise DestinationError(
+            f"The output {output} holds something that is not a model; it is not overwritten.",
+            "Choose another --output, or remove that folder yourself.",
+        )
+    return output
+
+
+@contextlib.contextmanager
+def staged(
+    output: str | Path,
+    overwrite: bool = False,
+    marks: Sequence[str] = inplace.MODEL_FILES,
+    *,
+    needed: int = 0,
+    durable: bool = True,
+    wait: bool = False,
+) -> Iterator[Path]:
+    """A folder to write in, which becomes ``output`` when the block ends without an error.
+
+    On an error, on Ctrl-C and on SIGTERM it is removed and ``output`` stays as it was. Folders
+    that killed processes left for the same output are removed first.
+
+    Args:
+        output: Where the folder shall appear. Its parent folders are made.
+        overwrite: Whether a model that is already there is replaced (in one step on Linux).
+        marks: See :func:`check_output`.
+        needed: Bytes that will be written, where that is known: whether the disk holds them is
+            said before the block begins.
+        durable: Whether all files are on the disk before the folder appears, so that a power cut
+            cannot take from it either; without, that holds for a killed process only.
+        wait: Wait for a process that writes the same output, instead of refusing.
+
+    Yields:
+        An empty, hidden folder on the same disk.
+
+    Raises:
+        DestinationError: If the output may not be written, or another process is writing it.
+        OutputError: If it cannot be.
+    """
+    with claimed(Path(output), wait=wait) as output:
+        output = check_output(output, [], overwrite, marks)
+        _check_space(output, needed)
+        inside = output.is_dir() and (inplace.is_fixed(output) or output == Path.cwd())
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            folder = _make(output, inside)
+        except OSError as error:
+            raise _failed(output, error) from error
+        try:
+            yield folder
+            if durable:
+                for path in (*folder.rglob("*"), folder):
+                    _sync(path)
+            _into_place(folder, output, overwrite, inside)
+            if durable:
+                _sync(output if inside else output.parent)
+        except OSError as error:
+            raise _failed(output, error) from error
+        finally:
+            # After success this is the replaced output, if there was one.
+            inplace.remove(folder)
+
+
+def resolved(output: Path) -> Path:
+    """An output's path, absolute and free of symlinks and ``~``.
+
+    Raises:
+        DestinationError: If it can be none.
+    """
+    try:
+        output = output.expanduser()
+        if not (output.is_symlink() and not output.exists()):
+            return output.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DestinationError(
+            f"{str(output)!r} cannot be an output: {reason}.", "Choose another --output."
+        ) from error
+    raise DestinationError(f"{output} is a broken symlink.", "Remove it, or choose another.")
+
+
+def _sources(given: Path) -> set[Path]:
+    """Where an input really lies, and the files in it that are links really do."""
+    source = given.resolve()
+    try:
+        links = [path for path in source.iterdir() if path.is_symlink() and path.is_file()]
+    except OSError:
+        links = []
+    return {source, *(path.resolve() for path in links)}
+
+
+def _check_parent(output: Path) -> None:
+    parent = _nearest(output.parent)
+    if not parent.is_dir():
+        raise DestinationError(
+            f"{output} cannot be an output: {parent} is a file.", "Choose another --output."
+        )
+    if not inplace.writable(parent):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+        raise _failed(output, error)
+
+
+def _check_space(output: Path, needed: int) -> None:
+    free = shutil.disk_usage(_nearest(output)).free
+    if free < needed:
+        raise OutputError(
+            f"{output} needs {_for_people(needed)}; the disk has {_for_people(free)} free.",
+            "Free some space, or choose an --output on another disk.",
+        )
+
+
+def _for_people(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _make(output: Path, inside: bool) -> Path:
+    """A new staging folder."""
+    for attempt in range(100):
+        name = f"{MARK}{os.getpid()}-{attempt}"
+        folder = output / name if inside else _beside(output, name)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise OSError(errno.EEXIST, "no name left for a temporary folder", str(output.parent))
+
+
+def _beside(output: Path, suffix: str) -> Path:
+    return output.with_name(f"{hidden(output.name)}{suffix}")
+
+
+def temporary(file: Path) -> Path:
+    """Where a file is written before it is moved into its place."""
+    return _beside(file, f"{MARK}{os.getpid()}")
+
+
+@contextlib.contextmanager
+def claimed(output: Path, *, wait: bool = False) -> Iterator[Path]:
+    """Have an output, file or folder, for this process alone, without what killed ones left of it.
+
+    Args:
+        output: Where; it need not be there.
+        wait: Wait for a process that has it, instead of refusing.
+
+    Yields:
+        Its path, absolute and free of symlinks.
+
+    Raises:
+        DestinationError: If another process has it, or the path can be no output.
+    """
+    output = resolved(output)
+    with locked(output, wait=wait) as alone:
+        if alone:
+            _sweep(output)
+        yield output
+
+
+def _sweep(output: Path) -> None:
+    """Remove what killed processes left for an output that this process has locked."""
+    for left in output.parent.glob(f"{_escape(hidden(output.name))}{MARK}*"):
+        if left.name.endswith(_OLD) and not output.exists():
+            # Killed between the two renames: the output is still the old one.
+            with contextlib.suppress(OSError):
+                left.rename(output)
+        else:
+            inplace.remove(left)
+    inplace.sweep(output, MARK)
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{char}]" if char in "[]*?" else char for char in name)
+
+
+def _sync(path: Path) -> None:
+    """Put a file or folder on the disk, where the file system knows how."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _into_place(folder: Path, output: Path, overwrite: bool, inside: bool) -> None:
+    """Put the staging folder in the output's place, swapping with a model that is there."""
+    there = output.exists() and inplace.contents(output)
+    if there and not overwrite:
+        raise DestinationError(
+            f"The output {output} appeared in the meantime.",
+            "Choose another --output, or add --overwrite.",
+        )
+    if inside:
+        inplace.swap(folder, output)
+    elif not there:
+        folder.rename(output)  # over an empty folder, too
+    elif not _exchange(folder, output):
+        old = folder.with_name(f"{folder.name}{_OLD}")
+        output.rename(old)
+        try:
+            folder.rename(output)
+        except OSError:
+            old.rename(output)
+            raise
+        inplace.remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step; False where the system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    swapped: int = renameat2(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_EXCHANGE)
+    )
+    return swapped == 0
+
+
+def _nearest(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _failed(output: Path, error: OSError) -> TaiaError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"The disk filled up while {output} was being written; nothing is left of it.",
+            "Free some space, or choose an --output on another disk.",
+        )
+    at = f" ({error.filename})" if error.filename else ""
+    return OutputError(
+        f"{output} could not be written: {error.strerror or error}{at}.",
+        "Check the disk and your permissions, or choose another --output.",
+    )
+
+
+@contextlib.contextmanager
+def translated(output: Path) -> Iterator[None]:
+    """Say of the system's errors in the block that ``output`` could not be written.
+
+    Raises:
+        OutputError: If the disk is full or fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _failed(output, error) from error

@@ -1,0 +1,105 @@
+"""The files that a composition reads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from taia.checkpoint.reading import descriptor
+from taia.checkpoint.steps import Run, Runs
+from taia.errors import CheckpointError
+
+#: Bytes read at once: what fits a processor's cache.
+BUFFER: Final = 1 << 19
+_OPEN_FILES: Final = 64
+
+
+class Sources:
+    """Files open for reading, some at a time; closed at the end of a ``with`` block.
+
+    One thread's: every writer has its own.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[Path, int] = {}
+
+    def __enter__(self) -> Sources:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def handle(self, file: Path) -> int:
+        """A descriptor to read a file with.
+
+        Raises:
+            CheckpointError: If it cannot be opened, or is no regular file.
+        """
+        handle = self._open.get(file)
+        if handle is None:
+            if len(self._open) >= _OPEN_FILES:
+                os.close(self._open.pop(next(iter(self._open))))
+            # A link to it was followed, or not, when its header was read.
+            handle = self._open[file] = descriptor(file, file.resolve().parent)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        return handle
+
+    def read_into(self, run: Run, offset: int, view: memoryview) -> None:
+        """Fill a view with a run's bytes, from ``offset`` on.
+
+        Raises:
+            CheckpointError: If the file has become shorter than its header says.
+        """
+        handle, position = self.handle(run.file), run.start + offset
+        while view:
+            count = os.preadv(handle, [view], position)
+            if not count:
+                raise CheckpointError(
+                    f"{run.file} became shorter while it was read.",
+                    "Leave the inputs alone while they are composed, and try again.",
+                )
+            view, position = view[count:], position + count
+
+    def read_runs(self, runs: Runs, first: int, view: memoryview) -> None:
+        """Fill a view with bytes of runs of one dtype, from byte ``first`` of them all on."""
+        for run in runs:
+            size = run.stop - run.start
+            if first < size and view:
+                count = min(size - first, len(view))
+                self.read_into(run, first, view[:count])
+                view, first = view[count:], 0
+            else:
+                first -= size
+
+    def same(self, one: Runs, other: Runs) -> bool:
+        """Whether runs hold the same bytes."""
+        size = sum(run.stop - run.start for run in one)
+        if size != sum(run.stop - run.start for run in other):
+            return False
+        left, right = memoryview(bytearray(BUFFER)), memoryview(bytearray(BUFFER))
+        for start in range(0, size, BUFFER):
+            count = min(BUFFER, size - start)
+            self.read_runs(one, start, left[:count])
+            self.read_runs(other, start, right[:count])
+            if left[:count] != right[:count]:
+                return False
+        return True
+
+    def digest(self, file: Path) -> str:
+        """The SHA-256 of a whole file."""
+        hasher, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER))
+        handle, position = self.handle(file), 0
+        while count := os.preadv(handle, [buffer], position):
+            hasher.update(buffer[:count])
+            position += count
+        return hasher.hexdigest()

@@ -1,0 +1,70 @@
+"""Which extra of taia brings a package that is missing."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Final
+
+from taia.errors import InputError, RunError, TaiaError
+
+#: Module → the package that holds it, where their names differ.
+_PACKAGES: Final = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
+#: Command → the extra that was made for it, where that is not named so.
+_EXTRAS: Final = {"demo": "train", "export": "train", "report": "eval"}
+_REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)")
+_EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
+
+
+def not_installed(error: ImportError, command: str) -> TaiaError:
+    """What to say where a package could not be imported.
+
+    Args:
+        error: What the import raised.
+        command: The command that needed it.
+    """
+    top = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not top or _is_there(top):
+        fix = f"pip install --upgrade 'taia[{_extra(top, command) or 'train'}]'"
+        return RunError(f"An installed package does not fit taia: {error}.", f"Try {fix}")
+    package = _PACKAGES.get(top, top)
+    extra = _extra(top, command)
+    what = f"'taia[{extra}]'" if extra else package
+    return InputError(f"{package} is not installed.", f"Install it: pip install {what}")
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _extra(module: str, command: str) -> str | None:
+    """The extra to install: the command's own where it brings the module, else the smallest."""
+    package = _plain(_PACKAGES.get(module, module))
+    try:
+        extras = metadata.metadata("taia").get_all("Provides-Extra") or []
+        required = metadata.requires("taia") or []
+    except metadata.PackageNotFoundError:
+        return None
+    brought = {extra: _brought(extra, required) for extra in extras}
+    found = [extra for extra, packages in brought.items() if package in packages]
+    own = _EXTRAS.get(command, command)
+    return own if own in found else min(found, key=lambda x: len(brought[x]), default=None)
+
+
+def _brought(extra: str, required: list[str]) -> frozenset[str]:
+    """Every package that an extra brings; the metadata has those of the extras in it as well."""
+    found = set()
+    for line in required:
+        requirement, _, condition = line.partition(";")
+        named, of = _REQUIREMENT.match(requirement), _EXTRA.search(condition)
+        if named and of and of[1] == extra:
+            found.add(_plain(named[1]))
+    return frozenset(found)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

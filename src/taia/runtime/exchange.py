@@ -1,0 +1,81 @@
+"""Tensors of a live model that are exchanged by reference: the base's, the tuned, or between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from taia.errors import CheckpointError
+from taia.selection import Alpha, Pieces
+
+
+@dataclass(slots=True)
+class Exchanged:
+    """A tensor that differs.
+
+    Attributes:
+        name: Its name in the live model.
+        live: The model's parameter or buffer, which holds ``base``, ``tuned`` or what lies between.
+        base: The base's values.
+        tuned: The tuned model's.
+        place: Where the values that ``live`` holds begin in memory.
+    """
+
+    name: str
+    live: torch.Tensor
+    base: torch.Tensor
+    tuned: torch.Tensor
+    place: int
+
+
+def exchange(tensors: Iterable[Exchanged], alphas: Sequence[Alpha]) -> None:
+    """Put tensors at their α: 0 and 1 are references, a fraction is calculated.
+
+    Raises:
+        CheckpointError: If one was exchanged by someone else meanwhile; then none is changed.
+    """
+    tensors = tuple(tensors)
+    for tensor in tensors:
+        if tensor.live.data_ptr() != tensor.place:
+            raise CheckpointError(
+                f"{tensor.name} was moved or exchanged since the model was made switchable.",
+                "Move or convert the models first, and wrap them then.",
+            )
+    # What can fail comes before anything is changed.
+    values = [
+        _between(tensor.base, tensor.tuned, alpha)
+        for tensor, alpha in zip(tensors, alphas, strict=True)
+    ]
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.live.data = value
+        tensor.place = value.data_ptr()
+
+
+def _between(base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha) -> torch.Tensor:
+    """What :func:`taia.checkpoint.arithmetic.mix` makes on disk, where the model lives.
+
+    The same sums in the same order: a mode in memory and its checkpoint have the same bits.
+    """
+    if isinstance(alpha, Pieces):
+        out = torch.empty_like(tuned)
+        for start, stop, part in alpha.pieces:
+            ours, theirs, piece = (
+                tensor.narrow(alpha.axis, start, stop - start) for tensor in (base, tuned, out)
+            )
+            piece.copy_(_between(ours, theirs, part))
+        return out
+    if alpha in (0.0, 1.0):
+        return tuned if alpha else base
+    wide = torch.float64 if tuned.dtype == torch.float64 else torch.float32
+    anchor = base.to(wide)
+    return torch.sub(tuned.to(wide), anchor).mul_(alpha).add_(anchor).to(tuned.dtype)
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal bit for bit: −0.0 is not 0.0, and NaN may equal NaN."""
+    bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
+    if one.shape != other.shape:
+        return False
+    return torch.equal(one.view(bits), other.to(one.device).view(bits))

@@ -1,0 +1,149 @@
+"""What a new user meets first: told at once, in a process of its own, with what is installed."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import tiny_files
+
+#: Runs the command line without some packages, and says which heavy ones it came to load.
+RUNNER = """
+import sys
+sys.modules.update(dict.fromkeys({without!r}))
+sys.argv = ["taia", *{arguments!r}]
+from taia.cli import main
+try:
+    main()
+finally:
+    heavy = ("torch", "transformers", "lm_eval", "datasets", "trl", "peft")
+    print("loaded:", *[name for name in heavy if sys.modules.get(name)], file=sys.stderr)
+"""
+
+
+def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    code = RUNNER.format(without=list(without), arguments=list(arguments))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("right")
+    config = tiny_files.llama_config()
+    tiny_files.write(folder / "base", tiny_files.llama(), config=config)
+    tiny_files.write(folder / "tuned", tiny_files.llama(), config=config, seed=1)
+    tiny_files.adapter(folder / "adapter")
+    (folder / "data.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 4)
+    (folder / "recipe.yaml").write_text("lora_r: 4\n")
+    (folder / "odd.yaml").write_text("lora_rr: 4\n")
+    return {path.stem: str(path) for path in folder.iterdir()} | {"folder": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("eval {base} {tuned} --tasks lookalikes --modes foo", "foo matches none"),
+        ("eval {base} {tuned} --tasks lookalikes --modes half=0.5*atention", "attention"),
+        ("eval {base} {tuned} --tasks lookalike", "lookalikes"),
+        ("eval {base} {tuned} --tasks arc_eazy", "arc_easy"),
+        ("eval {base} {tuned} --tasks arc_easy", "allenai/ai2_arc"),
+        ("eval {base} {tuned} --tasks taia", "--data-dir"),
+        ("eval {base} {tuned} --tasks lookalikes --require 'tia >= base'", "tia"),
+        ("eval {base} {tuned} --tasks lookalikes --require 'taia ~ base'", "cannot be read"),
+        ("eval {base} {tuned} --tasks lookalikes -o {base}", "is an input"),
+        ("eval {base} {tuned} --tasks lookalikes -o {folder}", "{folder}"),
+        ("eval {base} nowhere/ --tasks lookalikes", "nowhere"),
+        ("serve {base} {tuned} --modes foo", "foo matches none"),
+        ("serve {base} {tuned} --modes base,TAIA", "did you mean taia?"),
+        ("serve {base} {tuned} --modes tai", "did you mean taia?"),
+        ("train {base} --data missing.jsonl --output {folder}/out", "missing.jsonl"),
+        ("train {base} --data {folder}/odd.yaml --output {folder}/out", "odd.yaml"),
+        ("train {base} --data {data} --validation gone.csv --output {folder}/out", "gone.csv"),
+        ("train {base} --data {data} --output {base}", "is an input"),
+        ("train {base} --data {data} --output {folder}", "{folder}"),
+        ("train {base} --data {data} --train atention --output {folder}/out", "attention"),
+        ("train {base} --data {data} --lora-ranks foo=4 --output {folder}/out", "foo"),
+        ("train {base} --data {data} --config {odd} --output {folder}/out", "lora_r"),
+        ("train {base} --data {data} --preset TAIA-Lora --output {folder}/out", "taia-lora"),
+        ("export {adapter} --to vllm --base {base} -o {base}", "is an input"),
+        ("export {adapter} --to gguf --base {base} --base-gguf x.gguf -o {folder}/o", "x.gguf"),
+    ],
+)
+def test_what_can_be_known_is_told_before_libraries_are_loaded(arguments, words, right):
+    import shlex
+
+    before = tiny_files.tree(Path(right["folder"]))
+    done = run(*(a.format(**right) for a in shlex.split(arguments)))
+    assert done.returncode in (1, 2), done.stderr
+    *said, loaded = done.stderr.strip().splitlines()
+    assert words.format(**right) in "\n".join(said)
+    assert said[0].startswith("taia: ")  # nothing was begun
+    assert loaded == "loaded:"
+    assert tiny_files.tree(Path(right["folder"])) == before
+
+
+@pytest.mark.parametrize(
+    ("without", "arguments", "extra"),
+    [
+        (("torch",), "compose {base} {adapter} --merge -o {folder}/out", "torch"),
+        (("torch",), "compose {base} {tuned} --keep 0.5*mlp -o {folder}/out", "torch"),
+        (("transformers",), "inspect {folder}/config", "torch"),
+        (("torch", "trl"), "train {base} --data {data} --output {folder}/out", "train"),
+        (("trl",), "train {base} --data {data} --output {folder}/out", "train"),
+        (("yaml",), "train {base} --config {recipe} --data {data} --output {folder}/out", "train"),
+        (("pydantic",), "train {base} --data {data} --output {folder}/out", "train"),
+        (("peft",), "export {adapter} --to vllm --base {base} -o {folder}/out", "train"),
+        (("transformers",), "demo --model {base} --output {folder}/out", "train"),
+        (("lm_eval",), "eval {base} {tuned} --tasks lookalikes -o {folder}/out", "eval"),
+        (("fastapi",), "serve {base} {tuned} --port 0", "serve"),
+        (("uvicorn",), "serve {base} {tuned} --port 0", "serve"),
+    ],
+)
+def test_a_missing_package_is_two_lines_that_name_the_extra(without, arguments, extra, right):
+    config = Path(right["folder"]) / "config"
+    config.mkdir(exist_ok=True)
+    (config / "config.json").write_bytes((Path(right["base"]) / "config.json").read_bytes())
+    done = run(*(a.format(**right) for a in arguments.split()), without=without)
+    assert done.returncode in (1, 2), done.stderr
+    *_, problem, mend, _ = done.stderr.splitlines()
+    assert problem.startswith("taia: ")
+    assert any(name in problem for name in (*without, "lm-evaluation-harness", "pyyaml")), problem
+    assert f"taia[{extra}]" in mend
+    assert not (Path(right["folder"]) / "out").exists()
+
+
+def test_nobody_who_reads_is_no_error(right):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "taia", "inspect", right["base"], "--json"],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is Linux's")
+def test_a_full_disk_is_told(right):
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "taia", "inspect", right["base"]],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 2

@@ -1,0 +1,161 @@
+"""Two commands on one output: one goes on, the other ends at once and says which one runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tiny_models
+import tiny_tasks
+from cli_runner import inside
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="file locks of Unix")
+
+HOLDER = """
+import sys
+from pathlib import Path
+from taia.checkpoint.output.staging import claimed
+with claimed(Path(sys.argv[1])):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    tiny_models.save_llama(folder / "base")
+    tiny_models.lora(tiny_models.llama()).save_pretrained(folder / "tuned")
+    tiny_tasks.write(folder / "tasks")
+    rows = [{"instruction": "a" * (i % 5 + 1), "output": f"no {i}"} for i in range(8)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+COMMANDS = {
+    "compose": "compose {base} {tuned} --output {out}",
+    "compose, overwriting": "compose {base} {tuned} --output {out} --overwrite",
+    "merge": "compose {base} {tuned} --merge --output {out}",
+    "train": "train {base} --data {rows} --output {out}",
+    "train, overwriting": "train {base} --data {rows} --output {out} --overwrite",
+    "resume": "train {base} --data {rows} --output {out} --resume",
+    "eval": "eval {base} {tuned} --include-path {tasks} --tasks tiny_choice --output {out}",
+    "demo": "demo --model {base} --output {out}",
+    "export": "export {tuned} --to transformers --base {base} --output {out}",
+    "report": "report {tasks} --output {out}",
+    "vllm": "serve {base} {tuned} --engine vllm --print --output {out}",
+}
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that writes the output."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "mine\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_output_that_is_being_written_is_refused(
+    place: Path, tmp_path: Path, running: subprocess.Popen[str], command: str
+) -> None:
+    if command == "eval":
+        pytest.importorskip("lm_eval", reason="needs taia[eval]")
+    paths = {name: place / name for name in ("base", "tuned", "tasks")}
+    text = COMMANDS[command].format(**paths, rows=place / "rows.jsonl", out=tmp_path / "out")
+    ended = inside(*text.split(), code=2)
+    assert ended.stderr.splitlines()[-2:] == [
+        f"taia: Process {running.pid} is writing {tmp_path / 'out'}.",
+        "      Wait until it ends, or choose another --output.",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == [".out.taia-lock"]
+
+
+def race(*command: str) -> list[tuple[int, str]]:
+    """Exit code and stderr of two processes that are started together."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "taia", *command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate()[1] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_two_real_ones_one_is_done_and_the_other_refused(
+    place: Path, tmp_path: Path, attempt: int
+) -> None:
+    output = tmp_path / "out"
+    (good, _), (bad, why) = sorted(
+        race("compose", str(place / "base"), str(place / "base"), "-o", str(output))
+    )
+    assert (good, bad) == (0, 2)
+    assert "is writing" in why or "exists already" in why or "in the meantime" in why
+    assert "Traceback" not in why
+    assert (output / "config.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from taia.errors import DestinationError
+from taia.training.recipe import Recipe
+from taia.training.run import train
+recipe = Recipe(model_name_or_path=sys.argv[1], data=(sys.argv[2],), output_dir=sys.argv[3])
+for options in ({}, {"overwrite": True}, {"resume": True}):
+    try:
+        train(recipe, **options)
+    except DestinationError as error:
+        print(error.problem)
+"""
+
+
+def test_a_run_that_trains_is_neither_started_again_nor_resumed(
+    place: Path, tmp_path: Path
+) -> None:
+    from taia.training.recipe import Recipe
+    from taia.training.run import train
+
+    output, said = tmp_path / "out", []
+    given = (str(place / "base"), str(place / "rows.jsonl"), str(output))
+
+    def watch(work: str, done: int, total: int | None) -> None:
+        if work.startswith("Training") and done == 1:
+            program = [sys.executable, "-c", SECOND, *given]
+            said.append(subprocess.run(program, capture_output=True, text=True).stdout)
+
+    recipe = Recipe(
+        model_name_or_path=given[0],
+        data=(given[1],),
+        output_dir=given[2],
+        max_steps=2,
+        max_length=32,
+    )
+    done = train(recipe, watch=watch)
+    refused = f"Process {os.getpid()} is writing {output}.\n"
+    assert said == [refused * 3]
+    assert done.record.trained
+    assert (output / "adapter_config.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
