@@ -162,9 +162,9 @@ def _encoded(values: Array, dtype: str) -> npt.NDArray[Any]:
     half += 0x7FFF
     half += bits
     upper = half.view(np.uint16).reshape(*half.shape, 2)[..., _UPPER]
-    nan = np.isnan(values)
-    if nan.any():
-        upper[nan] = 0x7FC0
+    flat = values.reshape(-1)
+    if np.isnan(flat @ flat):  # quicker than to look at each, and NaN if one is
+        upper[np.isnan(values)] = 0x7FC0
     return upper
 
 
@@ -250,9 +250,8 @@ class LowRank:
     def tuned(self, weight: Array) -> Array:
         """The tensor with the whole update; in and out [.., ..] as stored."""
         turned = weight.T if self.inputs_first else weight
-        tuned = (self.b.astype(turned.dtype) * turned.dtype.type(self.scaling)) @ self.a.astype(
-            turned.dtype
-        )
+        a, b = (factor.astype(turned.dtype, copy=False) for factor in (self.a, self.b))
+        tuned = (b * turned.dtype.type(self.scaling)) @ a
         tuned += turned
         if self.magnitude is not None:
             norm = np.sqrt(np.einsum("oi,oi->o", tuned, tuned))
