@@ -9,7 +9,7 @@ from pathlib import Path
 from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import locate
-from taia.errors import CheckpointError, TaiaError, first_line
+from taia.errors import CheckpointError, blaming
 
 
 def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> Anatomy:
@@ -70,14 +70,10 @@ def _of_config(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
             f"{folder} has a config.json and no weights, and transformers is not installed",
             "install it with: pip install 'taia[torch]'",
         ) from error
-    try:
+    with blaming(
+        CheckpointError,
+        f"{folder / 'config.json'} is no config of a model that transformers can make",
+        "check its model_type, or update transformers",
+    ):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         return Anatomy.of_config(config, declare)
-    except TaiaError:
-        raise
-    except Exception as error:  # a config may be wrong in as many ways as there are architectures
-        raise CheckpointError(
-            f"{folder / 'config.json'} is no config of a model that transformers can make: "
-            f"{first_line(error)}.",
-            "check its model_type, or update transformers",
-        ) from error

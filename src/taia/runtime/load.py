@@ -12,9 +12,8 @@ import torch
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.index import ADAPTER_CONFIG
 from taia.checkpoint.locate import Located, locate
-from taia.errors import AdapterError, TaiaError, first_line
+from taia.errors import AdapterError, blaming, first_line
 from taia.loading.models import load_model
-from taia.loading.reading import out_of_memory
 from taia.runtime.layers import original
 
 if TYPE_CHECKING:
@@ -90,17 +89,13 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
 
     adapter = read_adapter(place.path)
     before = _kept(model, adapter)
-    try:
+    with blaming(
+        AdapterError,
+        f"{place.given} does not fit the base model",
+        "Give the base model that the adapter was trained on.",
+        telling=_telling,
+    ):
         adapted = PeftModel.from_pretrained(model, place.path)
-    except (TaiaError, MemoryError, ModuleNotFoundError):
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            raise MemoryError(str(error)) from error
-        raise AdapterError(
-            f"{place.given} does not fit the base model: {_telling(error)}.",
-            "Give the base model that the adapter was trained on.",
-        ) from error
     # PEFT leaves out without a word what has no place in the model.
     weights = load_peft_weights(
         str(place.path),
@@ -146,7 +141,7 @@ def _kept(model: PreTrainedModel, adapter: Adapter) -> dict[str, torch.Tensor]:
     return kept
 
 
-def _telling(error: Exception) -> str:
+def _telling(error: BaseException) -> str:
     """The line of an error that says what does not fit: torch's first names the model alone."""
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if "mismatch" in line]
     return lines[0] if lines else first_line(error)
