@@ -14,7 +14,6 @@ imported where something is calculated.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,8 +38,6 @@ _STORED: Final[Mapping[str, type[np.generic]]] = {
     "F32": np.float32,
     "F64": np.float64,
 }
-#: Which of a float32's two halves has its sign.
-_UPPER: Final = 1 if sys.byteorder == "little" else 0
 #: Elements calculated at once: what fits a processor's cache in float32, several times.
 CHUNK = 1 << 16
 
@@ -80,7 +77,7 @@ def dump(values: Array, dtype: str) -> memoryview:
     flat = np.ascontiguousarray(values).reshape(-1)
     out = np.empty(flat.shape, _STORED[dtype])
     for start in range(0, flat.size, CHUNK):
-        out[start : start + CHUNK] = _encoded(flat[start : start + CHUNK], dtype)
+        _encode(flat[start : start + CHUNK], dtype, out[start : start + CHUNK])
     return _bytes(out)
 
 
@@ -113,7 +110,7 @@ def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
                 out[piece] = (tuned if alpha else base).stored[piece]
             else:
                 value = mix(base.numbers[piece], tuned.numbers[piece], alpha)
-                out[piece] = _encoded(value, step.dtype)
+                _encode(value, step.dtype, out[piece])
         yield _bytes(out)
 
 
@@ -128,7 +125,9 @@ class _Side:
         """As the result stores them."""
         if all(run.dtype == self._step.dtype for run in self._runs):
             return _stored(self._runs, self._sources).reshape(-1, self._step.period)
-        return _encoded(self.numbers, self._step.dtype)
+        out = np.empty(self.numbers.shape, _STORED[self._step.dtype])
+        _encode(self.numbers, self._step.dtype, out)
+        return out
 
     @cached_property
     def numbers(self) -> Array:
@@ -151,21 +150,23 @@ def _decoded(stored: npt.NDArray[Any], dtype: str) -> Array:
     return values
 
 
-def _encoded(values: Array, dtype: str) -> npt.NDArray[Any]:
+def _encode(values: Array, dtype: str, out: npt.NDArray[Any]) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # too large is ∞, as everywhere
         if dtype != "BF16":
-            return values.astype(_STORED[dtype], copy=False)
-        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+            np.copyto(out, values, casting="unsafe")
+            return
+        values = np.ascontiguousarray(values, np.float32)
+    bits = values.view(np.uint32)
     # To nearest, ties to even: half of the last place that stays, less one if that place is even.
-    half = bits >> 16
-    half &= 1
-    half += 0x7FFF
-    half += bits
-    upper = half.view(np.uint16).reshape(*half.shape, 2)[..., _UPPER]
-    flat = values.reshape(-1)
-    if np.isnan(flat @ flat):  # quicker than to look at each, and NaN if one is
-        upper[np.isnan(values)] = 0x7FC0
-    return upper
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    np.copyto(out, rounded, casting="unsafe")
+    nan = np.isnan(values)
+    if nan.any():
+        out[nan] = 0x7FC0
 
 
 def _bytes(stored: npt.NDArray[Any]) -> memoryview:
