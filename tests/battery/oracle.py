@@ -57,6 +57,12 @@ def trained(base: Any, options: dict[str, Any]) -> Any:
     return model.eval()
 
 
+def save(model: Any, folder: Path) -> None:
+    """An adapter as a user has it, but for the model card, whose template PEFT compiles anew."""
+    with mock.patch.object(PeftModel, "create_or_update_model_card"):
+        model.save_pretrained(folder)
+
+
 def adapted(base: Any, adapter: Path) -> Any:
     """A copy of the base with an adapter; fails unless PEFT used every tensor and missed none."""
     results = []

@@ -43,7 +43,7 @@ class Case:
         self.folder = folder / family / kind
         self.adapter = self.folder / "adapter"
         self.whole = oracle.trained(model, dict(KINDS[kind](self.family)))
-        self.whole.save_pretrained(self.adapter)
+        oracle.save(self.whole, self.adapter)
 
     @cached_property
     def rules(self) -> dict[str, Rule]:
