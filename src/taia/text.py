@@ -46,6 +46,18 @@ def shortened(words: str, most: int) -> str:
     return words[:begin] + _CUT + words[len(words) - (most - len(_CUT) - begin) :]
 
 
+def around(words: str, at: int, most: int) -> tuple[str, int]:
+    """Words cut to about so many characters around one of them.
+
+    Returns:
+        The words, and where the character is in them.
+    """
+    begin = max(0, min(at - most // 2, len(words) - most))
+    end = begin + most
+    before, after = "… " if begin else "", " …" if end < len(words) else ""
+    return f"{before}{words[begin:end]}{after}", at - begin + len(before)
+
+
 def closest(word: str, known: Iterable[str], first: Collection[str] = ()) -> str | None:
     """What somebody probably meant: case-blind, and a beginning counts as much as a slip.
 

@@ -47,7 +47,10 @@ def test_a_hub_name_is_fetched_at_its_revision(
     assert not any("bin" in pattern or ".py" in pattern for pattern in asked["allow_patterns"])
 
 
-@pytest.mark.parametrize("given", ["/no/where", "../x/y", "a/b/c", "a b", "org/..", Path("o/n")])
+@pytest.mark.parametrize(
+    "given",
+    ["/no/where", "../x/y", "a/b/c", "a b", "org/..", Path("o/n"), "~nobody/x", "a" * 5000, "\0"],
+)
 def test_what_is_no_path_and_no_hub_name_is_not_looked_for(given: str | Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         locate(given)

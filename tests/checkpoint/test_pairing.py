@@ -168,6 +168,61 @@ def test_a_tied_head_on_disk_is_untied_when_it_would_differ(tmp_path) -> None:
     assert changed == {**config, "tie_word_embeddings": False}
 
 
+def head_only() -> dict:
+    """A tied pair kept as its head."""
+    return {name: value for name, value in llama().items() if name != EMBEDDING}
+
+
+TIED = llama_config(tie_word_embeddings=True)
+
+
+def test_a_tied_model_kept_as_its_head_is_the_tuned_one(tmp_path) -> None:
+    tuned = make(tmp_path / "tuned", head_only(), 1, TIED)
+    theirs = content(tuned)
+    for name, tensors, config in (("tied", llama(tied=True), TIED), ("untied", llama(), None)):
+        base = make(tmp_path / name, tensors, 0, config)
+        done = compose(base, tuned, tmp_path / f"{name}-out", "tuned")
+        out = content(tmp_path / f"{name}-out")
+        assert out.keys() == tensors.keys()
+        assert out[EMBEDDING] == theirs[HEAD]
+        assert all(out[key] == theirs[key] for key in out.keys() & theirs.keys())
+        assert any("ties its head" in note for note in done.notes)
+        compose(base, tuned, tmp_path / f"{name}-kept", "attention")
+        assert content(tmp_path / f"{name}-kept")[EMBEDDING] == content(base)[EMBEDDING]
+
+
+def test_a_tied_model_kept_as_its_head_is_the_base(tmp_path) -> None:
+    base = make(tmp_path / "base", head_only(), 0, TIED)
+    tuned = make(tmp_path / "tuned", llama(tied=True), 1, TIED)
+    compose(base, tuned, tmp_path / "out", "taia")
+    out = content(tmp_path / "out")
+    assert out.keys() == head_only().keys()
+    assert out[HEAD] == content(tuned)[EMBEDDING]
+    assert json.loads((tmp_path / "out/config.json").read_text()) == TIED
+    compose(base, tuned, tmp_path / "less", "attention")
+    assert content(tmp_path / "less")[HEAD] == content(base)[HEAD]
+
+
+def test_a_tied_model_kept_as_its_head_becomes_untied(tmp_path) -> None:
+    base = make(tmp_path / "base", head_only(), 0, TIED)
+    tuned = make(tmp_path / "tuned", llama(), 1)
+    compose(base, tuned, tmp_path / "out", "embedding")
+    out = content(tmp_path / "out")
+    assert out[EMBEDDING] == content(tuned)[EMBEDDING]
+    assert out[HEAD] == content(base)[HEAD]
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+    compose(base, tuned, tmp_path / "neither", "attention")
+    assert content(tmp_path / "neither").keys() == head_only().keys()
+
+
+def test_two_tied_models_kept_as_their_heads(tmp_path) -> None:
+    base, tuned = (make(tmp_path / s, head_only(), n, TIED) for n, s in enumerate(("b", "t")))
+    done = compose(base, tuned, tmp_path / "out", "tuned")
+    assert content(tmp_path / "out") == content(tuned)
+    assert done.notes == ()
+
+
 # --- vocabularies
 
 
@@ -360,7 +415,7 @@ def test_positions_come_with_the_attention(tmp_path) -> None:
 def test_the_two_spellings_of_positions_are_one(tmp_path) -> None:
     base = make(tmp_path / "base", config=llama_config(rope_theta=1e4, rope_scaling=None))
     five = {"rope_theta": 1e4, "rope_type": "default"}
-    tuned = make(tmp_path / "tuned", config=llama_config(rope_parameters=five))
+    tuned = make(tmp_path / "tuned", seed=1, config=llama_config(rope_parameters=five))
     done = compose(base, tuned, tmp_path / "out")
     assert (tmp_path / "out/config.json").read_bytes() == (base / "config.json").read_bytes()
     assert done.notes == ()

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from taia.analysis.measured import Measured
 from taia.checkpoint.files import write_file
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint, read_json
 from taia.checkpoint.locate import locate
 from taia.errors import CheckpointError, DataError
 
@@ -136,7 +137,7 @@ def update_norms(
     """
     here, there = locate(base), locate(tuned)
     checkpoint = Checkpoint.open(here.path)
-    if (there.path / ADAPTER_CONFIG).is_file():
+    if holds_adapter(there.path):
         from taia.analysis.adapters import adapter_norms as measure
     else:
         from taia.analysis.checkpoints import checkpoint_norms as measure

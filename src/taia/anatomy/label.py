@@ -13,6 +13,7 @@ from taia.anatomy import vocabulary as words
 from taia.anatomy.components import COMPONENTS, FEED_FORWARD
 from taia.anatomy.labels import Label, TensorInfo
 from taia.errors import AnatomyError
+from taia.text import one_line, shortened
 
 _ATTENTIONS = {
     "attention": "self_attention",
@@ -25,6 +26,14 @@ _NUMBER: Final = re.compile("0|[1-9][0-9]{0,4}")
 
 #: So much of a name is shown in an error.
 _SHOWN: Final = 200
+
+
+def number(part: str) -> int | None:
+    """The number that a part of a name is, as modules in a list are numbered; else ``None``.
+
+    ``"²"``, ``"07"`` and six digits are none, although ``str.isdigit`` says they are.
+    """
+    return int(part) if _NUMBER.fullmatch(part) else None
 
 
 class _Path(NamedTuple):
@@ -59,10 +68,11 @@ def _path(name: str) -> _Path:
     layer, stack = None, ""
     parts = name.split(".")
     for i, part in enumerate(parts):
-        if not _NUMBER.fullmatch(part):
+        index = number(part)
+        if index is None:
             modules.append(part)
         elif layer is None and i and parts[i - 1] in words.STACKS:
-            layer, stack = int(part), ".".join(parts[:i])
+            layer, stack = index, ".".join(parts[:i])
     if len(modules) > 1 and modules[-1] in words.PARAMETERS:
         modules.pop()
     return _Path(tuple(modules or (name,)), layer, stack)
@@ -77,7 +87,7 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     if kind is None:
         raise AnatomyError(
             f"no rule labels the tensor {_shown(tensor.name)} (its module "
-            f"{_shown(path.modules[at])} is unknown)",
+            f"{_shown(path.modules[at])!r} is unknown)",
             f"declare what it is, such as --declare '{_shown(_glob(tensor.name))}=mlp'; "
             f"components: {', '.join(COMPONENTS)}",
         )
@@ -124,15 +134,12 @@ def _projection(modules: tuple[str, ...]) -> str:
 
 
 def _glob(name: str) -> str:
-    return ".".join("*" if _NUMBER.fullmatch(part) else part for part in name.split("."))
+    return ".".join(part if number(part) is None else "*" for part in name.split("."))
 
 
 def _shown(name: str) -> str:
-    """A name as a message can hold it: one line, not without end, and no half characters."""
-    if name.isprintable() and len(name) <= _SHOWN:
-        return name
-    cut = "…" if len(name) > _SHOWN else ""
-    return f"{name[:_SHOWN]!a}{cut}"
+    """A name as a message can hold it: one line, and not without end."""
+    return shortened(one_line(name), _SHOWN)
 
 
 def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:

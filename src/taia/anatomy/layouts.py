@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from taia.anatomy import fused
 from taia.anatomy.components import FEED_FORWARD
 from taia.anatomy.labels import Label, Layout, Segment
+
+#: More segments than any model's rows have.
+_MOST: Final = 1 << 16
 
 
 def with_layouts(labels: list[Label], config: Mapping[str, Any] | None) -> list[Label]:
@@ -194,13 +196,15 @@ def _order(table: Mapping[str, Mapping[str, str]], label: Label, heads: _Heads) 
 @lru_cache(maxsize=1024)
 def _segments(order: str, size: int, heads: _Heads) -> tuple[Segment, ...]:
     """The segments of an axis, empty where its size and the config do not agree."""
-    # A run has at least one row, and a config may name any number of heads.
-    runs = list(islice(_runs(order, size, heads), size + 1))
-    segments, start = [], 0
-    for length, role, owners in runs:
+    segments: list[Segment] = []
+    start = 0
+    for length, role, owners in _runs(order, size, heads):
+        # A config may name any number of heads: no more are made than there are rows.
+        if length < 1 or start + length > size or len(segments) == _MOST:
+            return ()
         segments.append(Segment(start, start + length, role, owners))
         start += length
-    return tuple(segments) if start == size and len({s.stop for s in segments}) == len(runs) else ()
+    return tuple(segments) if start == size else ()
 
 
 _Run = tuple[int, str, tuple[int, int] | None]

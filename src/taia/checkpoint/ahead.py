@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.inspection import anatomy_of
 from taia.checkpoint.locate import Located, locate
 from taia.errors import TaiaError
@@ -37,7 +37,7 @@ def look_ahead(
         SelectionError: If a name is no mode, no component, and nothing in the base.
     """
     places = [locate(given) for given in (base, tuned) if given is not None]
-    if (places[0].path / ADAPTER_CONFIG).is_file():
+    if holds_adapter(places[0].path):
         return places
     try:
         anatomy = anatomy_of(places[0].path, declare)

@@ -17,11 +17,13 @@ from taia.checkpoint.spelling import (
     expert,
     fused,
     newer,
+    unwrapped,
+    wrapper,
 )
 from taia.checkpoint.steps import Runs, runs_of
-from taia.errors import MismatchError
+from taia.errors import CheckpointError, MismatchError
 
-_LAYER: Final = re.compile(r"^(?:model\.)?layers\.(\d+)\.")
+_LAYER: Final = re.compile(r"^(?:model\.)?layers\.([0-9]{1,9})\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,10 @@ def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
     """Find every base tensor in the tuned model: by name, by its other name, in a fused tensor.
 
     Raises:
+        CheckpointError: If the base's names are those of a wrapped model.
         MismatchError: If experts are fused on one side in a way that cannot be taken apart.
     """
+    refuse_wrapped(base)
     parts: dict[str, Part | None] = {
         name: part(tuned.tensors[name]) for name in base.tensors if name in tuned.tensors
     }
@@ -73,6 +77,22 @@ def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
         _constants(missing, extra, parts, notes)
         _unloaded(missing, parts, notes, base.config or {})
     return Alignment(parts, tuple(missing.values()), tuple(extra.values()), tuple(notes))
+
+
+def refuse_wrapped(checkpoint: Checkpoint) -> None:
+    """Refuse names that no model has, only a wrapper around one.
+
+    Raises:
+        CheckpointError: Naming the wrapper.
+    """
+    for name in checkpoint.tensors:
+        if whose := wrapper(name):
+            raise CheckpointError(
+                f"{checkpoint.folder} was saved inside {whose}: its {name!r} is a model's "
+                f"{unwrapped(name)!r}, and transformers would not load it.",
+                "Save the model itself: accelerator.unwrap_model(model).save_pretrained(NEW), or "
+                "merge_and_unload() first where PEFT wraps it.",
+            )
 
 
 _Side = dict[str, Entry]
@@ -94,9 +114,11 @@ def _rename(missing: _Side, extra: _Side, parts: _Parts, notes: list[str]) -> No
         del missing[name]
     if renamed:
         name, other = renamed[0]
+        whose = wrapper(other)
+        saved = f", which was saved inside {whose}" if whose else ""
         notes.append(
-            f"{len(renamed)} tensors have other names in the tuned model (its {other!r} is the "
-            f"base's {name!r}); the output uses the base's."
+            f"{len(renamed)} tensors have other names in the tuned model{saved} (its {other!r} is "
+            f"the base's {name!r}); the output uses the base's."
         )
 
 

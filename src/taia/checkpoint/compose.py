@@ -19,7 +19,9 @@ from taia.checkpoint.adapters.live import is_composite, live_name, with_live_nam
 from taia.checkpoint.adapters.merge import plan_merge
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output import manifest, tokenizer_files
 from taia.checkpoint.output.card import adapter_card, checkpoint_card
@@ -46,6 +48,7 @@ def compose(
     hash_inputs: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
+    strict: bool = False,
     declare: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Composition:
@@ -67,6 +70,8 @@ def compose(
         hash_inputs: Record SHA-256 of all input files, which means reading all of them.
         dry_run: Check everything and write nothing.
         overwrite: Replace a model that is there already.
+        strict: Refuse what is otherwise a note: two equal models, base and tuned swapped, an
+            adapter that says that it was trained on another base.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
         progress: Called with the bytes written so far and the bytes there will be.
 
@@ -84,7 +89,7 @@ def compose(
         raise InputError("No output was given.", "Say where to write, or make it a dry run.")
     there = tuned if isinstance(tuned, Located) else locate(tuned)
     here = base if isinstance(base, Located) or base is None else locate(base)
-    is_adapter = (there.path / ADAPTER_CONFIG).is_file()
+    is_adapter = holds_adapter(there.path)
     if merge and not is_adapter:
         raise InputError(
             f"{there.given!r} is a whole checkpoint: there is no adapter to merge.",
@@ -98,13 +103,14 @@ def compose(
     if target is not None:
         inputs = [place.path for place in (here, there) if place is not None]
         target = check_output(target, inputs, overwrite)
-    options = _Options(merge, vocab, declare or {}, hash_inputs)
+    options = _Options(merge, vocab, declare or {}, hash_inputs, strict)
     sides = _Sides(
         here,
         there,
         None if here is None else Checkpoint.open(here.path),
         read_adapter(there.path) if is_adapter else Checkpoint.open(there.path),
     )
+    doubts = _doubts(sides, strict)
     plan = _plan(sides, selection, options)
     done = Composition(
         output=target,
@@ -112,7 +118,7 @@ def compose(
         selection=str(selection),
         rows=plan.rows,
         alphas=plan.alphas,
-        notes=plan.notes,
+        notes=(*doubts, *plan.notes),
         written=not dry_run,
     )
     if target is not None and not dry_run:
@@ -133,20 +139,27 @@ class _Options:
     vocab: Vocab | None
     declare: Mapping[str, str]
     hash_inputs: bool
+    strict: bool
 
     @property
     def settings(self) -> dict[str, object]:
-        """Those that change the result, for the record."""
+        """Those that change the result or refuse one, for the record."""
         declare = dict(self.declare) or None
-        return {"vocab": self.vocab, "merge": self.merge or None, "declare": declare}
+        return {
+            "vocab": self.vocab,
+            "merge": self.merge or None,
+            "strict": self.strict or None,
+            "declare": declare,
+        }
 
     @property
     def flags(self) -> tuple[str, ...]:
         """The same, as on the command line."""
         merge = ("--merge",) if self.merge else ()
         vocab = ("--vocab", self.vocab) if self.vocab else ()
-        declared = (f"{pattern}={label}" for pattern, label in self.declare.items())
-        return (*merge, *vocab, *(word for text in declared for word in ("--declare", text)))
+        strict = ("--strict",) if self.strict else ()
+        declared = [("--declare", f"{pattern}={label}") for pattern, label in self.declare.items()]
+        return (*merge, *vocab, *strict, *(word for pair in declared for word in pair))
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,16 @@ class _Sides:
     there: Located
     base: Checkpoint | None
     tuned: Checkpoint | Adapter
+
+
+def _doubts(sides: _Sides, strict: bool) -> tuple[str, ...]:
+    """What speaks against the two belonging together."""
+    here, there, base, tuned = sides.here, sides.there, sides.base, sides.tuned
+    if here is None or base is None:
+        return ()
+    if isinstance(tuned, Checkpoint):
+        return check_pair((here, base), (there, tuned), strict)
+    return check_adapter((here, base), there, tuned.config, strict)
 
 
 def _plan(sides: _Sides, selection: Selection, options: _Options) -> Plan:

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import copy
 import re
+import reprlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from taia.errors import MismatchError
+from taia.checkpoint.reading import is_file, read_json
+from taia.errors import CheckpointError, MismatchError
 
 _Config = Mapping[str, Any]
+
+#: Keys that count something there is a module for, under all names that configs give them.
+_COUNT: Final = re.compile(r"((?:num|n)_\w*(?:layer|head|expert)\w*)|\w+_(?:layers|heads|experts)")
+#: More than any model has: what is made for each takes time and memory.
+_MOST_LAYERS: Final = 1024
+_MOST: Final = 1 << 16
+#: Keys that are read as a table wherever they are read.
+_TABLES: Final = ("text_config", "rope_scaling", "rope_parameters")
 
 #: What makes two models different models, under the names that configs give it. None of these
 #: shows for certain in the tensors' shapes.
@@ -78,6 +89,46 @@ _INDIFFERENT: Final = frozenset(
 
 #: What plays a part in training alone.
 _TRAINING: Final = re.compile("drop|init|pretraining_tp|router_aux_loss_coef")
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """What a model's ``config.json`` holds, ``None`` without one.
+
+    Raises:
+        CheckpointError: If it cannot be read, or a value that models are built by is of the wrong
+            kind or beyond all models.
+    """
+    file = folder / "config.json"
+    if not is_file(file):
+        return None
+    config = read_json(file)
+    _check(config, file)
+    return config
+
+
+def _check(config: _Config, file: Path) -> None:
+    for key, value in config.items():
+        if key in _TABLES and not isinstance(value, Mapping | None):
+            raise _wrong(file, key, value, "a table")
+        if key == "model_type" and not isinstance(value, str | None):
+            raise _wrong(file, key, value, "a name")
+        count = _COUNT.fullmatch(key)
+        if isinstance(value, Mapping) and not (count and count[1]):
+            _check(value, file)
+        elif count:
+            most = _MOST_LAYERS if "layer" in key else _MOST
+            # Some architectures count layer by layer; and "some_layers" may be no number.
+            for one in value if isinstance(value, list) else [value]:
+                beyond = not 0 <= one <= most if type(one) is int else bool(count[1])
+                if one is not None and beyond:
+                    raise _wrong(file, key, value, f"a whole number from 0 to {most}")
+
+
+def _wrong(file: Path, key: str, value: object, wanted: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file} has {key}={reprlib.repr(value)}, which is not {wanted}.",
+        "Download or save the file again.",
+    )
 
 
 def text_config(config: _Config) -> _Config:

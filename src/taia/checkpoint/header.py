@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 import struct
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,13 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from taia.anatomy.labels import TensorInfo
+from taia.checkpoint.reading import (
+    LONGEST_JSON,
+    NotAnObjectError,
+    opened,
+    parse_object,
+    unreadable,
+)
 from taia.errors import CheckpointError
 
 #: safetensors dtype → bits of one element.
@@ -47,9 +54,8 @@ BITS: Final = MappingProxyType(
     }
 )
 
-#: The format's own limit on a header, in bytes.
-LONGEST_HEADER: Final = 100_000_000
-
+#: Names that models really have are not a tenth of this long.
+_LONGEST_NAME: Final = 1000
 _DAMAGED: Final = "Download or save the file again; if it was still being written, wait for that."
 
 
@@ -108,30 +114,28 @@ def nbytes(dtype: str, shape: Iterable[int]) -> int:
     return (math.prod(shape) * BITS[dtype] + 7) // 8
 
 
-def read_shard(file: Path) -> Shard:
+def read_shard(file: Path, folder: Path | None = None) -> Shard:
     """Read and check the header of a safetensors file.
 
+    Args:
+        file: Its path.
+        folder: The folder that a link must not leave, where that is not the one it lies in.
+
     Raises:
-        CheckpointError: If the file is not safetensors, is truncated, or contradicts itself.
+        CheckpointError: If the file is not safetensors, is truncated, or contradicts itself; if it
+            is none that may be opened.
     """
-    try:
-        with file.open("rb") as stream:
+    with opened(file, folder) as stream:
+        try:
             size = stream.seek(0, 2)
             stream.seek(0)
             header = _raw_header(stream, size, file)
-    except OSError as error:
-        raise CheckpointError(
-            f"{file} cannot be read: {error.strerror or error}.",
-            "Check that the file exists and that you may read it.",
-        ) from error
+        except OSError as error:
+            raise unreadable(file, error) from error
     try:
-        parsed = json.loads(
-            header[8:].decode("utf-8"), object_pairs_hook=_no_twice, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise _damaged(file, f"its header is not JSON ({error})") from error
-    if not isinstance(parsed, dict):
-        raise _damaged(file, "its header is not a JSON object")
+        parsed = parse_object(memoryview(header)[8:])
+    except NotAnObjectError as error:
+        raise _damaged(file, f"its header {error}") from error
     metadata = _metadata(parsed.pop("__metadata__", None), file)
     entries = sorted(
         (_entry(name, value, file, len(header)) for name, value in parsed.items()),
@@ -166,16 +170,15 @@ def _raw_header(stream: BinaryIO, size: int, file: Path) -> bytes:
         raise _damaged(file, f"it is {size} bytes long, shorter than any safetensors file")
     prefix = stream.read(8)
     (length,) = struct.unpack("<Q", prefix)
-    guess = _other_format(prefix) if length > min(LONGEST_HEADER, size - 8) else None
+    guess = _other_format(prefix) if length > min(LONGEST_JSON, size - 8) else None
     if guess:
         raise _damaged(file, guess)
-    if length > LONGEST_HEADER:
-        raise _damaged(
-            file, f"it declares a header of {length} bytes; the limit is {LONGEST_HEADER}"
-        )
+    if length > LONGEST_JSON:
+        raise _damaged(file, f"it declares a header of {length} bytes; the limit is {LONGEST_JSON}")
     if length > size - 8:
         raise _damaged(file, f"it is truncated inside its header ({size} bytes of {length + 8})")
-    return prefix + stream.read(length)
+    stream.seek(0)
+    return stream.read(8 + length)
 
 
 def _other_format(prefix: bytes) -> str | None:
@@ -188,36 +191,36 @@ def _other_format(prefix: bytes) -> str | None:
     return None
 
 
-def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"{twice!r} occurs twice")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def _metadata(value: object, file: Path) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise _damaged(file, "its __metadata__ is not a table of strings")
+    if not all(map(_is_utf8, (*value, *value.values()))):
+        raise _damaged(file, "its __metadata__ has half a character (a surrogate)")
     return value
 
 
+def _is_utf8(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _entry(name: str, value: object, file: Path, data: int) -> Entry:
+    if len(name) > _LONGEST_NAME:
+        raise _damaged(
+            file, f"the name of tensor {name[:40] + '…'!r} has more than {_LONGEST_NAME} characters"
+        )
+    if not _is_utf8(name):
+        raise _damaged(file, f"the name of tensor {name!r} has half a character (a surrogate)")
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise _damaged(file, f"tensor {name!r} lacks a plain dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise _damaged(file, f"tensor {name!r} has the unknown dtype {dtype!r}")
+        raise _damaged(file, f"tensor {name!r} has the unknown dtype {reprlib.repr(dtype)}")
     if not _sizes(shape):
-        raise _damaged(file, f"tensor {name!r} has the impossible shape {shape!r}")
+        raise _damaged(file, f"tensor {name!r} has the impossible shape {reprlib.repr(shape)}")
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _damaged(file, f"tensor {name!r} has the impossible offsets {offsets!r}")
+        raise _damaged(file, f"tensor {name!r} has the impossible offsets {reprlib.repr(offsets)}")
     start, stop = offsets
     bits = math.prod(shape) * BITS[dtype]
     if bits != (stop - start) * 8:
@@ -230,12 +233,13 @@ def _entry(name: str, value: object, file: Path, data: int) -> Entry:
 
 
 def _sizes(value: object) -> bool:
+    if not isinstance(value, list) or len(value) > 64:
+        return False
     # bool is an int to isinstance; the limits keep a hostile product of sizes small
-    return (
-        isinstance(value, list)
-        and len(value) <= 64
-        and all(type(size) is int and 0 <= size < 2**63 for size in value)
-    )
+    for size in value:  # noqa: SIM110 - there may be a hundred thousand tensors
+        if type(size) is not int or not 0 <= size < 2**63:
+            return False
+    return True
 
 
 def _check_contiguous(entries: list[Entry], data: int, size: int, file: Path) -> None:

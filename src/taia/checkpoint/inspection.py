@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from taia.anatomy import Anatomy, TensorInfo
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.alignment import refuse_wrapped
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import locate
 from taia.errors import CheckpointError, blaming
 
@@ -26,11 +28,12 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
         AnatomyError: If a tensor has no label.
     """
     folder = locate(given).path
-    if (folder / ADAPTER_CONFIG).is_file():
+    if holds_adapter(folder):
         return _of_adapter(folder, declare)
     if _is_config_alone(folder):
         return _of_config(folder, declare)
     checkpoint = Checkpoint.open(folder)
+    refuse_wrapped(checkpoint)
     infos = (TensorInfo(e.name, tuple(e.shape), e.dtype) for e in checkpoint.tensors.values())
     return Anatomy.of_tensors(infos, checkpoint.config, declare)
 

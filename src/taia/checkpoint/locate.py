@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from taia.checkpoint.folders import check_files
 from taia.errors import CheckpointError, DownloadError, first_line
 
 _HUB_NAME: Final = re.compile(r"(?:[\w][\w.-]{0,95}/)?[\w][\w.-]{0,95}", re.ASCII)
@@ -58,15 +60,18 @@ def locate(given: str | Path) -> Located:
     ``HF_TOKEN`` mean what they mean there). A path never touches the network.
 
     Raises:
-        CheckpointError: If it is neither a path nor a name the hub could have.
+        CheckpointError: If it is neither a path nor a name the hub could have, or a folder with
+            files that must not be opened.
         DownloadError: If the hub has no such model, or cannot be reached.
     """
     text = str(given)
-    path = Path(text).expanduser()
-    if path.exists():
+    path = home_written_out(text)
+    if is_there(path):
+        if path.is_dir():
+            check_files(path)
         return Located(text, path)
     name, _, revision = text.partition("@")
-    if revision and Path(name).expanduser().exists():
+    if revision and is_there(home_written_out(name)):
         raise CheckpointError(
             f"{text!r} asks for a revision of a folder on disk.",
             f"Only models on the hub have revisions: give {name!r}.",
@@ -77,6 +82,16 @@ def locate(given: str | Path) -> Located:
         )
     folder = _download(text, name, revision or None)
     return Located(text, folder, name, revision or None, folder.name)
+
+
+def home_written_out(path: str | Path) -> Path:
+    """A path with ``~`` written out; as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises there
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether a path exists; what cannot be a path does not."""
+    return os.path.exists(path)  # noqa: PTH110 - pathlib's raises for names that are too long
 
 
 def _download(given: str, name: str, revision: str | None) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal, TypeAlias
 
 from taia.anatomy.labels import Label
@@ -31,8 +32,8 @@ class Pairing:
 
     Attributes:
         pairs: Every tensor of the output by name, in the base's order.
-        untied: ``(head, embedding)`` where only the tuned model has a head of its own; the pair of
-            that head is last, and its base is the base's embedding.
+        untied: ``(head, embedding)``, or the other way round, where the base ties the two and only
+            keeps the second; the pair of the first is last, and its base is that of the second.
         resized: ``(base's, tuned's)`` numbers of vocabulary rows where they differ.
         notes: What was respelled, resized, untied, kept or rounded.
     """
@@ -69,41 +70,51 @@ def pair_up(
     notes = list(alignment.notes)
     parts, missing, extra = dict(alignment.parts), list(alignment.missing), list(alignment.extra)
     untied = None
+    ours, theirs = _Vocabulary(base, labeller), _Vocabulary(tuned, labeller)
     if missing:
-        missing = _tied_in_tuned(base, missing, parts, notes, labeller)
-    if extra:
-        extra, untied = _tied_in_base(tuned, extra, parts, notes, labeller)
+        missing, extra = _tied_in_tuned(ours, theirs, missing, extra, parts, notes)
+    if extra and not missing:
+        extra, untied = _tied_in_base(theirs, tuned, extra, parts, notes)
     _refuse_rest(missing, extra)
 
     sides: dict[str, tuple[Entry, Part | None]] = {
         name: (entry, parts[name]) for name, entry in base.tensors.items()
     }
     if untied is not None:
-        head, embedding = untied
-        twin = base.tensors[embedding]
-        sides[head] = (
-            Entry(head, twin.dtype, twin.shape, twin.file, twin.start, twin.stop),
-            part(tuned.tensors[head]),
-        )
+        added, kept = untied
+        sides[added] = replace(base.tensors[kept], name=added), part(tuned.tensors[added])
     resized = _resized(sides, base, vocab, labeller)
     pairs = {name: _pair(*side, resized, vocab) for name, side in sides.items()}
     notes += vocab_notes(resized, vocab) + _dtype_notes(sides)
     return Pairing(pairs, untied, resized, tuple(notes))
 
 
-def _embedding_of(head: Entry, checkpoint: Checkpoint, labeller: Labeller) -> str | None:
-    """The embedding that a head could be tied to; ``None`` if it is no head or that is unclear."""
-    labels = labeller((entry.info for entry in checkpoint.tensors.values()), checkpoint.config)
-    if labels[head.name].component != "head" or len(head.shape) != 2:
-        return None
-    alike = [
-        name
-        for name, label in labels.items()
-        if label.component == "embedding"
-        and label.projection not in _POSITIONS
-        and checkpoint.tensors[name].shape == head.shape
-    ]
-    return alike[0] if len(alike) == 1 else None
+class _Vocabulary:
+    """A checkpoint's heads and embeddings; its tensors are labelled once, and only if need be."""
+
+    def __init__(self, checkpoint: Checkpoint, labeller: Labeller) -> None:
+        self._checkpoint, self._labeller = checkpoint, labeller
+
+    @cached_property
+    def kinds(self) -> Mapping[str, str]:
+        """Name → ``"head"`` or ``"embedding"``, of the matrices with a row for each token."""
+        infos = (entry.info for entry in self._checkpoint.tensors.values())
+        labels = self._labeller(infos, self._checkpoint.config)
+        return {
+            name: label.component
+            for name, label in labels.items()
+            if is_of_vocabulary(label) and len(self._checkpoint.tensors[name].shape) == 2
+        }
+
+    def twin(self, name: str) -> str | None:
+        """The embedding that a head may be tied to, or the other way round; ``None`` if unclear."""
+        tensors = self._checkpoint.tensors
+        alike = [
+            other
+            for other, kind in self.kinds.items()
+            if kind != self.kinds.get(name) and tensors[other].shape == tensors[name].shape
+        ]
+        return alike[0] if name in self.kinds and len(alike) == 1 else None
 
 
 def is_of_vocabulary(label: Label) -> bool:
@@ -112,57 +123,72 @@ def is_of_vocabulary(label: Label) -> bool:
 
 
 def _tied_in_tuned(
-    base: Checkpoint,
+    base: _Vocabulary,
+    tuned: _Vocabulary,
     missing: list[Entry],
+    extra: list[Entry],
     parts: dict[str, Part | None],
     notes: list[str],
-    labeller: Labeller,
-) -> list[Entry]:
-    """Find the heads that the tuned model has tied to its embedding; return what else it lacks."""
+) -> tuple[list[Entry], list[Entry]]:
+    """Find what the base has as a head or embedding and the tuned model ties to its other.
+
+    A tied pair is on disk once, most often as the embedding and sometimes as the head.
+
+    Returns:
+        What is still missing, and what is still extra.
+    """
     rest = []
     for entry in missing:
-        embedding = _embedding_of(entry, base, labeller)
-        if embedding is None or parts.get(embedding) is None:
+        kind, twin = base.kinds.get(entry.name), base.twin(entry.name)
+        if kind and twin and parts.get(twin) is not None:
+            parts[entry.name], stand_in = parts[twin], twin
+        elif kind and not twin:
+            others = [x for x in extra if tuned.kinds.get(x.name, kind) != kind]
+            if len(others) != 1:
+                rest.append(entry)
+                continue
+            parts[entry.name], stand_in = part(others[0]), others[0].name
+            extra = [x for x in extra if x is not others[0]]
+        else:
             rest.append(entry)
             continue
-        parts[entry.name] = parts[embedding]
         notes.append(
-            f"The tuned model ties its head to its embedding: its {embedding!r} stands in for "
+            f"The tuned model ties its head to its embedding: its {stand_in!r} stands in for "
             f"{entry.name!r}."
         )
-    return rest
+    return rest, extra
 
 
 def _tied_in_base(
+    theirs: _Vocabulary,
     tuned: Checkpoint,
     extra: list[Entry],
     parts: dict[str, Part | None],
     notes: list[str],
-    labeller: Labeller,
 ) -> tuple[list[Entry], tuple[str, str] | None]:
-    """Find the head that only the tuned model has; return what else it has, and the head."""
+    """Find the head or embedding that only the tuned model has; return what else is extra, too."""
     for entry in extra:
-        twin = _embedding_of(entry, tuned, labeller)
+        twin = theirs.twin(entry.name)
         if twin is None:
             continue
         there = part(tuned.tensors[twin])
-        embedding = next((name for name, found in parts.items() if found == there), None)
-        if embedding is None:
+        mine = next((name for name, found in parts.items() if found == there), None)
+        if mine is None:
             continue
         rest = [other for other in extra if other is not entry]
         with Sources() as sources:
             redundant = sources.same(runs_of(entry, "tuned"), there.runs)
         if redundant:
             notes.append(
-                f"The tuned model's {entry.name!r} repeats its embedding; like the base, the "
-                "output ties them."
+                f"The tuned model's {entry.name!r} repeats its {theirs.kinds[twin]}; like the "
+                "base, the output ties them."
             )
             return rest, None
         notes.append(
-            f"The base ties its head to its embedding and the tuned model does not: the base's "
-            f"{embedding!r} stands in for its {entry.name!r}."
+            "The base ties its head to its embedding and the tuned model does not: the base's "
+            f"{mine!r} stands in for its {entry.name!r}."
         )
-        return rest, (entry.name, embedding)
+        return rest, (entry.name, mine)
     return extra, None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from taia.checkpoint.composition import Kind, Row
 from taia.checkpoint.header import Entry, make_header, nbytes
 from taia.checkpoint.index import INDEX, SINGLE, Checkpoint
+from taia.checkpoint.reading import read_bytes
 from taia.checkpoint.sources import Sources
 from taia.checkpoint.steps import Copy, Made, Pair, Step, runs_of, steps
 from taia.selection.alpha import Alpha
@@ -178,7 +179,7 @@ def config_file(base: Checkpoint, config: Mapping[str, Any] | None) -> tuple[str
     if base.config is None:
         return None
     if config is None or config == base.config:
-        return "config.json", (base.folder / "config.json").read_bytes()
+        return "config.json", read_bytes(base.folder / "config.json")
     return "config.json", as_json(config)
 
 
@@ -186,7 +187,7 @@ def _index(base: Checkpoint, files: list[FilePlan]) -> dict[str, bytes]:
     if base.index is None:
         return {}
     if all(file.header == shard.header for file, shard in zip(files, base.shards, strict=True)):
-        return {INDEX: (base.folder / INDEX).read_bytes()}
+        return {INDEX: read_bytes(base.folder / INDEX)}
     tensors = [(tensor, file.name) for file in files for tensor in file.tensors]
     metadata = {**base.metadata, "total_size": sum(tensor.nbytes for tensor, _ in tensors)}
     if "total_parameters" in metadata:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from taia.checkpoint.reading import descriptor
 from taia.checkpoint.steps import Run, Runs
 from taia.errors import CheckpointError
 
@@ -38,12 +39,17 @@ class Sources:
             os.close(self._open.popitem()[1])
 
     def handle(self, file: Path) -> int:
-        """A descriptor to read a file with."""
+        """A descriptor to read a file with.
+
+        Raises:
+            CheckpointError: If it cannot be opened, or is no regular file.
+        """
         handle = self._open.get(file)
         if handle is None:
             if len(self._open) >= _OPEN_FILES:
                 os.close(self._open.pop(next(iter(self._open))))
-            handle = self._open[file] = os.open(file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            # A link to it was followed, or not, when its header was read.
+            handle = self._open[file] = descriptor(file, file.resolve().parent)
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return handle

@@ -12,6 +12,20 @@ from typing import Final
 
 from taia.anatomy.fused import FUSED_EXPERTS
 
+#: Parts of a name that only a wrapper around the model or a module puts there → whose they are.
+WRAPPERS: Final = {
+    "_orig_mod": "torch.compile",
+    "module": "DistributedDataParallel, DataParallel or DeepSpeed",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+    "_forward_module": "Lightning Fabric",
+}
+#: What PEFT puts before every name.
+_PEFT: Final = ["base_model", "model"]
+_WRAPPED: Final = re.compile(
+    rf"(?:^|\.)(?:{'|'.join(WRAPPERS)})(?:\.|$)|^{re.escape('.'.join(_PEFT))}\."
+)
+
 #: A tensor's older name → its newer one. Applied in order, to the names that are on one side only.
 RENAMES: Final = tuple(
     (re.compile(pattern), new)
@@ -54,12 +68,33 @@ NOT_LOADED: Final = re.compile(r"^(model\.)?mtp\.")
 
 _FUSED_NAME: Final = re.compile(r"(?P<stem>.+\.experts)\.(?P<part>gate_up_proj|down_proj)")
 _EXPERT_NAME: Final = re.compile(
-    r"(?P<stem>.+\.experts)\.(?P<expert>\d+)\.(?P<part>gate_proj|up_proj|down_proj)\.weight"
+    r"(?P<stem>.+\.experts)\.(?P<expert>[0-9]{1,9})\.(?P<part>gate_proj|up_proj|down_proj)\.weight"
 )
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name in the model itself, without what wrappers around it put there."""
+    if not _WRAPPED.search(name):
+        return name
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    while parts[:2] == _PEFT:
+        del parts[:2]
+    return ".".join(parts)
+
+
+def wrapper(name: str) -> str | None:
+    """Whose wrapper a tensor's name tells of, ``None`` of none."""
+    if not _WRAPPED.search(name):
+        return None
+    for part in name.split("."):
+        if part in WRAPPERS:
+            return f"{WRAPPERS[part]} ({part!r})"
+    return "PEFT ('base_model.model')"
 
 
 def newer(name: str) -> str:
     """A tensor's name as the newest version would spell it."""
+    name = unwrapped(name)
     for pattern, new in RENAMES:
         name = pattern.sub(new, name)
     return name

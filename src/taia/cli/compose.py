@@ -44,6 +44,9 @@ def compose(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model that is there already.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a doubtful pair instead of noting it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Keep a part of an update: base + α · (tuned − base), tensor by tensor.
@@ -66,6 +69,7 @@ def compose(
             hash_inputs=hash_inputs,
             dry_run=dry_run,
             overwrite=overwrite,
+            strict=strict,
             declare=declared(declare),
             progress=progress,
         )

@@ -17,10 +17,12 @@ import typer
 from taia.cli.extras import not_installed
 from taia.cli.meant import usage
 from taia.errors import RunError, SelectionError, TaiaError, first_line, out_of_memory
-from taia.text import printable, shortened
+from taia.text import around, printable, shortened
 
 #: Characters of each of the two lines.
 _MOST: Final = 1000
+#: Characters of a selection that are shown, around the one that an error points at.
+_SELECTION: Final = 120
 #: What a shell makes of a program that writes to a pipe nobody reads.
 _PIPE_CLOSED: Final = 128 + getattr(signal, "SIGPIPE", 13)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -79,8 +81,8 @@ def forgive(*streams: TextIO) -> None:
 def _read(error: BaseException, command: str) -> _Ending:
     """What to say of an error, and the exit code."""
     if isinstance(error, TaiaError):
-        # A selection's error points at a character, in lines of its own.
-        problem = error.problem if isinstance(error, SelectionError) else _flat(error.problem)
+        pointed = isinstance(error, SelectionError)
+        problem = _pointed(error.problem) if pointed else _flat(error.problem)
         return _Ending(problem, _flat(error.mend), error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return _Ending("interrupted", "Nothing half-written was left behind.", 130)
@@ -89,6 +91,18 @@ def _read(error: BaseException, command: str) -> _Ending:
     if isinstance(error, ImportError):
         return _read(not_installed(error, command), command)
     return _read(RunError(*_unexpected(error)), command)
+
+
+def _pointed(problem: str) -> str:
+    """A selection's error, which may point at a character in lines of its own, at a width to read.
+
+    The selection is cut around that character.
+    """
+    first, *rest = problem.split("\n")
+    if len(rest) != 2 or rest[1].strip() != "^":
+        return problem
+    line, at = around(rest[0][2:], len(rest[1]) - 3, _SELECTION)
+    return f"{shortened(first, 2 * _SELECTION)}\n  {line}\n  {' ' * at}^"
 
 
 def _unexpected(error: BaseException) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taia.checkpoint.adapters.read import read_adapter
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output.manifest import identity
 
@@ -25,8 +26,7 @@ def weights(place: Located) -> dict[str, str]:
         CheckpointError: If there is no model, or it is damaged.
         AdapterError: If it is an adapter that taia cannot read.
     """
-    is_adapter = (place.path / ADAPTER_CONFIG).is_file()
-    model = read_adapter(place.path) if is_adapter else Checkpoint.open(place.path)
+    model = read_adapter(place.path) if holds_adapter(place.path) else Checkpoint.open(place.path)
     found = identity(place, model, full=True)
     return {file["name"]: file["sha256"] for file in found["files"]}
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from taia.checkpoint.adapters.read import Adapter, read_adapter
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
+from taia.checkpoint.configs import read_config
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import Checkpoint, read_json
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError, CheckpointError, InputError
 
 
@@ -102,10 +105,10 @@ class Source:
         Raises:
             CheckpointError: If it has none.
         """
-        file = self.base.path / "config.json"
-        if not file.is_file():
+        config = read_config(self.base.path)
+        if config is None:
             raise CheckpointError(f"{self.base.given} has no config.json.", "Give a model folder.")
-        return read_json(file)
+        return config
 
     def recorded(self, side: str) -> str | None:
         """Where taia_config.json says the "base" or "tuned" was, as :func:`locate` takes it."""
@@ -133,8 +136,8 @@ def read_source(given: str | Path, base: str | None = None) -> Source:
         raise CheckpointError(
             f"{place.given} is a file.", "Give the folder that holds the model or adapter."
         )
-    record = read_json(place.path / MANIFEST) if (place.path / MANIFEST).is_file() else {}
-    if not (place.path / ADAPTER_CONFIG).is_file():
+    record = read_json(place.path / MANIFEST) if is_file(place.path / MANIFEST) else {}
+    if not holds_adapter(place.path):
         Checkpoint.open(place.path)
         return Source(place, None, record, base)
     adapter = read_adapter(place.path)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from taia.checkpoint import reading
 from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.read import FILE
 from taia.checkpoint.compose import compose
@@ -49,8 +50,8 @@ def write(job: Job, folder: Path) -> Written:
         done = merge(job, folder)
         _tidy_card(job, folder)
         return done
-    shutil.copyfile(source.folder / FILE, folder / FILE)
-    shutil.copyfile(source.folder / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
+    for name in (FILE, ADAPTER_CONFIG):
+        reading.copy(source.folder / name, folder / name)
     _copy_beside(job, folder)
     if source.adapter.config["peft_type"] == PEFT_TYPE:
         return Written(("PEFT loads MoLoRA once taia.molora is imported.",))
@@ -107,7 +108,7 @@ def _precision(folder: Path) -> float:
 def _copy_beside(job: Job, folder: Path) -> None:
     source = job.source.folder
     found = tokenizer_files.beside(source, source, True)[0]
-    found |= {name: source / name for name in _BESIDE if (source / name).is_file()}
+    found |= {name: source / name for name in _BESIDE if reading.is_file(source / name)}
     tokenizer_files.copy(found, folder)
     _tidy_card(job, folder)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from taia.anatomy.label import number
 from taia.checkpoint.adapters.read import FILE, Adapter
 from taia.checkpoint.index import ADAPTER_CONFIG
 from taia.checkpoint.output.manifest import write_json
@@ -81,7 +82,7 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
 
 def _check_modules(adapter: Adapter) -> None:
     for update in adapter.updates:
-        if not any(part.isdigit() for part in update.module.split(".")):
+        if not any(number(part) is not None for part in update.module.split(".")):
             raise AdapterError(
                 f"vLLM adapts the layers' projections only; the adapter has {update.module}.",
                 "Leave it out of the selection, or merge: taia export DIR --to vllm --merge.",

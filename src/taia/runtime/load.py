@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from taia.checkpoint.adapters.read import Adapter, read_adapter
-from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
 from taia.checkpoint.locate import Located, locate
+from taia.checkpoint.patterns import check_patterns
 from taia.errors import AdapterError, blaming, first_line
 from taia.loading.models import load_model
 from taia.runtime.layers import original
@@ -88,6 +89,8 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
     import taia.molora  # noqa: F401 - makes MoLoRA known to PEFT
 
     adapter = read_adapter(place.path)
+    names = (name for name, _ in cast("nn.Module", model).named_modules())
+    check_patterns(adapter.config, names, place.path / ADAPTER_CONFIG)
     before = _kept(model, adapter)
     with blaming(
         AdapterError,
@@ -148,7 +151,7 @@ def _telling(error: BaseException) -> str:
 
 
 def _is_adapter(place: Located) -> bool:
-    return (place.path / ADAPTER_CONFIG).is_file()
+    return holds_adapter(place.path)
 
 
 def _load(

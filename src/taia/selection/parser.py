@@ -19,14 +19,13 @@ from typing import NamedTuple, NoReturn
 from taia.errors import SelectionError
 from taia.selection.modes import MODES
 from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum, Term, height
-from taia.text import shortened
 
 _HYPHENATED = "|".join(re.escape(m) for m in sorted(MODES, key=len, reverse=True) if "-" in m)
 _TOKEN = re.compile(
     rf"""\s*(?:
       (?P<pattern>re:(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s"']+|))
     | (?P<name>(?:{_HYPHENATED})(?!\w)|[^\W\d]\w*)
-    | (?P<number>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)
+    | (?P<number>(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)
     | (?P<mark>[-+*()\[\]:,.])
     )""",
     re.VERBOSE | re.DOTALL,
@@ -38,7 +37,6 @@ _EXAMPLE = 'write it like "attention + 0.5*mlp", "all - mlp[20:]" or a mode: ' +
 
 _DEEPEST = 50  # far below Python's own limit, wherever the caller stands
 _MOST_DIGITS = 9
-_SHOWN = 60  # characters before and after the one that an error points at
 _TOO_DEEP = f"more than {_DEEPEST} brackets, factors or slices one inside the other"
 
 
@@ -60,15 +58,7 @@ def parse(text: str) -> Node:
 def fail(text: str, at: int, problem: str, mend: str = _EXAMPLE) -> NoReturn:
     """Raises an error that points at a character of a selection."""
     line = "".join(c if c.isprintable() else " " for c in text)  # one column for each character
-    begin = max(0, at - _SHOWN)
-    before, line = ("… ", line[begin:]) if begin else ("", line)
-    after = " …" if len(line) > 2 * _SHOWN else ""
-    raise SelectionError(
-        f"selection, character {at + 1}: {shortened(problem, 4 * _SHOWN)}\n"
-        f"  {before}{line[: 2 * _SHOWN]}{after}\n"
-        f"  {' ' * (len(before) + at - begin)}^",
-        mend,
-    )
+    raise SelectionError(f"selection, character {at + 1}: {problem}\n  {line}\n  {' ' * at}^", mend)
 
 
 class _Parser:

@@ -54,7 +54,8 @@ async def read_json(request: Request, limit: int, timeout: float) -> Mapping[str
 
 async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isascii() and declared.isdigit() else 0
+    plain = declared.isascii() and declared.isdigit() and len(declared) < 20
+    size = int(declared) if plain else 0
     parts: list[bytes] = []
     if size <= limit:
         size = 0

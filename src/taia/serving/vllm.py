@@ -14,7 +14,7 @@ from typing import Final
 
 from taia.checkpoint.adapters.read import read_adapter
 from taia.checkpoint.compose import compose
-from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.staging import check_output, staged
 from taia.errors import AdapterError, InputError, RunError
@@ -141,7 +141,7 @@ def run(command: Sequence[str], api_key: str | None = None) -> None:
 
 
 def _check(tuned: Located, modes: Mapping[str, str]) -> None:
-    if not (tuned.path / ADAPTER_CONFIG).is_file():
+    if not holds_adapter(tuned.path):
         raise AdapterError(
             f"{tuned.given} is a whole checkpoint, and one vLLM server holds one of those.",
             "Write each mode with taia compose, and run vllm serve on each; or serve them all "

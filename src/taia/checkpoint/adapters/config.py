@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.adapters.match import BAD_PATTERN
 from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
+from taia.checkpoint.patterns import BAD_PATTERN, LONGEST_PATTERN
+from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 
 _CHANGES_BASE: Final = {
@@ -53,6 +55,11 @@ def _table(value: object, each: Callable[[object], bool]) -> bool:
     return isinstance(value, dict) and all(map(each, value.values()))
 
 
+def _patterns(value: object, each: Callable[[object], bool]) -> bool:
+    keys = value if isinstance(value, dict) else ()
+    return _table(value, each) and all(len(key) <= LONGEST_PATTERN for key in keys)
+
+
 def _names(value: object) -> bool:
     return value is None or _list(value, _text)
 
@@ -60,6 +67,8 @@ def _names(value: object) -> bool:
 def _pattern_or_names(value: object) -> bool:
     if not isinstance(value, str):
         return _names(value)
+    if len(value) > LONGEST_PATTERN:
+        return False
     try:
         re.compile(value)
     except BAD_PATTERN:
@@ -72,10 +81,10 @@ _SHAPES: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "r": (lambda v: _whole(v) and v != 0, "a positive whole number"),
     "lora_alpha": (_number, "a number"),
     "rank_pattern": (
-        lambda v: v is None or _table(v, lambda x: _whole(x) and x != 0),
+        lambda v: v is None or _patterns(v, lambda x: _whole(x) and x != 0),
         "a table of positive whole numbers",
     ),
-    "alpha_pattern": (lambda v: v is None or _table(v, _number), "a table of numbers"),
+    "alpha_pattern": (lambda v: v is None or _patterns(v, _number), "a table of numbers"),
     "target_modules": (_pattern_or_names, "a regular expression or a list of names"),
     "exclude_modules": (_pattern_or_names, "a regular expression or a list of names"),
     "target_parameters": (_names, "a list of names"),
@@ -115,7 +124,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         CheckpointError: If it is not a JSON object.
     """
     path = folder / ADAPTER_CONFIG
-    if not path.exists():
+    if not is_file(path):
         raise AdapterError(
             f"{folder} has no {ADAPTER_CONFIG}", "give the folder that PEFT's save_pretrained wrote"
         )
@@ -159,7 +168,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
     for key, (fits, wanted) in _SHAPES.items():
         if key in config and not fits(config[key]):
             raise AdapterError(
-                f"{path} has {key}={config[key]!r}, which is not {wanted}",
+                f"{path} has {key}={reprlib.repr(config[key])}, which is not {wanted}",
                 "save the adapter again with PEFT",
             )
     if "r" not in config:

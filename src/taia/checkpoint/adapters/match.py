@@ -7,22 +7,26 @@ it: a narrowed config has to match the kept modules and no other.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-#: What a regular expression may fail with while it is compiled.
-BAD_PATTERN: Final = (re.error, OverflowError, RecursionError)
+from taia.checkpoint.patterns import BAD_PATTERN
+
+#: A regular expression in which at most dots mean anything.
+_PLAIN: Final = re.compile(r"(?:[^\\^$*+?{}\[\]|()\n\0]|\\\.)*")
 
 
-def scaling(config: Mapping[str, Any], module: str) -> float:
+def scaling(config: Mapping[str, Any], module: str, times: int = 1) -> float:
     """The number PEFT multiplies B·A with for one module: ``alpha / r``, or ``alpha / √r``.
 
     Args:
         config: The adapter's config.
         module: The module's path; for ``target_parameters``, the parameter's name.
+        times: How many times the config's rank and alpha it has, as shared experts do.
     """
-    rank, alpha = rank_and_alpha(config, module)
+    rank, alpha = (times * size for size in rank_and_alpha(config, module))
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
 
 
@@ -66,15 +70,80 @@ def by_ending(values: Mapping[str, float], others: Iterable[str]) -> dict[str, f
 
 
 def _pattern(pattern: Mapping[str, Any] | None, module: str, default: float) -> float:
-    for key, value in (pattern or {}).items():
-        if pattern_matches(key, module):
-            return value  # type: ignore[no-any-return]
-    return default
+    if not pattern:
+        return default
+    keys = _keys(pattern)
+    first = min(keys.matching(module), default=None)
+    return default if first is None else pattern[keys.names[first]]
 
 
-def pattern_matches(key: str, module: str) -> bool:
-    """Whether a key of ``rank_pattern`` or ``alpha_pattern`` is for a module."""
-    return _match(rf"(.*\.)?({key})$", module) is not None
+def matching(pattern: Mapping[str, Any], modules: Iterable[str]) -> dict[str, Any]:
+    """The entries of ``rank_pattern`` or ``alpha_pattern`` that are for any of some modules."""
+    keys = _keys(pattern)
+    found = {index for module in modules for index in keys.matching(module)}
+    return {key: value for i, (key, value) in enumerate(pattern.items()) if i in found}
+
+
+class _Keys:
+    r"""The keys of a table, each of which matches a module as ``(.*\.)?(key)$`` does.
+
+    An adapter of experts may have as many keys as modules, tens of thousands: those without
+    anything special but dots are looked up, not tried.
+    """
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self.names = tuple(table)
+        # Length, places of the dots, which match any character → key with those → its indices.
+        self._plain: dict[int, dict[tuple[int, ...], dict[str, list[int]]]] = {}
+        self._others: list[tuple[int, re.Pattern[str]]] = []
+        for index, name in enumerate(self.names):
+            if _PLAIN.fullmatch(name):
+                text = name.replace(r"\.", "\0")
+                dots = tuple(at for at, character in enumerate(text) if character == ".")
+                same = self._plain.setdefault(len(text), {}).setdefault(dots, {})
+                same.setdefault(text.replace("\0", "."), []).append(index)
+            else:
+                with suppress(*BAD_PATTERN):  # what is no pattern matches nothing
+                    self._others.append((index, re.compile(rf"(.*\.)?({name})$")))
+
+    def matching(self, module: str) -> Iterator[int]:
+        """Indices of the keys that match, in no order."""
+        text = module.removesuffix("\n")  # "$" also matches before one, and a dot matches none
+        if "\n" not in text:
+            starts = [0, *(at + 1 for at, character in enumerate(text) if character == ".")]
+            for ending in (text[start:] for start in starts):
+                for dots, keys in self._plain.get(len(ending), {}).items():
+                    yield from keys.get(_dotted(ending, dots), ())
+        for index, pattern in self._others:
+            if pattern.match(module):
+                yield index
+
+
+def _dotted(text: str, places: tuple[int, ...]) -> str:
+    characters = list(text)
+    for place in places:
+        characters[place] = "."
+    return "".join(characters)
+
+
+class _Recent:
+    """Keys of the tables asked for last: the same ones are asked for once a module.
+
+    A config is not changed in place, so a table is known by being the same object.
+    """
+
+    def __init__(self) -> None:
+        self._known: deque[tuple[Mapping[str, Any], _Keys]] = deque(maxlen=8)
+
+    def __call__(self, table: Mapping[str, Any]) -> _Keys:
+        for known, keys in tuple(self._known):
+            if known is table and len(keys.names) == len(table):
+                return keys
+        self._known.append((table, _Keys(table)))
+        return self._known[-1][1]
+
+
+_keys: Final = _Recent()
 
 
 def _match(pattern: str, text: str) -> re.Match[str] | None:

@@ -30,6 +30,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from taia.checkpoint.spelling import unwrapped
 from taia.errors import AdapterError
 
 PREFIX: Final = "base_model.model."
@@ -113,7 +114,7 @@ def part_of(tensor: str) -> Part:
             f"adapter tensor {tensor!r} does not begin with {PREFIX!r}, so PEFT would ignore it",
             "save the adapter with PEFT's save_pretrained",
         )
-    path = tensor[len(PREFIX) :]
+    path = unwrapped(tensor[len(PREFIX) :])
     if match := _LORA.fullmatch(path):
         side, leaf = match["side"], match["leaf"]
         if leaf == "bias" and side == "A":
@@ -138,7 +139,7 @@ def part_of(tensor: str) -> Part:
         raise _unknown(tensor)
     inner, leaf = match["path"], match["leaf"]
     module = inner.removesuffix(".base_layer").removesuffix(".token_adapter")
-    name = tensor if match["saved"] is None else f"{PREFIX}{inner}.{leaf}"
+    name = f"{PREFIX}{inner}.{leaf}"
     return Part(tensor, module, "whole", leaf, 0, name)
 
 

@@ -7,16 +7,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taia.anatomy.label import number
 from taia.checkpoint.adapters.match import (
     by_ending,
     excluded,
-    pattern_matches,
+    matching,
     targets,
     with_shared,
 )
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
-from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.patterns import check_patterns
 from taia.checkpoint.spelling import newer
 from taia.errors import AdapterError
 
@@ -79,6 +81,7 @@ def narrowed(
         for module in (item.update.wrapper, item.update.module)
     }
     rest = None if base is None else _rest(base, placed, after)
+    check_patterns(adapter.config, rest or (), adapter.folder / ADAPTER_CONFIG)
     return narrow(adapter.config, before, after, freed, rest)
 
 
@@ -158,11 +161,7 @@ def narrow(
         new["target_parameters"] = _target_parameters(config, before, after)
     for key in ("rank_pattern", "alpha_pattern"):
         if new.get(key):
-            new[key] = {
-                pattern: value
-                for pattern, value in new[key].items()
-                if any(pattern_matches(pattern, m) for m in after.modules | after.parameters)
-            }
+            new[key] = matching(new[key], after.modules | after.parameters)
     if after.wholes != before.wholes:
         new["modules_to_save"] = _modules_to_save(config, before.wholes, after.wholes)
     if after.tokens != before.tokens:
@@ -198,7 +197,7 @@ def _target_modules(
 
     def shortest(module: str) -> str:
         for ending in _endings(module):
-            if any(part.isdigit() for part in ending.split(".")):
+            if any(number(part) is not None for part in ending.split(".")):
                 break
             # Without the base, an ending is safe where the adapter already matched all that has it.
             safe = whole_universe or any(f".{ending}".endswith(f".{known}") for known in listed)

@@ -10,9 +10,12 @@ from typing import Any, Final
 
 from taia.anatomy.fused import REGISTERED
 from taia.checkpoint.adapters.config import read_config
-from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets, with_shared
+from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
 from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
+from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.header import Entry, Shard, read_shard
+from taia.checkpoint.patterns import check_patterns
+from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 
 FILE: Final = "adapter_model.safetensors"
@@ -83,16 +86,16 @@ class Adapter:
 
     def scaling(self, update: Update) -> float:
         """What PEFT multiplies B·A with."""
-        return scaling(self._sizes(update), _sized(update))
+        return scaling(self.config, _sized(update), self._times(update))
 
     def rank(self, update: Update) -> int:
         """The rank of a low-rank update, per expert where it has experts."""
-        return rank_and_alpha(self._sizes(update), _sized(update))[0]
+        return self._times(update) * rank_and_alpha(self.config, _sized(update))[0]
 
-    def _sizes(self, update: Update) -> Mapping[str, Any]:
-        """The config, with the rank of a shared expert written out."""
+    def _times(self, update: Update) -> int:
+        """How many times the config's rank it has: a shared expert has that of several."""
         shared = update.kind == "low rank" and update.module in self.routed
-        return with_shared(self.config, [update.module]) if shared else self.config
+        return self.config.get("shared_expert") or 0 if shared else 1
 
 
 def _sized(update: Update) -> str:
@@ -109,7 +112,7 @@ def read_adapter(folder: Path) -> Adapter:
     """
     config = read_config(folder)
     path = folder / FILE
-    if not path.is_file():
+    if not is_file(path):
         if (folder / "adapter_model.bin").exists():
             raise AdapterError(
                 f"{folder} holds adapter_model.bin, a pickle, which taia does not open",
@@ -120,7 +123,13 @@ def read_adapter(folder: Path) -> Adapter:
     entries = {entry.name: entry for entry in shard.entries}
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
-    updates = _updates(config, parts_of(entries))
+    parts = tuple(parts_of(entries))
+    check_patterns(
+        config,
+        (n for part in parts for n in (part.module, part.parameter)),
+        folder / ADAPTER_CONFIG,
+    )
+    updates = _updates(config, parts)
     routed = frozenset(update.module for update in updates if update.kind == "experts")
     adapter = Adapter(folder, config, (shard,), entries, updates, routed)
     _check_shapes(adapter)

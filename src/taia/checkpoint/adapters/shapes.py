@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taia.anatomy.fused import CONV1D, INPUTS_FIRST_EXPERTS
+from taia.anatomy.label import number
 from taia.anatomy.labels import Label
 from taia.checkpoint.adapters.find import unstacked
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update
@@ -69,7 +70,7 @@ def is_transposed(
         return entry.shape[-2:] == (inputs, outputs)
     if update.through_parameter:
         return entry is not None and _model_type(base) in INPUTS_FIRST_EXPERTS
-    in_a_layer = any(part.isdigit() for part in update.module.split("."))
+    in_a_layer = any(number(part) is not None for part in update.module.split("."))
     return in_a_layer and _is_conv1d(base)
 
 

@@ -22,6 +22,7 @@ from taia.checkpoint.header import Entry, Shard
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.plan import as_json
+from taia.checkpoint.reading import is_file, read_bytes
 from taia.checkpoint.sources import Sources
 from taia.checkpoint.steps import Run
 
@@ -59,14 +60,14 @@ def identity(located: Located, model: Model, full: bool = False) -> dict[str, An
             record = {
                 "name": shard.file.name,
                 "bytes": shard.size,
-                "sampled_sha256": _sampled_hash(shard, sources),
+                "sampled_sha256": sampled_hash(shard, sources),
             }
             whole = sources.digest(shard.file) if full else _blob_hash(shard.file)
             if whole:
                 record["sha256"] = whole
             files.append(record)
-    if config.is_file():
-        content = config.read_bytes()
+    if is_file(config):
+        content = read_bytes(config)
         digest = hashlib.sha256(content).hexdigest()
         files.append({"name": config.name, "bytes": len(content), "sha256": digest})
     return {**origin(located), "files": files}
@@ -84,16 +85,23 @@ def origin(located: Located) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _sampled_hash(shard: Shard, sources: Sources) -> str:
+def sampled_hash(shard: Shard, sources: Sources) -> str:
     """SHA-256 over a file's header and the first and last 4 KiB of each of its tensors."""
     hasher = hashlib.sha256(shard.header)
     for entry in shard.entries:
-        for start, stop in _samples(entry):
-            data = bytearray(stop - start)
-            run = Run("base", entry.file, start, stop, entry.dtype)
-            sources.read_into(run, 0, memoryview(data))
-            hasher.update(data)
+        hasher.update(samples(entry, sources))
     return hasher.hexdigest()
+
+
+def samples(entry: Entry, sources: Sources) -> bytes:
+    """The first and last 4 KiB of a tensor; all of a small one."""
+    found = bytearray()
+    for start, stop in _samples(entry):
+        data = bytearray(stop - start)
+        run = Run("base", entry.file, start, stop, entry.dtype)
+        sources.read_into(run, 0, memoryview(data))
+        found += data
+    return bytes(found)
 
 
 def _samples(entry: Entry) -> list[tuple[int, int]]:

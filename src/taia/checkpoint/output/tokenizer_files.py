@@ -8,10 +8,11 @@ records never come along.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from taia.checkpoint import reading
 
 #: Any of these makes a tokenizer.
 _TOKENIZERS: Final = (
@@ -61,6 +62,9 @@ def beside(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, Path]
 
     Returns:
         Name in the output → file; and notes.
+
+    Raises:
+        CheckpointError: If one of them is a device, or a link that leaves its folder.
     """
     tokens, other = (tuned, base) if tokens_tuned else (base, tuned)
     found = _find(base, _BASE_GROUP) | _find(tokens, _TOKENIZER_GROUP)
@@ -76,11 +80,20 @@ def beside(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, Path]
 
 
 def copy(files: Mapping[str, Path], folder: Path) -> None:
-    """Copy files, following links, into a folder."""
+    """Copy files, following links within their folders, into a folder.
+
+    Raises:
+        CheckpointError: If a file is none that may be opened.
+    """
     for name, file in files.items():
         target = folder / name
         target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, target)
+        reading.copy(file, target, _home(file, name))
+
+
+def _home(file: Path, name: str) -> Path:
+    """The folder that a file was found in by its name there."""
+    return file.parents[len(Path(name).parts) - 1]
 
 
 def _find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
@@ -88,5 +101,6 @@ def _find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
         str(file.relative_to(folder)): file
         for pattern in patterns
         for file in sorted(folder.glob(pattern))
-        if file.is_file() and file.suffix not in (".py", ".bin", ".pt", ".pth", ".pkl")
+        if file.suffix not in (".py", ".bin", ".pt", ".pth", ".pkl")
+        and reading.is_file(file, folder)
     }
