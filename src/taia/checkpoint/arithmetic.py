@@ -288,10 +288,11 @@ def expert(stacked: Array, side: str, index: int, experts: int) -> Array:
         [r, inputs] or [outputs, r]. A lies expert by expert, B rank by rank (PEFT's
         ``ParamWrapper.get_delta_weight``).
     """
+    first, last = stacked.shape
     one: Array = (
-        stacked.reshape(experts, -1, stacked.shape[-1])[index]
+        stacked.reshape(experts, first // experts, last)[index]
         if side == "A"
-        else stacked.reshape(stacked.shape[0], -1, experts)[:, :, index]
+        else stacked.reshape(first, last // experts, experts)[:, :, index]
     )
     return one
 
@@ -319,8 +320,9 @@ def fold_low_rank(
         axis = alpha.axis - (1 if experts > 1 else 0)
         if axis < 0:
             # PEFT stacks A expert by expert; B interleaves them.
-            b = tensors["b"].reshape(tensors["b"].shape[0], -1, experts)
-            return {"b": _scaled(b, alpha, 2).reshape(tensors["b"].shape)}
+            outputs, ranks = tensors["b"].shape
+            b = tensors["b"].reshape(outputs, ranks // experts, experts)
+            return {"b": _scaled(b, alpha, 2).reshape(outputs, ranks)}
         if (axis == 0) == stored_inputs_first:
             return {"a": _scaled(tensors["a"], alpha, 1)}
     return {key: _scaled(tensors[key], alpha, 0) for key in ("b", "bias") if key in tensors}
