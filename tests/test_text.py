@@ -16,7 +16,7 @@ from taia.errors import (
     out_of_memory,
     reading_of,
 )
-from taia.text import closest, markdown, one_line, printable, shortened
+from taia.text import around, closest, markdown, one_line, printable, shortened
 
 
 @given(st.text(st.characters()))
@@ -52,6 +52,17 @@ def test_shortened_keeps_both_ends(words, most):
     short = shortened(words, most)
     assert len(short) <= most
     assert short == words or (short[:5] == words[:5] and short[-3:] == words[-3:])
+
+
+@given(st.text(min_size=1), st.integers(10, 60), st.data())
+def test_words_around_one_of_their_characters(words, most, data):
+    at = data.draw(st.integers(0, len(words) - 1))
+    shown, where = around(words, at, most)
+    assert shown[where] == words[at]
+    assert len(shown) <= most + 4
+    assert shown.removeprefix("… ").removesuffix(" …") in words or "…" in words
+    if len(words) <= most:
+        assert (shown, where) == (words, at)
 
 
 @given(st.text())

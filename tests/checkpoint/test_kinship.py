@@ -120,3 +120,18 @@ def test_swapped_by_the_record(models, tmp_path) -> None:
     (note,) = doubts(tuned, tmp_path / "made")
     assert str(base) in note
     assert str(tuned) in note
+
+
+@pytest.mark.parametrize("merge", [None, False, True])
+def test_strict_is_on_record(models, tmp_path, merge) -> None:
+    base, tuned = models
+    if merge is not None:
+        tuned = lora(tmp_path / "lora", str(base))
+    compose(base, tuned, tmp_path / "out", merge=bool(merge), strict=True)
+    record = json.loads((tmp_path / "out" / "taia_config.json").read_text())
+    assert record["settings"]["strict"] is True
+    assert " --strict " in (tmp_path / "out" / "README.md").read_text()
+    compose(base, tuned, tmp_path / "other", merge=bool(merge))
+    record = json.loads((tmp_path / "other" / "taia_config.json").read_text())
+    assert "strict" not in record["settings"]
+    assert "--strict" not in (tmp_path / "other" / "README.md").read_text()

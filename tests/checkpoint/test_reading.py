@@ -14,6 +14,7 @@ from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import locate
 from taia.checkpoint.reading import copy, is_file, opened, read_bytes, read_json
 from taia.errors import CheckpointError
+from taia.export.run import export
 from tiny_files import adapter, llama, llama_config, tree, write
 
 SECRET = b'{"secret": 1}'
@@ -309,3 +310,39 @@ def test_configs_as_models_have_them_are_read(tmp_path: Path, key: str, value: o
     made = write(tmp_path / "m", llama(), config=llama_config(**{key: value}))
     config = Checkpoint.open(made).config
     assert config == json.loads((made / "config.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "LICENSE", "chat_template.jinja"])
+@pytest.mark.parametrize("command", ["checkpoint", "adapter", "merge", "export", "export adapter"])
+def test_no_command_copies_what_a_link_leads_to(tmp_path: Path, command: str, name: str) -> None:
+    (tmp_path / "elsewhere.json").write_bytes(SECRET)
+    for seed, model in enumerate(("base", "tuned")):
+        write(tmp_path / model, llama(), seed, config=llama_config())
+    adapter(tmp_path / "adapter")
+    of_adapter = command.endswith("adapter")
+    (tmp_path / ("adapter" if of_adapter else "base") / name).symlink_to("../elsewhere.json")
+    places = {place: tmp_path / place for place in ("base", "tuned", "adapter")}
+    out = tmp_path / "out"
+    run = {
+        "checkpoint": lambda: compose(places["base"], places["tuned"], out, "taia"),
+        "adapter": lambda: compose(places["base"], places["adapter"], out, "all"),
+        "merge": lambda: compose(places["base"], places["adapter"], out, "all", merge=True),
+        "export": lambda: export(places["base"], "transformers", out, verify=False),
+        "export adapter": lambda: export(places["adapter"], "transformers", out, verify=False),
+    }[command]
+    with pytest.raises(CheckpointError, match="leaves its folder"):
+        run()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("folder", ["base", "tuned"])
+def test_templates_are_not_read_through_links_either(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "elsewhere.json").write_bytes(SECRET)
+    write(tmp_path / folder, llama(), config=llama_config())
+    templates = tmp_path / folder / "additional_chat_templates"
+    templates.mkdir()
+    (templates / "tool.jinja").write_text("{{ messages }}")
+    locate(tmp_path / folder)
+    (templates / "x.jinja").symlink_to("../../elsewhere.json")
+    with pytest.raises(CheckpointError, match="leaves its folder"):
+        locate(tmp_path / folder)

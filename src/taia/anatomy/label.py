@@ -13,7 +13,7 @@ from taia.anatomy import vocabulary as words
 from taia.anatomy.components import COMPONENTS, FEED_FORWARD
 from taia.anatomy.labels import Label, TensorInfo
 from taia.errors import AnatomyError
-from taia.text import one_line, shortened
+from taia.text import shortened
 
 _ATTENTIONS = {
     "attention": "self_attention",
@@ -87,7 +87,7 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     if kind is None:
         raise AnatomyError(
             f"no rule labels the tensor {_shown(tensor.name)} (its module "
-            f"{_shown(path.modules[at])!r} is unknown)",
+            f"'{_shown(path.modules[at])}' is unknown)",
             f"declare what it is, such as --declare '{_shown(_glob(tensor.name))}=mlp'; "
             f"components: {', '.join(COMPONENTS)}",
         )
@@ -138,8 +138,9 @@ def _glob(name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as a message can hold it: one line, and not without end."""
-    return shortened(one_line(name), _SHOWN)
+    """A name as a message can hold it: one line, not without end, and no half characters."""
+    short = shortened(name, _SHOWN)
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def _beside_each_other(labels: list[Label], paths: list[_Path]) -> list[Label]:

@@ -25,6 +25,7 @@ from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output import manifest, tokenizer_files
 from taia.checkpoint.output.card import adapter_card, checkpoint_card
+from taia.checkpoint.output.public import name_of
 from taia.checkpoint.output.staging import check_output, staged
 from taia.checkpoint.output.writer import write_weights
 from taia.checkpoint.pairing import Vocab
@@ -214,10 +215,11 @@ def _write(
     tokenizer_files.copy(plan.beside, folder)
     title = "OUTPUT" if done.output is None else done.output.name
     made = manifest.command(
-        here.given if here else "BASE", there.given, keep, title, *options.flags
+        name_of(here) if here else "BASE", name_of(there), keep, title, *options.flags
     )
     if plan.kind == "adapter":
-        trained_on = (tuned.config or {}).get("base_model_name_or_path")
+        named = (tuned.config or {}).get("base_model_name_or_path")
+        trained_on = named if isinstance(named, str) else None
         text = adapter_card(done, here, there, made, trained_on=trained_on, alone=plan.alone)
     else:
         text = checkpoint_card(done, here, there, made)

@@ -20,6 +20,8 @@ ADAPTER_CONFIG: Final = "adapter_config.json"
 
 #: What libraries read of a model folder without being told to.
 _READ: Final = (".json", ".jinja", ".safetensors", ".model", ".tiktoken", ".txt")
+#: Where they look for more of these.
+_TEMPLATES: Final = "additional_chat_templates"
 
 #: How far down models are looked for, in how many files, and how many are named.
 _DEPTH: Final = 3
@@ -114,9 +116,9 @@ def check_files(folder: Path) -> None:
         names = [entry.name for entry in os.scandir(folder)]
     except OSError:
         return  # whoever reads it says why it cannot be
-    for name in names:
-        if name.endswith(_READ):
-            is_file(folder / name)
+    for file in (*(folder / name for name in names), *folder.glob(f"{_TEMPLATES}/*")):
+        if file.name.endswith(_READ):
+            is_file(file, folder)
     read_config(folder)
 
 

@@ -76,12 +76,18 @@ def locate(given: str | Path) -> Located:
             f"{text!r} asks for a revision of a folder on disk.",
             f"Only models on the hub have revisions: give {name!r}.",
         )
-    if isinstance(given, Path) or not _HUB_NAME.fullmatch(name) or ".." in name:
+    if isinstance(given, Path) or not is_hub_name(name):
         raise CheckpointError(
             f"{text!r} does not exist.", "Give a folder, or a hub name as org/name or org/name@rev."
         )
     folder = _download(text, name, revision or None)
     return Located(text, folder, name, revision or None, folder.name)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether the hub could have a model of a name, or a revision of one as ``org/name@rev``."""
+    name = name.partition("@")[0]
+    return _HUB_NAME.fullmatch(name) is not None and ".." not in name
 
 
 def home_written_out(path: str | Path) -> Path:

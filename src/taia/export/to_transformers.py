@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output import tokenizer_files
 from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.output.public import without_paths
 from taia.checkpoint.output.writer import write_weights
 from taia.checkpoint.plan import copied
 from taia.errors import CheckpointError
@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 EXACT: Final = 1e-4
 #: After merging, by the dtype that W_base + ΔW was rounded to.
 _ROUNDED: Final = {"F64": EXACT, "F32": EXACT, "F16": 0.02, "BF16": 0.1}
-#: A local path in a card: absolute, from a home, or from the folder that somebody was in.
-_LOCAL: Final = re.compile(
-    r"(?<![\w:/.\\<~-])(?:file://)?(?:(?:~|\.{1,2}|[A-Za-z]:)[/\\]|/[^\s/`'\"<>()|\[\],;]+/)"
-    r"[^\s`'\"<>()|\[\],;]+"
-)
-_CACHED: Final = re.compile(r"models--([\w.-]+?--[\w.-]+)[/\\]snapshots[/\\]")
 #: The card, the record and the config that belong to the weights.
 _BESIDE: Final = ("README.md", MANIFEST, "config.json")
 
@@ -119,16 +113,5 @@ def _tidy_card(job: Job, folder: Path) -> None:
     if not file.is_file():
         return
     text = file.read_text("utf-8", "replace")
-    for path in sorted(job.source.local_names, key=len, reverse=True):
-        inside = re.compile(rf"(?<![\w./\\-]){re.escape(path)}(?![\w-])")
-        text = inside.sub(lambda found: _last(found.group()), text)
-    text = _LOCAL.sub(lambda found: _last(found.group()), text)
+    text = without_paths(text, job.source.local_names)
     file.write_text(text, "utf-8", "backslashreplace")
-
-
-def _last(path: str) -> str:
-    """A path's last name, or the model's where it lies in the hub's cache; safe in a card."""
-    if cached := _CACHED.search(path):
-        return cached.group(1).replace("--", "/", 1)
-    name = re.split(r"[/\\]", path.rstrip("/\\."))[-1]
-    return re.sub(r"[^\w.+@ -]", "_", name)

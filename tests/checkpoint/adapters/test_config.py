@@ -109,6 +109,43 @@ def test_scaling_is_pefts(module):
         assert scaling(values, module) == pytest.approx(alpha / (rank**0.5 if rs else rank))
 
 
+_KEYS = ["q_proj", "a.q_proj", r"a\.q_proj", "a.b", "b", "", ".", "..", "(", "(?i)B", "[ab]", "a|b"]
+_KEYS += [r"\\.", "a.*", "^b", "b$", "é", "a\nb", "x\0y", "model.a.q_proj"]
+_PARTS = ["a", "b", "q_proj", "aXq_proj", "B", "é", "", "model", "a\nb", "b\n", "x\0y"]
+
+
+@given(
+    st.lists(st.sampled_from(_KEYS) | st.text("ab.\\", max_size=4), unique=True, max_size=6),
+    st.lists(st.sampled_from(_PARTS), min_size=1, max_size=4).map(".".join),
+)
+def test_a_patterns_first_key_that_matches_counts(keys, module):
+    def matches(key: str) -> bool:
+        try:
+            return re.match(rf"(.*\.)?({key})$", module) is not None
+        except re.error:
+            return False
+
+    ranks = {key: 10 + index for index, key in enumerate(keys)}
+    rank = next((ranks[key] for key in keys if matches(key)), 4)
+    assert scaling(config(rank_pattern=ranks), module) == pytest.approx(8 / rank)
+
+
+def test_as_many_patterns_as_modules_are_looked_up():
+    """What AdaLoRA or EVA write for a mixture of experts; tried one by one they take hours."""
+    names = [f"model.layers.{i}.mlp.experts.{j}.up_proj" for i in range(100) for j in range(300)]
+    values = config(
+        rank_pattern={name: 1 + index % 7 for index, name in enumerate(names)},
+        alpha_pattern={name.replace(".", r"\."): 5 for name in names},
+        target_modules=["up_proj"],
+    )
+    for index, name in enumerate(names):
+        assert scaling(values, name) == 5 / (1 + index % 7)
+    left = names[1::3]
+    new = narrow(values, kept(names), kept(left), (), None)
+    assert list(new["rank_pattern"]) == left
+    assert len(new["alpha_pattern"]) == len(left)
+
+
 def test_endings_shared_by_both_halves_are_not_used():
     blocks = [f"h.{i}.{leaf}" for i in range(2) for leaf in ("attn.c_proj", "mlp.c_proj")]
     attention = [m for m in blocks if "attn" in m]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,9 @@ from typing import Final
 from taia.checkpoint.composition import Composition, Row
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.output.public import name_of, public, without_paths
+from taia.checkpoint.reading import is_file, read_bytes
+from taia.text import markdown, one_line, printable
 
 _PAPER: Final = "https://arxiv.org/abs/2405.20192"
 _FORMULA: Final = "W = W_base + α · (W_tuned − W_base)"
@@ -25,6 +29,7 @@ def checkpoint_card(done: Composition, base: Located | None, tuned: Located, mad
         made: The command that did it.
     """
     names = _name(base), _name(tuned)
+    shown = [_code(name) for name in names]
     head = [
         "library_name: transformers",
         "base_model:",
@@ -34,14 +39,14 @@ def checkpoint_card(done: Composition, base: Located | None, tuned: Located, mad
         "- taia",
     ]
     body = [
-        f"`{names[1]}` with a part of its fine-tuning taken back to `{names[0]}`: {_FORMULA}, "
-        f"where the selection `{done.selection}` gives every tensor its α ([TAIA]({_PAPER})).",
+        f"{shown[1]} with a part of its fine-tuning taken back to {shown[0]}: {_FORMULA}, where "
+        f"the selection {_code(done.selection)} gives every tensor its α ([TAIA]({_PAPER})).",
         "",
         "| component | tensors | parameters | from the base | from the tuned model | blended |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *(_line(row) for row in (*done.rows, done.total)),
         "",
-        *_listed(done.notes),
+        *_listed(done.notes, base, tuned),
     ]
     return _card(head, done, body, made, " The licences of both models apply.")
 
@@ -65,15 +70,17 @@ def adapter_card(
         trained_on: What the adapter calls its base model.
         alone: Whether PEFT loads it without taia.
     """
-    model = trained_on or (base and (base.repo or base.given))
+    model = public(trained_on) if trained_on else base and name_of(base)
     known = {"library_name": "peft"}
     if model:
-        known["base_model"] = json.dumps(str(model), ensure_ascii=False)
+        known["base_model"] = json.dumps(model, ensure_ascii=False)
     head = [f"{key}: {value}" for key, value in known.items()]
-    head += _inherited(tuned.path / "README.md", known)
+    own = _inherited(tuned.path / "README.md", known)
+    head += [without_paths(line, _paths(base, tuned)) for line in own]
     body = [
-        f"The part of the adapter `{_name(tuned)}` that the selection `{done.selection}` keeps "
-        f"([TAIA]({_PAPER})): {_FORMULA}." + (f" Its base model is `{model}`." if model else ""),
+        f"The part of the adapter {_code(_name(tuned))} that the selection {_code(done.selection)} "
+        f"keeps ([TAIA]({_PAPER})): {_FORMULA}."
+        + (f" Its base model is {_code(model)}." if model else ""),
         "",
         "| component | tensors kept | tensors scaled | tensors left out |",
         "| --- | ---: | ---: | ---: |",
@@ -83,14 +90,14 @@ def adapter_card(
             for row in (*done.rows, done.total)
         ),
         "",
-        *_listed(done.notes),
+        *_listed(done.notes, base, tuned),
         "It loads as any PEFT adapter does:",
         "",
         "```python",
         *([] if alone else ["import taia.molora  # makes MoLoRA known to PEFT"]),
         "from peft import AutoPeftModelForCausalLM",
         "",
-        f'model = AutoPeftModelForCausalLM.from_pretrained("{_title(done)}")',
+        f"model = AutoPeftModelForCausalLM.from_pretrained({_title(done)!r})",
         "```",
         "",
     ]
@@ -98,8 +105,9 @@ def adapter_card(
 
 
 def _card(head: list[str], done: Composition, body: list[str], made: str, end: str = "") -> str:
-    start = ["---", *head, "---", "", f"# {_title(done)}", ""]
-    how = ["Made with", "", "```sh", made, "```", ""]
+    start = ["---", *head, "---", "", f"# {markdown(_title(done))}", ""]
+    fence = "`" * max(3, _longest_ticks(made) + 1)
+    how = ["Made with", "", f"{fence}sh", printable(made), fence, ""]
     return "\n".join(
         [*start, *body, *how, f"`{MANIFEST}` records the inputs and versions.{end}", ""]
     )
@@ -110,11 +118,29 @@ def _title(composition: Composition) -> str:
 
 
 def _name(located: Located | None) -> str:
-    return "BASE" if located is None else located.repo or located.path.resolve().name
+    return "BASE" if located is None else located.repo or name_of(located)
 
 
-def _listed(notes: Iterable[str]) -> list[str]:
-    lines = [f"- {note}" for note in notes]
+def _code(words: str) -> str:
+    """Words as Markdown's code, whatever is in them."""
+    ticks = "`" * (_longest_ticks(words) + 1)
+    space = " " if len(ticks) > 1 else ""
+    return f"{ticks}{space}{one_line(words)}{space}{ticks}"
+
+
+def _longest_ticks(words: str) -> int:
+    return max(map(len, re.findall("`+", words)), default=0)
+
+
+def _paths(*places: Located | None) -> list[str]:
+    """Paths by which notes may call the inputs."""
+    local = [place for place in places if place is not None and not place.repo]
+    ways = [(place.given, str(place.path), str(place.path.resolve())) for place in local]
+    return [path for way in ways for path in way]
+
+
+def _listed(notes: Iterable[str], *places: Located | None) -> list[str]:
+    lines = [f"- {markdown(without_paths(note, _paths(*places)))}" for note in notes]
     return [*lines, ""] if lines else []
 
 
@@ -135,8 +161,8 @@ def _percent(part: int, whole: int) -> str:
 def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:
     """The other entries of a card's front matter, as they are."""
     try:
-        text = card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = str(read_bytes(card), "utf-8") if is_file(card) else ""
+    except UnicodeDecodeError:
         return []
     if not text.startswith("---\n") or "\n---" not in text[4:]:
         return []
