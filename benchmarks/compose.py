@@ -341,15 +341,20 @@ def make_adapter(base: Path, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
-def make_many(folder: Path, shards: int = 1000, layers: int = 11_111) -> None:
-    """Write a checkpoint of 100,000 tensors of one row in many shards."""
+def make_many(folder: Path, shards: int = 1000, layers: int = 62, experts: int = 534) -> None:
+    """Write a mixture of experts of 100,000 small tensors in many shards."""
     folder.mkdir()
     names = [
         f"model.layers.{layer}.{name}.weight"
         for layer in range(layers)
         for name in (
             *(f"self_attn.{side}_proj" for side in "qkvo"),
-            *(f"mlp.{side}_proj" for side in ("gate", "up", "down")),
+            "mlp.gate",
+            *(
+                f"mlp.experts.{expert}.{side}_proj"
+                for expert in range(experts)
+                for side in ("gate", "up", "down")
+            ),
             *(f"{place}_layernorm" for place in ("input", "post_attention")),
         )
     ]
@@ -363,7 +368,7 @@ def make_many(folder: Path, shards: int = 1000, layers: int = 11_111) -> None:
         header = make_header(((name, "BF16", shape) for name, shape in shapes), {"format": "pt"})
         (folder / file).write_bytes(header + bytes(sum(nbytes("BF16", s) for _, s in shapes)))
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    config = {"model_type": "llama", "num_hidden_layers": layers, "hidden_size": 8}
+    config = {"model_type": "qwen3_moe", "num_hidden_layers": layers, "num_experts": experts}
     (folder / "config.json").write_text(json.dumps(config))
 
 

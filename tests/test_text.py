@@ -1,5 +1,6 @@
 """Words for terminals and Markdown, and what somebody meant."""
 
+import errno
 import unicodedata
 
 import pytest
@@ -12,6 +13,7 @@ from taia.errors import (
     InputError,
     SelectionError,
     first_line,
+    out_of_memory,
     reading_of,
 )
 from taia.text import around, closest, markdown, one_line, printable, shortened
@@ -115,6 +117,46 @@ def test_whatever_a_library_raises_of_a_file_is_bad_input(error):
     assert isinstance(told.value, InputError)
 
 
+class OutOfMemoryError(RuntimeError):
+    """As PyTorch's, by name: no test of these needs torch."""
+
+
+class _CudaError(OutOfMemoryError):
+    """One of a kind of it."""
+
+
+NO_MEMORY = [
+    OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    _CudaError("full"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    RuntimeError("unable to mmap 8 bytes from file <f>: Cannot allocate memory (12)"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_memory_that_has_run_out_is_no_bad_input_however_it_is_said(error):
+    with pytest.raises(MemoryError) as told, reading_of("f", "m", CheckpointError):
+        raise error
+    assert told.value.__cause__ is error
+    assert out_of_memory(error)
+    assert out_of_memory(told.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("the field DefaultCPUAllocator says out of memory"),
+        RuntimeError("Error(s) in loading state_dict: size mismatch for memory.weight"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_other_errors_are_no_lack_of_memory(error):
+    assert not out_of_memory(error)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -140,6 +182,18 @@ def test_what_is_not_the_files_fault_passes(error):
         (ValueError(" \n"), "ValueError"),
         (ValueError("."), "ValueError"),
         (KeyError("model_type"), "'model_type'"),
+        # as huggingface_hub's strict dataclasses, and as torch's load_state_dict
+        (
+            ValueError("Validation error for field 'n':\n    TypeError: Field 'n' expected int.\n"),
+            "Validation error for field 'n': TypeError: Field 'n' expected int",
+        ),
+        (ValueError("one:\n\n two:\n\tthree.\nfour"), "one: two: three"),
+        (ValueError("one:"), "one"),
+        (
+            ValueError("2 validation errors for Chat\nmessages.0\n  Too short [type=x]\nn\n  No"),
+            "2 validation errors for Chat messages.0 Too short [type=x]",
+        ),
+        (ValueError("1 validation error for Chat"), "1 validation error for Chat"),
     ],
 )
 def test_the_first_line_of_an_error(error, said):

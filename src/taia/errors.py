@@ -21,14 +21,23 @@ Every error says in its first line what was wrong and where, and in its second w
 
 from __future__ import annotations
 
+import errno
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 #: Not errors, but ways to stop.
 _STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+#: How PyTorch says it of the machine's memory and of Apple's, for which it has no class.
+_NO_MEMORY: Final = re.compile(
+    r"DefaultCPUAllocator|\bout of memory\b|\bcannot allocate memory\b", re.IGNORECASE
+)
+#: How pydantic begins.
+_COUNTED: Final = re.compile(r"\d+ validation errors? for .*")
 
 
 class TaiaError(Exception):
@@ -103,29 +112,73 @@ class StoppedError(RunError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, without its full stop; its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return (lines[0].strip().rstrip(".") if lines else "") or type(error).__name__
+    """What an error says first, without its full stop; its kind where it says nothing.
+
+    A line that ends in a colon goes on in the next; pydantic counts, then names a field, then says.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = 3 if lines and _COUNTED.fullmatch(lines[0]) else 1
+    while told < len(lines) and lines[told - 1].endswith(":"):
+        told += 1
+    return " ".join(lines[:told]).rstrip(".: ") or type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out, of the machine or of an accelerator.
+
+    PyTorch's class for an accelerator's is known by its name, so that torch is not loaded for it.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    told = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or named or told
 
 
 @contextmanager
-def reading_of(what: str, mend: str, kind: type[InputError] = InputError) -> Iterator[None]:
-    """Whatever a library raises while it reads a user's file: input that cannot be used.
+def blaming(
+    kind: type[TaiaError],
+    problem: str,
+    mend: str,
+    *,
+    telling: Callable[[BaseException], str] = first_line,
+) -> Iterator[None]:
+    """Whatever a library raises inside, as an error of a kind.
 
     A list of what libraries raise would never be complete. What passes is an error of taia's own,
-    memory that has run out, and a package that is not installed: those are not the file's fault.
+    memory that has run out, and a package that is not installed: no input is to blame for those.
 
     Args:
-        what: What is read, and of what, such as ``"the tokenizer of base/"``.
-        mend: What to do about it.
         kind: Of the error.
+        problem: What was wrong and where; what the library says is put behind it.
+        mend: What to do about it.
+        telling: What a library's error says, in one line without its full stop.
 
     Raises:
-        InputError: Of that kind, if anything is raised.
+        TaiaError: Of that kind, if anything is raised.
+        MemoryError: If memory ran out, however the library says so.
     """
     try:
         yield
     except (TaiaError, MemoryError, ModuleNotFoundError, *_STOPS):
         raise
     except BaseException as error:  # a library in Rust panics with one
-        raise kind(f"{what} cannot be read: {first_line(error)}.", mend) from error
+        if out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        raise kind(f"{problem}: {telling(error)}.", mend) from error
+
+
+def reading_of(
+    what: str, mend: str, kind: type[InputError] = InputError
+) -> AbstractContextManager[None]:
+    """Whatever a library raises while it reads a user's file: input that cannot be used.
+
+    Args:
+        what: What is read, and of what, such as ``"the tokenizer of base/"``.
+        mend: What to do about it.
+        kind: Of the error.
+
+    Returns:
+        To read in, as :func:`blaming` has it.
+    """
+    return blaming(kind, f"{what} cannot be read", mend)

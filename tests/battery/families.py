@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _TOKENS = {"vocab_size": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-_WIDE = {**_TOKENS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+# One layer, but where layers are of several kinds.
+_WIDE = {**_TOKENS, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
 _DENSE = {**_WIDE, "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64}
 _MOE = {**_DENSE, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 
@@ -79,7 +80,7 @@ FAMILIES: Mapping[str, Family] = {
     "phi3": Family("phi3", _DENSE, ("qkv_proj", "o_proj"), ("gate_up_proj", "down_proj")),
     "gpt2": Family(
         "gpt2",
-        {**_TOKENS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32},
+        {**_TOKENS, "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 32},
         ("attn.c_attn", "attn.c_proj"),
         ("mlp.c_fc", "mlp.c_proj"),
         embedding="wte",
@@ -100,7 +101,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "bloom": Family(
         "bloom",
-        {**_TOKENS, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+        {**_TOKENS, "hidden_size": 32, "n_layer": 1, "n_head": 4},
         ("query_key_value", "self_attention.dense"),
         ("dense_h_to_4h", "dense_4h_to_h"),
         embedding="word_embeddings",
@@ -114,7 +115,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "mpt": Family(
         "mpt",
-        {**_TOKENS, "d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64}
+        {**_TOKENS, "d_model": 32, "n_heads": 4, "n_layers": 1, "max_seq_len": 64}
         | {"expansion_ratio": 2},
         ("Wqkv", "out_proj"),
         ("up_proj", "down_proj"),
@@ -142,6 +143,7 @@ FAMILIES: Mapping[str, Family] = {
         "deepseek_v3",
         {
             **_DENSE,
+            "num_hidden_layers": 2,
             "num_key_value_heads": 4,
             "moe_intermediate_size": 24,
             "n_routed_experts": 4,
@@ -163,6 +165,7 @@ FAMILIES: Mapping[str, Family] = {
         {
             **_MOE,
             **_EIGHT,
+            "num_hidden_layers": 2,
             "layer_types": ["linear_attention", "full_attention"],
             "shared_expert_intermediate_size": 24,
             "linear_num_key_heads": 2,
@@ -178,6 +181,7 @@ FAMILIES: Mapping[str, Family] = {
         "jamba",
         {
             **_DENSE,
+            "num_hidden_layers": 2,
             "num_experts": 2,
             "num_experts_per_tok": 1,
             "attn_layer_period": 2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from battery.families import Family
 
@@ -67,4 +67,10 @@ ALSO: Mapping[str, tuple[str, Callable[[Family], tuple[str, ...]]]] = {
     "modules_to_save": ("all - head", lambda family: ("lm_head",)),
     "head and embedding": ("all - embedding", lambda family: (family.embedding,)),
     "trainable tokens": ("all - embedding", lambda family: (family.embedding, "lm_head")),
+}
+
+#: Family and kind → what PEFT says when it is asked for such an adapter.
+IMPOSSIBLE: Final[Mapping[tuple[str, str], str]] = {
+    (family, "DoRA"): "ParamWrapper does not work with use_dora"
+    for family in ("mixtral", "qwen3_moe", "deepseek_v3", "qwen3_next")
 }

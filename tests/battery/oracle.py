@@ -47,14 +47,20 @@ def random_model(family: Family) -> Any:
     return made.eval()
 
 
-def save_adapter(base: Any, folder: Path, options: dict[str, Any]) -> None:
-    """An adapter as a user has it: by PEFT, in float32, after something like training."""
+def trained(base: Any, options: dict[str, Any]) -> Any:
+    """A copy of the base with an adapter in float32, after something like training."""
     model = get_peft_model(copy.deepcopy(base), LoraConfig(r=4, lora_alpha=8, **options))
     torch.manual_seed(11)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter + torch.randn_like(parameter) * 0.1
-    model.save_pretrained(folder)
+    return model.eval()
+
+
+def save(model: Any, folder: Path) -> None:
+    """An adapter as a user has it, but for the model card, whose template PEFT compiles anew."""
+    with mock.patch.object(PeftModel, "create_or_update_model_card"):
+        model.save_pretrained(folder)
 
 
 def adapted(base: Any, adapter: Path) -> Any:
@@ -112,8 +118,18 @@ def without(model: Any, base: Any, drops: Callable[[str], bool]) -> Iterator[Non
 
 
 def merged(model: Any) -> Any:
-    """PEFT's own merge, of a copy."""
-    return copy.deepcopy(model).merge_and_unload()
+    """PEFT's own merge, of a copy.
+
+    Where head and embedding share a tensor and each has a low-rank update, PEFT merges both into
+    that one tensor, and warns of it: the weights are cloned first, as the warning says.
+    """
+    apart = copy.deepcopy(model)
+    inner = apart.get_base_model()
+    ends = inner.get_input_embeddings(), inner.get_output_embeddings()
+    if any(isinstance(end, LoraLayer) for end in ends):
+        plain = ends[1].get_base_layer() if isinstance(ends[1], LoraLayer) else ends[1]
+        plain.weight = torch.nn.Parameter(plain.weight.detach().clone())
+    return apart.merge_and_unload()
 
 
 @torch.no_grad()

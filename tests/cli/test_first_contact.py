@@ -94,14 +94,12 @@ def test_what_can_be_known_is_told_before_libraries_are_loaded(arguments, words,
 @pytest.mark.parametrize(
     ("without", "arguments", "extra"),
     [
-        (("torch",), "compose {base} {adapter} --merge -o {folder}/out", "torch"),
-        (("torch",), "compose {base} {tuned} --keep 0.5*mlp -o {folder}/out", "torch"),
         (("transformers",), "inspect {folder}/config", "torch"),
         (("torch", "trl"), "train {base} --data {data} --output {folder}/out", "train"),
         (("trl",), "train {base} --data {data} --output {folder}/out", "train"),
         (("yaml",), "train {base} --config {recipe} --data {data} --output {folder}/out", "train"),
         (("pydantic",), "train {base} --data {data} --output {folder}/out", "train"),
-        (("peft",), "export {adapter} --to vllm --base {base} -o {folder}/out", "train"),
+        (("peft",), "export {adapter} --to vllm --base {base} -o {folder}/out", "export"),
         (("transformers",), "demo --model {base} --output {folder}/out", "train"),
         (("lm_eval",), "eval {base} {tuned} --tasks lookalikes -o {folder}/out", "eval"),
         (("fastapi",), "serve {base} {tuned} --port 0", "serve"),
@@ -119,6 +117,19 @@ def test_a_missing_package_is_two_lines_that_name_the_extra(without, arguments, 
     assert any(name in problem for name in (*without, "lm-evaluation-harness", "pyyaml")), problem
     assert f"taia[{extra}]" in mend
     assert not (Path(right["folder"]) / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["compose {base} {adapter} --merge", "compose {base} {tuned} --keep 0.5*mlp"]
+)
+def test_arithmetic_on_disk_needs_no_torch(arguments, right, tmp_path):
+    given = [each.format(**right) for each in arguments.split()]
+    written = []
+    for output, without in ((tmp_path / "with", ()), (tmp_path / "without", ("torch",))):
+        done = run(*given, "-o", str(output), without=without)
+        assert done.returncode == 0, done.stderr
+        written.append((output / "model.safetensors").read_bytes())
+    assert written[0] == written[1] != (Path(right["base"]) / "model.safetensors").read_bytes()
 
 
 def test_nobody_who_reads_is_no_error(right):

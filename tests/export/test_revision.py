@@ -10,6 +10,7 @@ from peft import AutoPeftModelForCausalLM
 
 import hub_cache
 import tiny_models
+from taia.checkpoint.compose import compose
 from taia.errors import DownloadError, RunError
 from taia.export import to_transformers
 from taia.export.run import export
@@ -114,6 +115,30 @@ def test_a_folder_has_no_revisions(tmp_path, adapter):
     done = export(adapter, "vllm", tmp_path / "out")
     assert done.checks[0].passed
     assert done.use.startswith(f"vllm serve {tmp_path}/v1 --enable-lora")
+
+
+def test_the_bases_name_alone_is_no_other_revision(tmp_path, adapter):
+    export(adapter, "transformers", tmp_path / "out", base=REPO, merge=True)
+    export(adapter, "transformers", tmp_path / "of main", base=f"{REPO}@main", merge=True)
+    merged, mains = (logits(load_base(tmp_path / name)) for name in ("out", "main"))
+    torch.testing.assert_close(merged, peft_says(adapter, tmp_path), rtol=1e-4, atol=1e-5)
+    assert (merged - mains).abs().max() > 0.1
+    assert f"{REPO} --revision v1 " in export(adapter, "vllm", tmp_path / "lora", base=REPO).use
+
+
+def test_nor_is_it_of_what_taia_composed(tmp_path, adapter):
+    compose(f"{REPO}@v2", adapter, tmp_path / "taia", "taia")
+    use = export(tmp_path / "taia", "vllm", tmp_path / "out", base=REPO).use
+    assert use.split()[:5] == ["vllm", "serve", REPO, "--revision", f"{3:040x}"]
+
+
+def test_a_folder_of_the_bases_name_is_that_folder(tmp_path, adapter, monkeypatch):
+    compose(f"{REPO}@v2", adapter, tmp_path / "taia", "taia")
+    load_base(tmp_path / "v2").save_pretrained(tmp_path / REPO)
+    monkeypatch.chdir(tmp_path)
+    for source in (adapter, tmp_path / "taia"):
+        done = export(source, "vllm", tmp_path / f"{source.name}.out", base=REPO)
+        assert "--revision" not in done.use, source
 
 
 def test_the_base_that_is_given_is_the_base(tmp_path, adapter):

@@ -29,7 +29,7 @@ def adapted(request, tmp_path_factory):
     base = oracle.random_model(family)
     base.save_pretrained(folder / "base")
     base.name_or_path = str(folder / "base")
-    oracle.save_adapter(base, folder / "adapter", dict(KINDS["LoRA"](family)))
+    oracle.save(oracle.trained(base, dict(KINDS["LoRA"](family))), folder / "adapter")
     return folder, SwitchableModel.load(folder / "base", folder / "adapter", device="cpu")
 
 

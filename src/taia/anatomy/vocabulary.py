@@ -60,7 +60,7 @@ _IN_LAYER: Final = """
 attention         k_proj o_proj q_proj v_proj
 mlp               intermediate output
 residual          alpha_cross_attn alpha_dense attention_input attn_hyper_connection
-residual          cross_attn_attn_gate cross_attn_mlp_gate
+residual          controllers cross_attn_attn_gate cross_attn_mlp_gate
 residual          input_residual k_message_gate lambda_1 lambda_2 layer_scalar linear
 residual          mlp_hyper_connection mlp_input mlp_message_gate
 residual          per_layer_input_gate per_layer_projection post_attention_residual
@@ -82,6 +82,7 @@ head              lm_loss output output_projection pooler pred_layer proj_out un
 head              masked_embedding centroids token_ordering post_projection pre_projection
 residual          altup_projections altup_unembed_projections final_input hyper_connection_mixer
 residual          input_hidden_states_bias input_hidden_states_scale message_input
+residual          middle_cycle_cross_pass_kv_queries middle_cycle_cross_pass_queries
 residual          per_layer_model_projection residual_scale z_L_init
 """
 

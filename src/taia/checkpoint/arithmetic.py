@@ -14,7 +14,6 @@ imported where something is calculated.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,8 +38,6 @@ _STORED: Final[Mapping[str, type[np.generic]]] = {
     "F32": np.float32,
     "F64": np.float64,
 }
-#: Which of a float32's two halves has its sign.
-_UPPER: Final = 1 if sys.byteorder == "little" else 0
 #: Elements calculated at once: what fits a processor's cache in float32, several times.
 CHUNK = 1 << 16
 
@@ -80,7 +77,7 @@ def dump(values: Array, dtype: str) -> memoryview:
     flat = np.ascontiguousarray(values).reshape(-1)
     out = np.empty(flat.shape, _STORED[dtype])
     for start in range(0, flat.size, CHUNK):
-        out[start : start + CHUNK] = _encoded(flat[start : start + CHUNK], dtype)
+        _encode(flat[start : start + CHUNK], dtype, out[start : start + CHUNK])
     return _bytes(out)
 
 
@@ -113,7 +110,7 @@ def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
                 out[piece] = (tuned if alpha else base).stored[piece]
             else:
                 value = mix(base.numbers[piece], tuned.numbers[piece], alpha)
-                out[piece] = _encoded(value, step.dtype)
+                _encode(value, step.dtype, out[piece])
         yield _bytes(out)
 
 
@@ -128,7 +125,9 @@ class _Side:
         """As the result stores them."""
         if all(run.dtype == self._step.dtype for run in self._runs):
             return _stored(self._runs, self._sources).reshape(-1, self._step.period)
-        return _encoded(self.numbers, self._step.dtype)
+        out = np.empty(self.numbers.shape, _STORED[self._step.dtype])
+        _encode(self.numbers, self._step.dtype, out)
+        return out
 
     @cached_property
     def numbers(self) -> Array:
@@ -151,21 +150,23 @@ def _decoded(stored: npt.NDArray[Any], dtype: str) -> Array:
     return values
 
 
-def _encoded(values: Array, dtype: str) -> npt.NDArray[Any]:
+def _encode(values: Array, dtype: str, out: npt.NDArray[Any]) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # too large is ∞, as everywhere
         if dtype != "BF16":
-            return values.astype(_STORED[dtype], copy=False)
-        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+            np.copyto(out, values, casting="unsafe")
+            return
+        values = np.ascontiguousarray(values, np.float32)
+    bits = values.view(np.uint32)
     # To nearest, ties to even: half of the last place that stays, less one if that place is even.
-    half = bits >> 16
-    half &= 1
-    half += 0x7FFF
-    half += bits
-    upper = half.view(np.uint16).reshape(*half.shape, 2)[..., _UPPER]
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    np.copyto(out, rounded, casting="unsafe")
     nan = np.isnan(values)
     if nan.any():
-        upper[nan] = 0x7FC0
-    return upper
+        out[nan] = 0x7FC0
 
 
 def _bytes(stored: npt.NDArray[Any]) -> memoryview:
@@ -250,9 +251,8 @@ class LowRank:
     def tuned(self, weight: Array) -> Array:
         """The tensor with the whole update; in and out [.., ..] as stored."""
         turned = weight.T if self.inputs_first else weight
-        tuned = (self.b.astype(turned.dtype) * turned.dtype.type(self.scaling)) @ self.a.astype(
-            turned.dtype
-        )
+        a, b = (factor.astype(turned.dtype, copy=False) for factor in (self.a, self.b))
+        tuned = (b * turned.dtype.type(self.scaling)) @ a
         tuned += turned
         if self.magnitude is not None:
             norm = np.sqrt(np.einsum("oi,oi->o", tuned, tuned))
@@ -288,10 +288,11 @@ def expert(stacked: Array, side: str, index: int, experts: int) -> Array:
         [r, inputs] or [outputs, r]. A lies expert by expert, B rank by rank (PEFT's
         ``ParamWrapper.get_delta_weight``).
     """
+    first, last = stacked.shape
     one: Array = (
-        stacked.reshape(experts, -1, stacked.shape[-1])[index]
+        stacked.reshape(experts, first // experts, last)[index]
         if side == "A"
-        else stacked.reshape(stacked.shape[0], -1, experts)[:, :, index]
+        else stacked.reshape(first, last // experts, experts)[:, :, index]
     )
     return one
 
@@ -319,8 +320,9 @@ def fold_low_rank(
         axis = alpha.axis - (1 if experts > 1 else 0)
         if axis < 0:
             # PEFT stacks A expert by expert; B interleaves them.
-            b = tensors["b"].reshape(tensors["b"].shape[0], -1, experts)
-            return {"b": _scaled(b, alpha, 2).reshape(tensors["b"].shape)}
+            outputs, ranks = tensors["b"].shape
+            b = tensors["b"].reshape(outputs, ranks // experts, experts)
+            return {"b": _scaled(b, alpha, 2).reshape(outputs, ranks)}
         if (axis == 0) == stored_inputs_first:
             return {"a": _scaled(tensors["a"], alpha, 1)}
     return {key: _scaled(tensors[key], alpha, 0) for key in ("b", "bias") if key in tensors}

@@ -11,7 +11,7 @@ from taia.checkpoint.alignment import refuse_wrapped
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import locate
-from taia.errors import CheckpointError, reading_of
+from taia.errors import CheckpointError, blaming
 
 
 def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> Anatomy:
@@ -73,8 +73,10 @@ def _of_config(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:
             f"{folder} has a config.json and no weights, and transformers is not installed",
             "install it with: pip install 'taia[torch]'",
         ) from error
-    # A config may be wrong in as many ways as there are architectures.
-    mend = "Check its model_type, or update transformers."
-    with reading_of(f"The config.json of {folder}", mend, CheckpointError):
+    with blaming(
+        CheckpointError,
+        f"{folder / 'config.json'} is no config of a model that transformers can make",
+        "check its model_type, or update transformers",
+    ):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         return Anatomy.of_config(config, declare)

@@ -39,6 +39,13 @@ class Group(TyperGroup):
         """Their help, in letters that stdout has."""
         return _in_its_letters(super().get_help(ctx))
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
+        """Write each command's first sentence, whole."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(200)) for name in self.commands]
+            )
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's own
         """The command that is called.
 

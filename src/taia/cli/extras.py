@@ -12,7 +12,7 @@ from taia.errors import InputError, RunError, TaiaError
 #: Module → the package that holds it, where their names differ.
 _PACKAGES: Final = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
 #: Command → the extra that was made for it, where that is not named so.
-_EXTRAS: Final = {"demo": "train", "export": "train", "report": "eval"}
+_EXTRAS: Final = {"demo": "train", "report": "eval"}
 _REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)")
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 

@@ -16,7 +16,7 @@ import typer
 
 from taia.cli.extras import not_installed
 from taia.cli.meant import usage
-from taia.errors import RunError, SelectionError, TaiaError, first_line
+from taia.errors import RunError, SelectionError, TaiaError, first_line, out_of_memory
 from taia.text import around, printable, shortened
 
 #: Characters of each of the two lines.
@@ -108,7 +108,7 @@ def _pointed(problem: str) -> str:
 def _unexpected(error: BaseException) -> tuple[str, str]:
     """What no part of taia has foreseen."""
     said = first_line(error)
-    if _is_memory(error):
+    if out_of_memory(error):
         return "The memory is full.", "Try a smaller model or batch, or a machine with more."
     if isinstance(error, RecursionError):
         return "Something given is nested too deeply.", "Check the files for brackets in brackets."
@@ -124,11 +124,6 @@ def _unexpected(error: BaseException) -> tuple[str, str]:
         f"Something failed that taia did not foresee: {told}.",
         "Give the command again with --debug, and report what the file holds that it names.",
     )
-
-
-def _is_memory(error: BaseException) -> bool:
-    by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or by_torch
 
 
 def _flat(words: str) -> str:

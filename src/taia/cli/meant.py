@@ -92,6 +92,7 @@ _FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
     "--lora": _TUNED,
     "--lora-path": _TUNED,
     "--peft": _TUNED,
+    "-o": _OUTPUT,
     "--output-dir": _OUTPUT,
     "--output-path": _OUTPUT,
     "--out": _OUTPUT,
@@ -167,7 +168,10 @@ def meant_flag(flag: str, flags: Collection[str], arguments: Collection[str]) ->
         flags: What the command has.
         arguments: Its arguments, in capitals.
     """
-    for known in _FLAGS.get(flag.casefold().replace("_", "-"), ()):
+    plain = flag.casefold().replace("_", "-")
+    if plain in flags:  # in capitals, where others call something else so
+        return f"Did you mean {plain}?"
+    for known in _FLAGS.get(plain, ()):
         if known in arguments:
             return f"Give it as the argument {known}, without a flag."
         if known.partition(" ")[0] in flags:

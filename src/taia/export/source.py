@@ -44,12 +44,18 @@ class Source:
     def base(self) -> Located:
         """The adapter's base model: the one given, else the one recorded.
 
+        A name on the hub without a revision is that model as the adapter was trained on it, where
+        the adapter says so: ``org/name`` alone does not mean ``org/name@main``.
+
         Raises:
             CheckpointError: If it is not there.
             DownloadError: If it is on the hub and cannot be fetched.
             InputError: If nothing says which it is.
         """
-        name = self.given_base or self.recorded("base") or self._adapters_own
+        own = self.recorded("base") or self._adapters_own
+        name = self.given_base or own
+        if name and own and name == own.partition("@")[0] and not Path(name).expanduser().exists():
+            name = own
         if not name:
             raise InputError(
                 f"Nothing says what {self.place.given} was trained on.",

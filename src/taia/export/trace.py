@@ -18,7 +18,7 @@ import torch
 from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
-from taia.errors import CheckpointError, RunError, first_line
+from taia.errors import CheckpointError, RunError, blaming
 from taia.export.result import Check
 from taia.loading.models import load_model
 from taia.loading.tokenizers import load_tokenizer
@@ -144,13 +144,12 @@ def load_adapted(base: Any, folder: Path) -> Any:  # noqa: ANN401 - a PeftModel
         import taia.molora  # noqa: F401 - makes it known to PEFT
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
+        with blaming(
+            RunError,
+            f"PEFT does not load {folder.name}",
+            "Check that the base model is the one the adapter was trained on.",
+        ):
             adapted = PeftModel.from_pretrained(base, str(folder))
-        except (ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise RunError(
-                f"PEFT does not load {folder.name}: {first_line(error)}.",
-                "Check that the base model is the one the adapter was trained on.",
-            ) from error
     if told := [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]:
         raise RunError(
             f"PEFT found only a part of {folder.name}: {told[0].splitlines()[0][:200]}",

@@ -27,15 +27,3 @@ def read_by_transformers(what: str) -> Iterator[None]:
             raise CheckpointError(
                 f"{what} cannot be read: {first_line(error)}.", "Install what it names."
             ) from error
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise MemoryError(str(error)) from error
-            raise
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that memory ran out; for the machine's it has no class of its own."""
-    import torch
-
-    told = "DefaultCPUAllocator" in str(error) and "allocate memory" in str(error)
-    return told or isinstance(error, torch.OutOfMemoryError)

@@ -13,9 +13,8 @@ from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.patterns import check_patterns
-from taia.errors import AdapterError, TaiaError, first_line
+from taia.errors import AdapterError, blaming, first_line
 from taia.loading.models import load_model
-from taia.loading.reading import out_of_memory
 from taia.runtime.layers import original
 
 if TYPE_CHECKING:
@@ -93,17 +92,13 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
     names = (name for name, _ in cast("nn.Module", model).named_modules())
     check_patterns(adapter.config, names, place.path / ADAPTER_CONFIG)
     before = _kept(model, adapter)
-    try:
+    with blaming(
+        AdapterError,
+        f"{place.given} does not fit the base model",
+        "Give the base model that the adapter was trained on.",
+        telling=_telling,
+    ):
         adapted = PeftModel.from_pretrained(model, place.path)
-    except (TaiaError, MemoryError, ModuleNotFoundError):
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            raise MemoryError(str(error)) from error
-        raise AdapterError(
-            f"{place.given} does not fit the base model: {_telling(error)}.",
-            "Give the base model that the adapter was trained on.",
-        ) from error
     # PEFT leaves out without a word what has no place in the model.
     weights = load_peft_weights(
         str(place.path),
@@ -149,7 +144,7 @@ def _kept(model: PreTrainedModel, adapter: Adapter) -> dict[str, torch.Tensor]:
     return kept
 
 
-def _telling(error: Exception) -> str:
+def _telling(error: BaseException) -> str:
     """The line of an error that says what does not fit: torch's first names the model alone."""
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if "mismatch" in line]
     return lines[0] if lines else first_line(error)

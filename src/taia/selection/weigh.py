@@ -108,7 +108,7 @@ class _Weigher:
         if isinstance(node, Name) and node.text in MODES and node.within is None:
             expanded = _expansion(node.text)
             cells = self.cells(expanded, label)
-            if any(leaf in self.matched for leaf in _leaves(expanded)):
+            if node not in self.matched and not self.matched.isdisjoint(_leaves(expanded)):
                 self.matched.add(node)
             return cells
         return self._note(node, tuple(float(_matches(node, label, c)) for c in _cells_of(label)))

@@ -11,12 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import torch
 from transformers import set_seed
 
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.staging import claimed, resolved, translated
-from taia.errors import RunError, StoppedError
+from taia.errors import RunError, StoppedError, out_of_memory
 from taia.loading.quiet import quiet
 from taia.loading.tokenizers import load_tokenizer
 from taia.training import folder
@@ -153,10 +152,8 @@ def _translated(output: Path) -> Iterator[None]:
     try:
         with translated(output):
             yield
-    except torch.OutOfMemoryError as error:
-        raise RunError("The device's memory is full.", _LESS_MEMORY) from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):
+    except Exception as error:
+        if out_of_memory(error):
             raise RunError("The memory is full.", _LESS_MEMORY) from error
         raise
 

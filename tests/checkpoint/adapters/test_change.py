@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from taia.checkpoint import arithmetic
 from taia.checkpoint.compose import compose
 from taia.checkpoint.header import make_header
-from tiny_adapters import load_adapted, load_base, logits, save_pair
+from tiny_adapters import load_adapted, load_base, logits, quiet, save_pair
 
 WEIGHTS = "adapter_model.safetensors"
 BELOW = "base_layer.weight"
@@ -165,3 +167,122 @@ def test_what_lies_below_goes_with_its_update(tmp_path):
     compose(base, adapter, tmp_path / "out", "head")
     got = load_adapted(base, tmp_path / "out").lm_head.weight
     assert torch.equal(got, load_file(adapter / WEIGHTS)[f"base_model.model.lm_head.{BELOW}"])
+
+
+# --- some rows after others ---------------------------------------------------------------------
+
+ENDS = ["q_proj", "down_proj", "embed_tokens", "lm_head"]
+HEADS = ["q_proj", "k_proj", "o_proj"]
+CONV1D = {"fan_in_fan_out": True}
+#: Base, options of its adapter, and what is kept of it: pieces along rows and along columns, too.
+IN_ROWS = [
+    ("llama", {"target_modules": ENDS}, "tuned"),
+    ("llama", {"target_modules": ENDS, "use_dora": True}, "tuned"),
+    ("llama", {"target_modules": ENDS, "use_dora": True}, "0.5*all"),
+    ("llama", {"target_modules": ENDS, "use_rslora": True, "rank_pattern": {"q_proj": 1}}, "taia"),
+    ("llama", {"target_modules": HEADS}, "0.25*attention[:, 1:] + attention[1:, 3]"),
+    ("llama", {"target_modules": HEADS, "use_dora": True}, "attention[:, 1:]"),
+    ("llama", {"target_modules": ["up_proj"], "modules_to_save": ["norm", "lm_head"]}, "0.3*all"),
+    ("tied-llama", {"target_modules": ["lm_head", "q_proj"]}, "0.5*all"),
+    ("gpt2", CONV1D, "0.75*all"),
+    ("gpt2", {**CONV1D, "target_modules": ["c_attn", "wte"]}, "0.5*embedding + q_proj"),
+    ("gpt2", {**CONV1D, "use_dora": True}, "tuned"),
+    ("gpt2", {**CONV1D, "use_dora": True}, "q_proj"),
+    ("gpt2", CONV1D, "q_proj + 0.5*attention[:, 1:]"),
+    ("gpt2", {**CONV1D, "lora_bias": True, "bias": "all"}, "tuned"),
+    ("qwen3-moe", {}, "tuned"),
+    ("qwen3-moe", {}, "0.5*up_proj + 0.25*attention"),
+    ("mixtral", {}, "0.125*experts[1:] + q_proj"),
+]
+
+
+def make_exact(file: Path) -> None:
+    """Make all numbers sixteenths: their sums are exact in whatever order a library adds them."""
+    tensors = {
+        key: (tensor * 64).round().clamp(-64, 64) / 16 for key, tensor in load_file(file).items()
+    }
+    save_file(tensors, file, {"format": "pt"})
+
+
+def merged_in(chunk: int, pair: tuple[Path, Path], output: Path, keep: str) -> bytes:
+    """What merging writes where so many elements are calculated at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arithmetic, "CHUNK", chunk)
+        compose(*pair, output, keep, merge=True, overwrite=True)
+    return (output / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "lora", "keep", "dtype"),
+    [
+        *((*row, torch.float32) for row in IN_ROWS),
+        *((*IN_ROWS[1], dtype) for dtype in (torch.float64, torch.bfloat16, torch.float16)),
+        *((*IN_ROWS[12], dtype) for dtype in (torch.float64, torch.bfloat16, torch.float16)),
+    ],
+    ids=str,
+)
+def test_some_rows_after_others_make_what_all_at_once_make(tmp_path, name, lora, keep, dtype):
+    pair = save_pair(tmp_path, name, dtype, autocast=dtype != torch.float64, **lora)
+    make_exact(pair[0] / "model.safetensors")
+    make_exact(pair[1] / WEIGHTS)
+    wanted = merged_in(1 << 40, pair, tmp_path / "out", keep)
+    assert merged_in(200, pair, tmp_path / "out", keep) == wanted
+    if keep != "tuned" or dtype not in (torch.float32, torch.float64):
+        return
+    with quiet():
+        tuned = load_adapted(*pair).merge_and_unload().state_dict()
+    got = load_base(tmp_path / "out").state_dict()
+    base = load_base(pair[0]).state_dict()
+    assert any((tensor != base[key]).any() for key, tensor in tuned.items())
+    for key, tensor in tuned.items():
+        torch.testing.assert_close(got[key], tensor, rtol=1e-5, atol=1e-5)
+
+
+def by_hand(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, object]) -> Path:
+    folder.mkdir()
+    adapter = "peft_type" in config
+    save_file(tensors, folder / (WEIGHTS if adapter else "model.safetensors"), {"format": "pt"})
+    (folder / ("adapter_config.json" if adapter else "config.json")).write_text(json.dumps(config))
+    return folder
+
+
+LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+QUERY = "model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (0, 4), (0, 0)])
+def test_what_is_empty_stays_empty(tmp_path, shape):
+    base = by_hand(tmp_path / "base", {f"{QUERY}.weight": torch.zeros(shape)}, {})
+    sides = {"lora_A": torch.ones(2, shape[1]), "lora_B": torch.ones(shape[0], 2)}
+    sides = {f"base_model.model.{QUERY}.{side}.weight": tensor for side, tensor in sides.items()}
+    adapter = by_hand(tmp_path / "adapter", sides, LORA)
+    compose(base, adapter, tmp_path / "out", "all", merge=True)
+    assert load_file(tmp_path / "out" / "model.safetensors")[f"{QUERY}.weight"].shape == shape
+
+
+def test_a_single_number_is_replaced(tmp_path):
+    name = "model.layers.0.self_attn.scale"
+    weight = {f"{QUERY}.weight": torch.zeros(4, 4)}
+    base = by_hand(tmp_path / "base", {**weight, name: torch.tensor(1.0)}, {})
+    saved = {f"base_model.model.{name}": torch.tensor(3.0)}
+    config = {**LORA, "modules_to_save": ["self_attn"], "target_modules": []}
+    adapter = by_hand(tmp_path / "adapter", saved, config)
+    declare = {name: "attention"}
+    for keep, wanted in (("all", 3.0), ("0.5*all", 2.0)):
+        output = tmp_path / keep[:3]
+        compose(base, adapter, output, keep, merge=True, declare=declare)
+        assert load_file(output / "model.safetensors")[name] == wanted
+
+
+def test_what_is_too_large_for_float16_is_infinite_as_in_torch(tmp_path):
+    base = by_hand(tmp_path / "base", {f"{QUERY}.weight": torch.full((4, 4), 60000.0).half()}, {})
+    b = torch.tensor([[5504.0, 0], [5519.0, 0], [5520.0, 0], [-130000.0, 0]])
+    sides = {"lora_A": torch.ones(2, 4), "lora_B": b}
+    sides = {f"base_model.model.{QUERY}.{side}.weight": tensor for side, tensor in sides.items()}
+    adapter = by_hand(tmp_path / "adapter", sides, LORA)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compose(base, adapter, tmp_path / "out", "all", merge=True)
+    got = load_file(tmp_path / "out" / "model.safetensors")[f"{QUERY}.weight"]
+    assert torch.equal(got[:, 0], (60000.0 + b[:, 0]).half())
+    assert got[:, 0].tolist() == [65504.0, 65504.0, float("inf"), float("-inf")]

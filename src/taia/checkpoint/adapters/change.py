@@ -117,15 +117,15 @@ def resized_to(adapter: Adapter, item: Placed, base: Entry | None = None) -> int
 
 def changed(
     adapter: Adapter, changes: Sequence[Change], sources: Sources, vocab: Vocab | None = None
-) -> tuple[Array, Array]:
-    """A tensor as the base has it, and changed: not yet rounded to the base's dtype.
+) -> Array:
+    """A changed tensor, not yet rounded to the base's dtype.
 
     Args:
         adapter: The adapter.
         changes: What changes the tensor, in order.
         sources: What to read with.
-        vocab: Whose rows both have where the adapter resizes the vocabulary; rows that only one
-            side has are that side's, whatever α.
+        vocab: Whose rows it has where the adapter resizes the vocabulary; rows that only one side
+            has are that side's, whatever α.
     """
     from taia.checkpoint.arithmetic import load, mix
 
@@ -138,7 +138,7 @@ def changed(
             rows = len(base if vocab == "base" else tuned)
             weight, tuned = _with_rows(weight, tuned, rows), _with_rows(tuned, weight, rows)
         weight = mix(weight, tuned, alpha)
-    return _with_rows(base, weight, len(weight)), weight
+    return weight
 
 
 def _with_rows(own: Array, other: Array, wants: int) -> Array:
@@ -160,7 +160,7 @@ def merged(
     entry = changes[0].target.entry
     update = _one_product(adapter, changes, sources)
     if update is None:
-        yield dump(changed(adapter, changes, sources, vocab)[1], entry.dtype)
+        yield dump(changed(adapter, changes, sources, vocab), entry.dtype)
         return
     count, width = entry.shape
     step = max(1, CHUNK // width)
@@ -177,7 +177,7 @@ def _one_product(adapter: Adapter, changes: Sequence[Change], sources: Sources) 
     (change, *more) = changes
     if more or change.bias or change.placed.update.kind not in SIDES:
         return None
-    if len(change.target.entry.shape) != 2:
+    if len(change.target.entry.shape) != 2 or not change.target.entry.nbytes:
         return None
     (update,) = _products(adapter, change, sources)
     return update if update.by_rows else None

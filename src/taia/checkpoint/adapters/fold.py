@@ -116,7 +116,7 @@ def _fold(
     tensor = load(entry, sources)
     stacked = item.update.kind == "experts"
     if stacked:  # one LoRA of rank experts · r
-        tensor = tensor.reshape(-1, tensor.shape[-1])
+        tensor = tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
         tensor = tensor.T if key == "b" else tensor
     folded = fold_low_rank(
         {key: tensor},

@@ -15,6 +15,7 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -148,6 +149,7 @@ class _Work:
         self._done = 0
         self._lock = threading.Lock()
         self._stopped = False
+        self._alone, self._limits = False, ExitStack()
 
     def run(self) -> None:
         """Write pieces until there are no more: what each thread does."""
@@ -163,7 +165,8 @@ class _Work:
         self._stopped = True
 
     def close(self) -> None:
-        """Close what an error left open."""
+        """Close what an error left open, and give the machine's cores back."""
+        self._limits.close()
         while self._open:
             os.close(self._open.pop().handle)
 
@@ -183,6 +186,7 @@ class _Work:
     def _write(self, piece: _Piece, sources: Sources, buffer: memoryview) -> None:
         step, file, position = piece.step, piece.file, piece.position
         if not isinstance(step, Copy):
+            self._calculate_alone()
             for chunk in _computed(step, sources):
                 _write(file.handle, chunk, position)
                 position += len(chunk)
@@ -196,6 +200,16 @@ class _Work:
                 sources.read_into(step.run, offset, chunk)
                 _write(file.handle, chunk, position + offset)
                 self._advance(len(chunk))
+
+    def _calculate_alone(self) -> None:
+        """Keep BLAS from threads of its own: two writers' would wait for one another's."""
+        with self._lock:
+            if not self._alone:
+                import numpy as np  # noqa: F401  # what is not loaded is not limited
+                from threadpoolctl import threadpool_limits
+
+                self._alone = True
+                self._limits.enter_context(threadpool_limits(1, "blas"))
 
     def _finish(self, file: _File) -> None:
         """Count off one of a file's pieces; the last makes it whole."""

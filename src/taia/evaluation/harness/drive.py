@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from taia.errors import InputError, RunError, TaiaError
+from taia.errors import InputError, RunError, TaiaError, out_of_memory
 from taia.evaluation.harness.scores import Scores, read_scores
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(
     except TaiaError:
         raise
     except Exception as error:  # a task's functions raise what they like
-        if "OutOfMemory" in type(error).__name__:
+        if out_of_memory(error):
             raise RunError(
                 f"The task {name} needs more memory than there is.", "Try a smaller --batch-size."
             ) from error

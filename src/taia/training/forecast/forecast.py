@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from taia.checkpoint.locate import Located, locate
-from taia.errors import CheckpointError, first_line
+from taia.errors import CheckpointError, blaming
 from taia.loading.quiet import quiet
 from taia.loading.tokenizers import load_tokenizer
 from taia.training.callbacks import Watch
@@ -153,16 +153,14 @@ def _sources(recipe: Recipe) -> list[Source]:
 def _without_weights(place: Located, recipe: Recipe) -> tuple[Ready, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    try:
+    with blaming(
+        CheckpointError,
+        f"{place.given} has no config of a causal language model that transformers reads",
+        "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
+    ):
         config = AutoConfig.from_pretrained(place.path, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{place.given} has no config of a causal language model that transformers reads: "
-            f"{first_line(error)}.",
-            "Give a folder or hub name with config.json, tokenizer and safetensors weights.",
-        ) from error
     with torch.device("meta"):
         lora = replace(recipe, technique="lora") if recipe.technique == "qlora" else recipe
         return make_ready(model, lora), config
