@@ -204,8 +204,8 @@ def test_stopped_in_training_leaves_nothing(model, tmp_path, number):
         assert there == {"lock", f"tmp-{process.pid}-0"}
         assert not (tmp_path / "out").exists()
         process.send_signal(number)
-        process.stdout.close()
-        assert process.wait(60) == 128 + number
+        process.communicate(timeout=60)  # read on: a pipe that is closed first would end it instead
+        assert process.returncode == 128 + number
     finally:
         process.kill()
     assert list(tmp_path.iterdir()) == []
