@@ -12,12 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from taia.checkpoint.adapters.filter import plan_filter
-from taia.checkpoint.adapters.live import is_composite, live_name, with_live_names
-from taia.checkpoint.adapters.merge import plan_merge
-from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.composition import Composition, Progress
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint
@@ -33,6 +29,9 @@ from taia.checkpoint.plan import Plan
 from taia.checkpoint.whole import plan_checkpoints
 from taia.errors import AdapterError, InputError
 from taia.selection import Selection
+
+if TYPE_CHECKING:
+    from taia.checkpoint.adapters.read import Adapter
 
 #: What the small files of an output may take, added to the weights when space is checked.
 _SLACK: Final = 1 << 20
@@ -109,7 +108,7 @@ def compose(
         here,
         there,
         None if here is None else Checkpoint.open(here.path),
-        read_adapter(there.path) if is_adapter else Checkpoint.open(there.path),
+        _adapter(there) if is_adapter else Checkpoint.open(there.path),
     )
     doubts = _doubts(sides, strict)
     plan = _plan(sides, selection, options)
@@ -183,11 +182,22 @@ def _doubts(sides: _Sides, strict: bool) -> tuple[str, ...]:
     return check_adapter((here, base), there, tuned.config, strict)
 
 
+def _adapter(place: Located) -> Adapter:
+    # What adapters need is imported for adapters only: half of the time that a copy starts in.
+    from taia.checkpoint.adapters.read import read_adapter
+
+    return read_adapter(place.path)
+
+
 def _plan(sides: _Sides, selection: Selection, options: _Options) -> Plan:
     base, tuned, declare = sides.base, sides.tuned, options.declare
     if isinstance(tuned, Checkpoint):
         assert base is not None
         return plan_checkpoints(base, tuned, selection, vocab=options.vocab, declare=declare)
+    from taia.checkpoint.adapters.filter import plan_filter
+    from taia.checkpoint.adapters.live import is_composite, live_name, with_live_names
+    from taia.checkpoint.adapters.merge import plan_merge
+
     if base is not None and is_composite(base.config):
         tuned = with_live_names(tuned, live_name(base.config))
     if options.merge:
