@@ -16,11 +16,12 @@ import numpy as np
 from taia.analysis.measured import Measured
 from taia.analysis.streaming import norm, size
 from taia.checkpoint.adapters.change import Change, changed, changes_of
+from taia.checkpoint.adapters.low_rank import factors
 from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update, read_adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import untie
-from taia.checkpoint.arithmetic import Array, factors, load
+from taia.checkpoint.arithmetic import Array, load
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import Sources
@@ -112,8 +113,7 @@ def _size(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> floa
     is_product = update.kind in ("low rank", "embedding") and "magnitude" not in update.parts
     if len(changes) == 1 and is_product and not first.bias:
         return _product(adapter, update, sources, first.target.expert, first.target.rows)
-    before, after = changed(adapter, changes, sources, "base")
-    return norm(after - before)
+    return norm(changed(adapter, changes, sources, "base") - load(first.target.entry, sources))
 
 
 def _product(

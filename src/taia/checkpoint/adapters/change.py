@@ -22,7 +22,8 @@ from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha
 
 if TYPE_CHECKING:
-    from taia.checkpoint.arithmetic import Array, LowRank
+    from taia.checkpoint.adapters.low_rank import LowRank
+    from taia.checkpoint.arithmetic import Array
 
 #: Kinds of updates of one parameter in the order in which PEFT applies them: what replaces the
 #: parameter lies innermost, whatever the file's order.
@@ -208,7 +209,8 @@ def _apply(adapter: Adapter, change: Change, weight: Array, sources: Sources) ->
 
 def _products(adapter: Adapter, change: Change, sources: Sources) -> tuple[LowRank, ...]:
     """A low-rank update of a matrix, or of each expert of a stack."""
-    from taia.checkpoint.arithmetic import LowRank, factors, load
+    from taia.checkpoint.adapters.low_rank import LowRank, factors
+    from taia.checkpoint.arithmetic import load
 
     update, target = change.placed.update, change.target
     a, b = (

@@ -110,7 +110,8 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
 def _fold(
     adapter: Adapter, item: Placed, key: str, part: Part, sources: Sources
 ) -> Iterator[memoryview]:
-    from taia.checkpoint.arithmetic import dump, fold_low_rank, load
+    from taia.checkpoint.adapters.low_rank import fold_low_rank
+    from taia.checkpoint.arithmetic import dump, load
 
     entry = adapter.entries[part.tensor]
     tensor = load(entry, sources)
