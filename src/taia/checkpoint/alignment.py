@@ -11,6 +11,7 @@ from typing import Any, Final
 from taia.anatomy.fused import FUSED_EXPERTS, TRANSPOSED_EXPERTS
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.runs import Runs, runs_of
 from taia.checkpoint.spelling import (
     NOT_LOADED,
     constant,
@@ -20,7 +21,6 @@ from taia.checkpoint.spelling import (
     unwrapped,
     wrapper,
 )
-from taia.checkpoint.steps import Runs, runs_of
 from taia.errors import CheckpointError, MismatchError
 
 _LAYER: Final = re.compile(r"^(?:model\.)?layers\.([0-9]{1,9})\.")

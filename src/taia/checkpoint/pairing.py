@@ -15,8 +15,9 @@ from taia.checkpoint.configs import check_kinship
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.labels import Labeller
+from taia.checkpoint.runs import FLOATS, Runs, cut, runs_of
 from taia.checkpoint.sources import Sources
-from taia.checkpoint.steps import FLOATS, Pair, Runs, cut, runs_of
+from taia.checkpoint.steps import Pair
 from taia.errors import MismatchError
 
 #: Whose vocabulary the output has where the two differ in size.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final
 
 from taia.checkpoint.reading import descriptor
-from taia.checkpoint.steps import Run, Runs
+from taia.checkpoint.runs import Run, Runs
 from taia.errors import CheckpointError
 
 #: Bytes read at once: what fits a processor's cache.

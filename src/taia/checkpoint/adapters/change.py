@@ -16,8 +16,8 @@ from taia.checkpoint.adapters.tied import Untied
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.pairing import Vocab
+from taia.checkpoint.runs import FLOATS, runs_of
 from taia.checkpoint.sources import Sources
-from taia.checkpoint.steps import FLOATS, runs_of
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha
 
