@@ -43,6 +43,7 @@ MODELS = {
     "llama": ("llama", {}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
     "llama-biases": ("llama", {"attention_bias": True}),
+    "llama-ffn-biases": ("llama", {"mlp_bias": True}),
     "mistral": ("mistral", {}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "granite": ("granite", GRANITE),

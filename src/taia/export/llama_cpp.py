@@ -158,8 +158,11 @@ def _is_read(file: Path) -> bool:
     reader = gguf.GGUFReader(file)
     said = {key.partition(".")[2]: field for key, field in reader.fields.items()}
     width = said["embedding_length"].contents() // said["attention.head_count"].contents()
+    architecture = reader.fields[gguf.Keys.General.ARCHITECTURE].contents()
+    biased = any(tensor.name.endswith(".bias") for tensor in reader.tensors)
     return (
-        reader.fields[gguf.Keys.General.ARCHITECTURE].contents() in _READ
+        architecture in _READ
+        and not (architecture == "llama" and biased)  # it makes a Llama, whose biases are off
         and "expert_count" not in said
         and said["attention.key_length"].contents() == width
         and "rope.scaling.type" not in said
