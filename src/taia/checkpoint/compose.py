@@ -21,8 +21,9 @@ from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output import manifest, tokenizer_files
 from taia.checkpoint.output.card import adapter_card, checkpoint_card
+from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.public import name_of
-from taia.checkpoint.output.staging import check_output, staged
+from taia.checkpoint.output.staging import staged
 from taia.checkpoint.output.writer import write_weights
 from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.plan import Plan

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from taia.checkpoint.output.staging import MARK, resolved, temporary, translated
+from taia.checkpoint.output.destination import resolved, translated
+from taia.checkpoint.output.staging import MARK, temporary
 from taia.errors import DestinationError
 
 

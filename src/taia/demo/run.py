@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from taia.checkpoint.ahead import look_ahead
 from taia.checkpoint.compose import compose
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.output.staging import check_output, staged
+from taia.checkpoint.output.destination import check_output
+from taia.checkpoint.output.staging import staged
 from taia.demo.model import SMOLLM2, cached_model, sha256
 from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
 from taia.errors import RunError, SelectionError

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
-from taia.checkpoint.output.staging import check_output, staged
+from taia.checkpoint.output.destination import check_output
+from taia.checkpoint.output.staging import staged
 from taia.errors import InputError, RunError
 from taia.export.job import SCRATCH, Job
 from taia.export.result import Check, Export

@@ -16,7 +16,8 @@ from taia.checkpoint.adapters.read import read_adapter
 from taia.checkpoint.compose import compose
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.output.staging import check_output, staged
+from taia.checkpoint.output.destination import check_output
+from taia.checkpoint.output.staging import staged
 from taia.errors import AdapterError, InputError, RunError
 from taia.export.run import export
 from taia.export.to_vllm import slots

@@ -16,9 +16,9 @@ from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.checkpoint.output import inplace
+from taia.checkpoint.output.destination import check_output, resolved, translated
 from taia.checkpoint.output.lock import check_free
 from taia.checkpoint.output.manifest import MANIFEST, write_json
-from taia.checkpoint.output.staging import check_output, resolved, translated
 from taia.errors import DestinationError, InputError
 from taia.training.recipe import Recipe
 

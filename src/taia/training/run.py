@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from transformers import set_seed
 
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.output.staging import claimed, resolved, translated
+from taia.checkpoint.output.destination import resolved, translated
+from taia.checkpoint.output.staging import claimed
 from taia.errors import RunError, StoppedError, out_of_memory
 from taia.loading.quiet import quiet
 from taia.loading.tokenizers import load_tokenizer

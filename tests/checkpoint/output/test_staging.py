@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from taia.checkpoint.output.staging import check_output, staged
+from taia.checkpoint.output.destination import check_output
+from taia.checkpoint.output.staging import staged
 from taia.errors import DestinationError, OutputError
 from tiny_files import tree
 
