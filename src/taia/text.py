@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from difflib import SequenceMatcher, get_close_matches
 from typing import Final
 
 #: Characters that steer a terminal or hide: controls, formats such as U+202E, lone surrogates,
@@ -75,7 +75,13 @@ def closest(word: str, known: Iterable[str], first: Collection[str] = ()) -> str
         if typed in names:
             return names[typed]
     for names in groups:
-        begun = [name for name in names if len(typed) > 1 and name.startswith(typed)]
-        if near := begun[:1] or difflib.get_close_matches(typed, names, 1):
-            return names[near[0]]
-    return None
+        for name in names:
+            if len(typed) > 1 and name.startswith(typed):
+                return names[name]
+    # A slip: the most alike; the first group's where another is no more alike.
+    slips = [(near[0], names) for names in groups if (near := get_close_matches(typed, names, 1))]
+    alike = [SequenceMatcher(None, typed, name).ratio() for name, _ in slips]
+    if not slips:
+        return None
+    name, names = slips[alike.index(max(alike))]
+    return names[name]

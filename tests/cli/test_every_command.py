@@ -338,7 +338,7 @@ def test_whatever_is_raised_is_two_lines(raised, code, debug, tmp_path, monkeypa
         ("trl", "train", "train"),
         ("yaml", "train", "train"),
         ("peft", "serve", "serve"),
-        ("peft", "export", "train"),
+        ("peft", "export", "export"),
         ("peft.utils", "eval", "eval"),
         ("lm_eval", "eval", "eval"),
         ("fastapi", "serve", "serve"),

@@ -258,7 +258,7 @@ def test_a_truncated_gguf_is_no_traceback(tmp_path):
     ("key", "value", "words"),
     [
         ("num_attention_heads", None, "num_attention_heads=None"),
-        ("num_hidden_layers", "two", "num_hidden_layers='two'"),
+        ("num_hidden_layers", "two", "num_hidden_layers='two', which is not"),
         ("num_attention_heads", 3, "not 3 heads"),
         ("num_hidden_layers", 1, "no name for model.layers.1"),
     ],

@@ -328,7 +328,7 @@ def test_llama3s_factors_are_its_formula(tmp_path):
 
 REFUSED = {
     "another architecture": ({"model_type": "falcon_mamba"}, "falcon_mamba.*llama"),
-    "a number for a name": ({"model_type": 3}, "'3'"),
+    "a number for a name": ({"model_type": 3}, "model_type=3"),
     "vision": ({"model_type": "llava"}, "'llava'"),
     "quantised": ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised"),
     "activation": ({"hidden_act": "relu"}, "'relu'"),

@@ -101,10 +101,10 @@ def test_answers_that_outlast_the_grace_time_are_told_so(pair):
         ]
 
 
-def test_a_port_in_use_is_said_before_the_model_is_loaded():
+def test_a_port_in_use_is_said_before_the_model_is_loaded(pair):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = inside("serve", "/nowhere", "/nowhere", "--port", str(port), code=2)
+        said = inside("serve", *map(str, pair), "--port", str(port), code=2)
     assert said.stderr.splitlines()[-2:] == [
         f"taia: Port {port} of 127.0.0.1 is in use.",
         "      Choose another with --port, or 0 for any that is free.",

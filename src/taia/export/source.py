@@ -13,7 +13,7 @@ from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint, read_json
-from taia.checkpoint.locate import Located, locate
+from taia.checkpoint.locate import Located, is_there, locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError, CheckpointError, InputError
@@ -64,7 +64,7 @@ class Source:
         try:
             return locate(name)
         except CheckpointError as error:
-            if self.given_base:
+            if self.given_base or is_there(name):  # there it is, but not sound
                 raise
             raise CheckpointError(
                 f"{self.place.given} was trained on {name!r}, which is not there.",
