@@ -32,7 +32,7 @@ _STORED: Final[Mapping[str, type[np.generic]]] = {
     "F64": np.float64,
 }
 #: Elements calculated at once: what fits a processor's cache in float32, several times.
-CHUNK = 1 << 16
+CHUNK = 1 << 18
 
 
 def read(runs: Runs, sources: Sources) -> Array:
