@@ -108,9 +108,7 @@ def entries(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def test_undamaged_they_compose(inputs: Path) -> None:
-    # Either of two threads may have read one piece when the first is told: there are more.
-    pieces = {"keep": "q_proj + o_proj"}
-    for tuned, options in (("tuned", {}), ("adapter", pieces), ("adapter", {"merge": True})):
+    for tuned, options in (("tuned", {}), ("adapter", {}), ("adapter", {"merge": True})):
         with spoilt(inputs, "base", "README.md", b"") as folder:
             assert composed(folder, tuned, **options) is None
             assert (folder / "out").is_dir()
