@@ -47,9 +47,9 @@ class Tensor:
         return cls(pair.name, pair.dtype, pair.shape, partial(steps, pair, alpha))
 
     @classmethod
-    def copied(cls, entry: Entry, name: str | None = None) -> Tensor:
-        """A tensor of a file as it is, if need be under another name."""
-        return cls(name or entry.name, entry.dtype, entry.shape, partial(_copy, entry))
+    def copied(cls, entry: Entry) -> Tensor:
+        """A tensor of a file as it is."""
+        return cls(entry.name, entry.dtype, entry.shape, partial(_copy, entry))
 
     @classmethod
     def made(
