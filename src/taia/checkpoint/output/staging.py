@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,12 +65,10 @@ def staged(
         output = check_output(output, [], overwrite, marks)
         _check_space(output, needed)
         inside = output.is_dir() and (inplace.is_fixed(output) or output == Path.cwd())
+        folder = _free(output, inside)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            folder = _make(output, inside)
-        except OSError as error:
-            raise failed(output, error) from error
-        try:
+            folder.mkdir()
             yield folder
             if durable:
                 for path in (*folder.rglob("*"), folder):
@@ -100,17 +99,10 @@ def _for_people(count: int) -> str:
     return f"{count} bytes"
 
 
-def _make(output: Path, inside: bool) -> Path:
-    """A new staging folder."""
-    for attempt in range(100):
-        name = f"{MARK}{os.getpid()}-{attempt}"
-        folder = output / name if inside else _beside(output, name)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise OSError(errno.EEXIST, "no name left for a temporary folder", str(output.parent))
+def _free(output: Path, inside: bool) -> Path:
+    """Where a staging folder can be: nobody else's name, even where there are no locks."""
+    name = f"{MARK}{os.getpid()}-{secrets.token_hex(4)}"
+    return output / name if inside else _beside(output, name)
 
 
 def _beside(output: Path, suffix: str) -> Path:
