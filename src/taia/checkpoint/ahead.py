@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint, read_json
 from taia.checkpoint.inspection import anatomy_of
+from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.errors import TaiaError
 from taia.selection import Selection
@@ -48,3 +50,22 @@ def look_ahead(
         for text in selections:
             Selection.parse(text).check_names(anatomy)
     return places
+
+
+def doubts(base: str | Path, tuned: str | Path | None) -> tuple[str, ...]:
+    """What speaks against two models belonging together, where both can be read.
+
+    Args:
+        base: A folder or hub name.
+        tuned: Likewise, or none.
+    """
+    if tuned is None:
+        return ()
+    try:
+        here, there = locate(base), locate(tuned)
+        mine = here, Checkpoint.open(here.path)
+        if holds_adapter(there.path):
+            return check_adapter(mine, there, read_json(there.path / ADAPTER_CONFIG), strict=False)
+        return check_pair(mine, (there, Checkpoint.open(there.path)), strict=False)
+    except TaiaError:  # what loads them will say what is wrong
+        return ()

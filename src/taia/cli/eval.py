@@ -154,6 +154,7 @@ def evaluate(
     it is known: after Ctrl-C, the same command goes on.
     """
     prepare()
+    from taia.checkpoint.ahead import doubts
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings
@@ -163,6 +164,9 @@ def evaluate(
     settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
     named = declared(declare)
     has_update = tuned is not None or server is not None
+    if base is not None and server is None:
+        for doubt in doubts(base, tuned):
+            say(doubt)
     with watched(Screen(stderr=True)) as watch:
         done = run(
             base,

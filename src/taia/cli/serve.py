@@ -98,9 +98,11 @@ def serve(
             "Flags after --, --output, --overwrite and --print are for vLLM.",
             "Leave them out, or add --engine vllm.",
         )
-    from taia.checkpoint.ahead import look_ahead
+    from taia.checkpoint.ahead import doubts, look_ahead
 
     look_ahead(base, tuned, selections.values(), named)
+    for doubt in doubts(base, tuned):
+        say(doubt)
     from taia.serving.load import load
     from taia.serving.server import serve as run
     from taia.serving.settings import Settings

@@ -1,4 +1,4 @@
-"""Tied bases whose file holds the one tensor as the head's: adapters merge into them as into any."""
+"""Tied bases whose file holds the one tensor as the head's: adapters merge as into any."""
 
 from __future__ import annotations
 
