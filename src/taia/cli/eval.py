@@ -11,7 +11,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, declared, pairs, say_json
+from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
 from taia.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def evaluate(
             help="Modes or selections with commas between, NAME=SELECTION to name one; also "
             "loracl. Without TUNED: base.",
             show_default="base,tuned,taia,taif",
+            autocompletion=complete,
         ),
     ] = "",
     output: Annotated[
