@@ -17,7 +17,7 @@ class Labeller:
 
     def __init__(self, declare: Mapping[str, str] | None = None) -> None:
         self._declare = declare
-        self._known: dict[tuple[TensorInfo, ...], tuple[Mapping[str, Any] | None, Anatomy]] = {}
+        self._known: list[tuple[tuple[TensorInfo, ...], Mapping[str, Any] | None, Anatomy]] = []
 
     def __call__(self, tensors: Iterable[TensorInfo], config: Mapping[str, Any] | None) -> Anatomy:
         """The labels of all tensors of one model, by name.
@@ -29,8 +29,9 @@ class Labeller:
         Raises:
             AnatomyError: If a tensor has no label.
         """
-        key = tuple(tensors)
-        known = self._known.get(key)
-        if known is None or known[0] != config:
-            known = self._known[key] = config, Anatomy.of_tensors(key, config, self._declare)
-        return known[1]
+        some = tuple(tensors)
+        for others, its_config, anatomy in self._known:
+            if others == some and its_config == config:
+                return anatomy
+        self._known.append((some, config, Anatomy.of_tensors(some, config, self._declare)))
+        return self._known[-1][2]
