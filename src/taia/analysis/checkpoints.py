@@ -11,8 +11,7 @@ from taia.anatomy import Label, TensorInfo
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.labels import Labeller
 from taia.checkpoint.pairing import pair_up
-from taia.checkpoint.runs import FLOATS
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import FLOATS, Sources
 from taia.checkpoint.steps import Pair
 
 

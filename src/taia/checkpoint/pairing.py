@@ -15,8 +15,7 @@ from taia.checkpoint.configs import check_kinship
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.labels import Labeller
-from taia.checkpoint.runs import FLOATS, Runs, cut, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import FLOATS, Runs, Sources, cut, runs_of
 from taia.checkpoint.steps import Pair
 from taia.errors import MismatchError
 

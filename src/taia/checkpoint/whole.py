@@ -14,8 +14,7 @@ from taia.checkpoint.labels import Labeller
 from taia.checkpoint.output import tokenizer_files
 from taia.checkpoint.pairing import Pairing, Vocab, pair_up
 from taia.checkpoint.plan import Plan, Tensor, config_file, like_base
-from taia.checkpoint.runs import FLOATS
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import FLOATS, Sources
 from taia.checkpoint.steps import Pair
 from taia.errors import SelectionError
 from taia.selection import Selection

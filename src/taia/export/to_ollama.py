@@ -11,7 +11,7 @@ from taia.errors import CheckpointError, InputError
 from taia.export import to_gguf
 from taia.export.chat import Chat, recognised
 from taia.export.result import Check, Written
-from taia.loading.tokenizers import load_tokenizer
+from taia.loading.models import load_tokenizer
 
 if TYPE_CHECKING:
     from taia.export.job import Job

@@ -13,8 +13,8 @@ from taia.checkpoint.compose import compose
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output import tokenizer_files
+from taia.checkpoint.output.card import without_paths
 from taia.checkpoint.output.manifest import MANIFEST
-from taia.checkpoint.output.public import without_paths
 from taia.checkpoint.output.writer import write_weights
 from taia.checkpoint.plan import copied
 from taia.errors import CheckpointError

@@ -20,8 +20,7 @@ from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError, RunError, blaming
 from taia.export.result import Check
-from taia.loading.models import load_model
-from taia.loading.tokenizers import load_tokenizer
+from taia.loading.models import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from taia.export.source import Source

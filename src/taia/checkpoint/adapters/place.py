@@ -22,7 +22,7 @@ from taia.checkpoint.adapters.shapes import (
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.labels import Labeller
-from taia.checkpoint.runs import FLOATS
+from taia.checkpoint.sources import FLOATS
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha, Pieces, Selection
 
