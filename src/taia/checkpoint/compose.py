@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.composition import Composition, Progress
 from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
@@ -24,9 +25,8 @@ from taia.checkpoint.output.card import adapter_card, checkpoint_card, name_of
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.checkpoint.output.writer import write_weights
-from taia.checkpoint.pairing import Vocab
+from taia.checkpoint.pairing import plan_checkpoints
 from taia.checkpoint.plan import Plan
-from taia.checkpoint.whole import plan_checkpoints
 from taia.errors import AdapterError, InputError
 from taia.selection import Selection
 

@@ -12,7 +12,7 @@ from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.header import Entry
-from taia.checkpoint.pairing import with_rows
+from taia.checkpoint.heads import with_rows
 from taia.checkpoint.plan import Tensor
 from taia.checkpoint.sources import Run, Runs, Sources, cut, runs_of
 from taia.checkpoint.steps import Pair
