@@ -18,8 +18,7 @@ from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.output.writer import write_weights
 from taia.checkpoint.plan import copied
 from taia.errors import CheckpointError
-from taia.export.job import SCRATCH
-from taia.export.result import Check, Written
+from taia.export.job import SCRATCH, Check, Written
 
 if TYPE_CHECKING:
     from taia.export.job import Job
