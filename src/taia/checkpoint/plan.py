@@ -14,8 +14,7 @@ from taia.checkpoint.composition import Kind, Row
 from taia.checkpoint.header import Entry, make_header, nbytes
 from taia.checkpoint.index import INDEX, SINGLE, Checkpoint
 from taia.checkpoint.reading import read_bytes
-from taia.checkpoint.runs import runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Sources, runs_of
 from taia.checkpoint.steps import Copy, Made, Pair, Step, steps
 from taia.selection.alpha import Alpha
 

@@ -20,7 +20,7 @@ from taia.errors import CheckpointError, InputError
 from taia.export.architectures import Names
 from taia.export.gguf_keys import add_keys, rope_factors
 from taia.export.gguf_tokenizer import add_tokenizer
-from taia.export.targets import Outtype
+from taia.export.job import Outtype
 
 if TYPE_CHECKING:
     import numpy as np

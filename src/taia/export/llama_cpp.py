@@ -16,12 +16,11 @@ import torch
 
 from taia.errors import InputError, RunError, first_line
 from taia.export.gguf_tokenizer import tokenizer_of
-from taia.export.result import Check
+from taia.export.job import Check
 from taia.export.trace import STEPS, Trace, compared, distance, spread
 
 if TYPE_CHECKING:
-    from taia.export.job import Job
-    from taia.export.targets import Outtype
+    from taia.export.job import Job, Outtype
 
 #: How far scores may be apart, as a share of their spread, on the same float32 weights: another
 #: program's order of sums, sines and exponentials.

@@ -17,16 +17,14 @@ from taia.checkpoint.locate import Located
 from taia.export.architectures import Names
 from taia.export.gguf_keys import rope_factors
 from taia.export.gguf_model import names_of, plan, settled, values, write_model
-from taia.export.job import SCRATCH
+from taia.export.job import SCRATCH, Check, Written
 from taia.export.low_rank import Factors, factors, plain_low_rank
-from taia.export.result import Check, Written
 from taia.export.to_transformers import merge
 
 if TYPE_CHECKING:
     import torch
 
-    from taia.export.job import Job
-    from taia.export.targets import Outtype
+    from taia.export.job import Job, Outtype
 
 #: An adapter's file in the output, and a whole model's.
 ADAPTER: Final = "adapter.gguf"
