@@ -20,8 +20,8 @@ from taia.errors import RunError, StoppedError, out_of_memory
 from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
 from taia.training import folder
-from taia.training.ahead import data_files
 from taia.training.accelerate.cpu import fsdp_on_cpu
+from taia.training.ahead import data_files
 from taia.training.arguments import arguments
 from taia.training.baselines.from_recipe import regulariser, self_distilled
 from taia.training.callbacks import StopOnRequest, Tell, Watch
