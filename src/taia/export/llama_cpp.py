@@ -57,7 +57,7 @@ def run(job: Job, base: Path, adapter: Path) -> Check:
     """
     from importlib.metadata import version
 
-    trace, without = job.trace
+    trace, without = job.source.trace
     assert without is not None, "only adapters are run"
     plain, _ = _answers(base, None, trace)
     if plain.shape != without.shape:
@@ -88,7 +88,7 @@ def run_model(job: Job, file: Path, outtype: Outtype) -> Check:
     """
     from importlib.metadata import version
 
-    trace, without = job.trace
+    trace, without = job.source.trace
     loader = f"llama.cpp (llama-cpp-python {version('llama-cpp-python')}) loads it"
     found = (tokenizer_of(place) for place in job.source.speakers)
     tokenizer = next((each for each in found if each is not None), None)
@@ -139,7 +139,7 @@ def run_in_transformers(job: Job, file: Path, outtype: Outtype) -> Check | None:
             )
     except CheckpointError as error:
         return Check(f"{loader}, and fails: {error.problem}", passed=False)
-    trace, without = job.trace
+    trace, without = job.source.trace
     got = follow(model.eval(), trace)
     return compared(loader, trace, got, precision=ROUNDED[outtype], without=without)
 
