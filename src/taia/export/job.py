@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    import torch
-
     from taia.export.source import Source
-    from taia.export.trace import Trace
 
 Name: TypeAlias = Literal["transformers", "vllm", "gguf", "ollama", "mergekit"]
 #: A whole model's dtype in GGUF, as llama.cpp's converter calls it: "auto" is bf16 for a model
@@ -80,13 +76,6 @@ class Job:
     def whole(self) -> bool:
         """Whether the output is a whole model."""
         return self.source.adapter is None or self.merge
-
-    @cached_property
-    def trace(self) -> tuple[Trace, torch.Tensor | None]:
-        """What the source says, and for an adapter its base; loaded on first use."""
-        from taia.export.trace import source_trace
-
-        return source_trace(self.source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     from taia.export.trace import compared, follow, load_adapted, load_whole
 
     try:
-        trace, without = job.trace
+        trace, without = job.source.trace
     except CheckpointError as error:
         if job.whole or not job.source.base_config.get("quantization_config"):
             raise
