@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import hub_cache
-from taia.checkpoint.ahead import doubts as doubts_ahead
 from taia.checkpoint.compose import compose
+from taia.checkpoint.kinship import doubts as doubts_ahead
 from taia.errors import MismatchError
 from tiny_files import adapter, llama, llama_config, write
 

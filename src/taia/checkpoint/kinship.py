@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.locate import Located, home_written_out, is_there
-from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.locate import Located, home_written_out, is_there, locate
+from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples, together
 from taia.checkpoint.reading import is_file, read_json
 from taia.checkpoint.sources import Sources
-from taia.errors import InputError, MismatchError
+from taia.errors import InputError, MismatchError, TaiaError
 
 
 def check_pair(
@@ -68,6 +69,25 @@ def check_adapter(
         recorded = _named(name) if isinstance(name, str) and name else {}
         recorded = {**recorded, "revision": config.get("revision")}
     return _settled(_other_base(adapter.given, recorded, *base), strict)
+
+
+def doubts(base: str | Path, tuned: str | Path | None) -> tuple[str, ...]:
+    """What speaks against two models belonging together, where both can be read.
+
+    Args:
+        base: A folder or hub name.
+        tuned: Likewise, or none.
+    """
+    if tuned is None:
+        return ()
+    try:
+        here, there = locate(base), locate(tuned)
+        mine = here, Checkpoint.open(here.path)
+        if holds_adapter(there.path):
+            return check_adapter(mine, there, read_json(there.path / ADAPTER_CONFIG), strict=False)
+        return check_pair(mine, (there, Checkpoint.open(there.path)), strict=False)
+    except TaiaError:  # what loads them will say what is wrong
+        return ()
 
 
 def _settled(doubts: list[str], strict: bool) -> tuple[str, ...]:
@@ -166,9 +186,9 @@ def _same_bytes(one: Checkpoint, other: Checkpoint) -> bool:
     if one.tensors.keys() != other.tensors.keys():
         return False
     with Sources() as sources:
-        for name, mine in one.tensors.items():
-            theirs = other.tensors[name]
-            if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
+        for mine in together(list(one.tensors.values())):
+            theirs = [other.tensors[entry.name] for entry in mine]
+            if [(e.dtype, e.shape) for e in mine] != [(e.dtype, e.shape) for e in theirs]:
                 return False
             if samples(mine, sources) != samples(theirs, sources):
                 return False

@@ -155,7 +155,7 @@ def evaluate(
     it is known: after Ctrl-C, the same command goes on.
     """
     prepare()
-    from taia.checkpoint.ahead import doubts
+    from taia.checkpoint.kinship import doubts
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings

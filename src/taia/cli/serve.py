@@ -104,7 +104,8 @@ def serve(
             "Flags after --, --output, --overwrite and --print are for vLLM.",
             "Leave them out, or add --engine vllm.",
         )
-    from taia.checkpoint.ahead import doubts, look_ahead
+    from taia.checkpoint.inspection import look_ahead
+    from taia.checkpoint.kinship import doubts
 
     look_ahead(base, tuned, selections.values(), named)
     for doubt in doubts(base, tuned):

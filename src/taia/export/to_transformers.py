@@ -13,13 +13,12 @@ from taia.checkpoint.compose import compose
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output import tokenizer_files
+from taia.checkpoint.output.card import without_paths
 from taia.checkpoint.output.manifest import MANIFEST, write_json
-from taia.checkpoint.output.public import without_paths
 from taia.checkpoint.output.writer import write_weights
 from taia.checkpoint.plan import copied
 from taia.errors import CheckpointError
-from taia.export.job import SCRATCH
-from taia.export.result import Check, Written
+from taia.export.job import SCRATCH, Check, Written
 
 if TYPE_CHECKING:
     from taia.export.job import Job
@@ -80,7 +79,7 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     from taia.export.trace import compared, follow, load_adapted, load_whole
 
     try:
-        trace, without = job.trace
+        trace, without = job.source.trace
     except CheckpointError as error:
         if job.whole or not job.source.base_config.get("quantization_config"):
             raise

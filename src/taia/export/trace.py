@@ -19,9 +19,8 @@ from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError, RunError, blaming
-from taia.export.result import Check
-from taia.loading.models import load_model
-from taia.loading.tokenizers import load_tokenizer
+from taia.export.job import Check
+from taia.loading.models import load_model, load_tokenizer
 from taia.runtime.load import peft_config
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
+from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.patterns import check_patterns
 from taia.errors import AdapterError, blaming, first_line
 from taia.loading.models import load_model
 from taia.runtime.layers import original

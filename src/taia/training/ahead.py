@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.ahead import look_ahead
+from taia.checkpoint.inspection import look_ahead
 from taia.training import folder
 from taia.training.data.containers import SUFFIXES
 from taia.training.data.reading import read_source

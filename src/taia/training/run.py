@@ -17,8 +17,8 @@ from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.destination import resolved, translated
 from taia.checkpoint.output.staging import claimed
 from taia.errors import RunError, StoppedError, out_of_memory
+from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
-from taia.loading.tokenizers import load_tokenizer
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.ahead import data_files

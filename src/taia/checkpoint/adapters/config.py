@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.adapters.names import PEFT_TYPE
+from taia.checkpoint.adapters.patterns import BAD_PATTERN, LONGEST_PATTERN
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
-from taia.checkpoint.patterns import BAD_PATTERN, LONGEST_PATTERN
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 

@@ -12,9 +12,9 @@ from taia.anatomy.fused import REGISTERED
 from taia.checkpoint.adapters.config import read_config
 from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
 from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
+from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.header import Entry, Shard, read_shard
-from taia.checkpoint.patterns import check_patterns
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 
