@@ -11,7 +11,7 @@ from typing import Any, Final
 from taia.anatomy.fused import FUSED_EXPERTS, TRANSPOSED_EXPERTS
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.runs import Runs, runs_of
+from taia.checkpoint.sources import Runs, runs_of
 from taia.checkpoint.spelling import (
     NOT_LOADED,
     constant,

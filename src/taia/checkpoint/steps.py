@@ -1,6 +1,6 @@
 """The bytes of one output tensor, as steps: copy this, blend those, make the rest.
 
-What is copied and blended lies in byte runs (:mod:`taia.checkpoint.runs`).
+What is copied and blended lies in byte runs (:mod:`taia.checkpoint.sources`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from taia.checkpoint.header import BITS
-from taia.checkpoint.runs import Run, Runs, cut, elements
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Run, Runs, Sources, cut, elements
 from taia.selection.alpha import Alpha, Pieces
 
 #: A piece of rows at least this long is copied by itself; shorter ones are read with what lies
@@ -134,18 +133,23 @@ def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
 
 def joined(work: Iterable[Step]) -> Iterator[Step]:
     """The same steps, copies of neighbouring bytes made one."""
-    last: Step | None = None
+    run: Run | None = None
+    stop = 0  # of the copy that has begun with this run
     for step in work:
-        if isinstance(last, Copy) and isinstance(step, Copy):
-            one, other = last.run, step.run
-            if one.file == other.file and one.stop == other.start:
-                last = Copy(one._replace(stop=other.stop))
+        if isinstance(step, Copy):
+            start, file = step.run.start, step.run.file
+            if run is not None and start == stop and (file is run.file or file == run.file):
+                stop = step.run.stop
                 continue
-        if last is not None:
-            yield last
-        last = step
-    if last is not None:
-        yield last
+        if run is not None:
+            yield Copy(run._replace(stop=stop))
+        if isinstance(step, Copy):
+            run, stop = step.run, step.run.stop
+        else:
+            run = None
+            yield step
+    if run is not None:
+        yield Copy(run._replace(stop=stop))
 
 
 def _take(runs: Runs, dtype: str) -> Iterator[Step]:

@@ -98,7 +98,7 @@ def serve(
             "Flags after --, --output, --overwrite and --print are for vLLM.",
             "Leave them out, or add --engine vllm.",
         )
-    from taia.checkpoint.ahead import look_ahead
+    from taia.checkpoint.inspection import look_ahead
 
     look_ahead(base, tuned, selections.values(), named)
     from taia.serving.load import load

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError, InputError
-from taia.loading.tokenizers import load_tokenizer
+from taia.loading.models import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,10 +14,8 @@ from typing import get_args
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.errors import InputError, RunError
-from taia.export.job import SCRATCH, Job
-from taia.export.result import Check, Export
+from taia.export.job import MARKS, SCRATCH, TARGETS, Check, Export, Job, Name, Outtype
 from taia.export.source import read_source
-from taia.export.targets import MARKS, TARGETS, Name, Outtype
 
 
 def export(

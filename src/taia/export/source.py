@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.configs import read_config
@@ -17,6 +17,11 @@ from taia.checkpoint.locate import Located, is_there, locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError, CheckpointError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from taia.export.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,13 @@ class Source:
         if config is None:
             raise CheckpointError(f"{self.base.given} has no config.json.", "Give a model folder.")
         return config
+
+    @cached_property
+    def trace(self) -> tuple[Trace, torch.Tensor | None]:
+        """What it says, and for an adapter its base; loaded on first use."""
+        from taia.export.trace import source_trace
+
+        return source_trace(self)
 
     def recorded(self, side: str) -> str | None:
         """Where taia_config.json says the "base" or "tuned" was, as :func:`locate` takes it."""

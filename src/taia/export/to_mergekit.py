@@ -21,7 +21,7 @@ from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, locate
 from taia.errors import InputError, MismatchError
-from taia.export.result import Check, Written
+from taia.export.job import Check, Written
 from taia.selection import Selection
 from taia.selection.alpha import Alpha, Pieces
 

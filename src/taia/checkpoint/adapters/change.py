@@ -14,10 +14,9 @@ from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import Untied
 from taia.checkpoint.header import Entry
+from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.pairing import Vocab
-from taia.checkpoint.runs import FLOATS, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import FLOATS, Sources, runs_of
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha
 

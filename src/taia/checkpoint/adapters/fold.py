@@ -12,10 +12,9 @@ from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.header import Entry
-from taia.checkpoint.pairing import with_rows
+from taia.checkpoint.heads import with_rows
 from taia.checkpoint.plan import Tensor
-from taia.checkpoint.runs import Run, Runs, cut, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Run, Runs, Sources, cut, runs_of
 from taia.checkpoint.steps import Pair
 from taia.errors import AdapterError
 from taia.selection import Alpha, Pieces

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from taia.checkpoint.patterns import BAD_PATTERN
+from taia.checkpoint.adapters.patterns import BAD_PATTERN
 
 #: A regular expression in which at most dots mean anything.
 _PLAIN: Final = re.compile(r"(?:[^\\^$*+?{}\[\]|()\n\0]|\\\.)*")

@@ -16,9 +16,9 @@ from taia.checkpoint.adapters.tied import Untied, untie
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config
 from taia.checkpoint.header import Entry
+from taia.checkpoint.heads import Vocab, is_of_vocabulary, rows_of, vocab_notes
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
-from taia.checkpoint.pairing import Vocab, is_of_vocabulary, vocab_notes
 from taia.checkpoint.plan import Plan, Tensor, config_file, like_base
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Selection
@@ -65,11 +65,9 @@ def plan_merge(
         components[untied.head] = "head"
         alphas[untied.head] = untied.alpha
     resized = _resized(adapter, changes, vocab)
-    rows = None
-    if resized is not None:
-        rows = resized[0] if vocab == "base" else resized[1]
-        if rows != resized[0]:
-            _check_all_resized(placement.labels, entries, changes, rows)
+    rows = rows_of(resized, vocab)
+    if resized and rows == resized[1]:
+        _check_all_resized(placement.labels, entries, changes, resized[1])
     tensors = {}
     for name, entry in entries.items():
         if name not in changes:

@@ -15,10 +15,10 @@ from taia.checkpoint.adapters.match import (
     targets,
     with_shared,
 )
+from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
-from taia.checkpoint.patterns import check_patterns
 from taia.checkpoint.spelling import newer
 from taia.errors import AdapterError
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from taia.anatomy import Anatomy
 from taia.anatomy.components import COMPONENTS, GROUPS
 from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapters.find import Finder, unstacked
@@ -21,8 +22,7 @@ from taia.checkpoint.adapters.shapes import (
 )
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.labels import Labeller
-from taia.checkpoint.runs import FLOATS
+from taia.checkpoint.sources import FLOATS
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha, Pieces, Selection
 
@@ -97,18 +97,18 @@ def place(
         MismatchError: If the adapter does not fit the base, in what is kept of it.
         SelectionError: If a part of the selection matches nothing.
     """
-    labeller = Labeller(declare)
     config = None if base is None else base.config
     entries = _entries(adapter, base)
     labels: dict[str, Label] = {}
     if base is not None:
-        labels.update(labeller((entry.info for entry in base.tensors.values()), config))
+        infos = (entry.info for entry in base.tensors.values())
+        labels.update(Anatomy.of_tensors(infos, config, declare))
     unplaced = [
         TensorInfo(u.parameter, stored_shape(adapter, u, base))
         for u in adapter.updates
         if entries[u.parameter] is None and u.kind != "router"
     ]
-    labels.update(labeller(unplaced, config))
+    labels.update(Anatomy.of_tensors(unplaced, config, declare))
 
     def changed(update: Update) -> str:
         entry = entries[update.parameter]

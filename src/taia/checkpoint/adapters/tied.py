@@ -17,8 +17,7 @@ from taia.checkpoint.adapters.shapes import check_shape
 from taia.checkpoint.configs import text_config
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.runs import Runs, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Runs, Sources, runs_of
 from taia.errors import AdapterError
 from taia.selection import Alpha
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import torch
 
 from taia.errors import InputError
-from taia.loading.tokenizers import end_tokens
+from taia.loading.models import end_tokens
 from taia.training.baselines.generations import Generation, Generations, fingerprint
 
 if TYPE_CHECKING:
