@@ -380,7 +380,9 @@ def test_what_matches_nothing_is_named(
 )
 @pytest.mark.parametrize("selection", ["{}", "all - {}", "attention + 0.5*{}"])
 def test_a_tied_tensor_goes_by_one_name(file: str, missing: str, selection: str) -> None:
-    anatomy = made({f"{file}.weight": (16, 8), "model.layers.0.self_attn.q_proj.weight": (8, 8)}, None)
+    anatomy = made(
+        {f"{file}.weight": (16, 8), "model.layers.0.self_attn.q_proj.weight": (8, 8)}, None
+    )
     other = {"head": "embedding", "embedding": "head"}[missing]
     with pytest.raises(SelectionError, match=f"{missing} matches none") as caught:
         alphas(selection.format(missing), anatomy)
