@@ -33,8 +33,7 @@ def check_ahead(recipe: Recipe, *, resume: bool = False, overwrite: bool = False
         given.append(recipe.held_out)
     for text in given:
         source = Source.parse(text)
-        path = Path(source.given).expanduser()
-        if _is_small(path) if path.exists() else _is_no_hub_name(source.given):
+        if _is_small(source.path) if source.path else _is_no_hub_name(source.given):
             read_source(source, on_bad_row=recipe.on_bad_row, format=recipe.format)
 
 

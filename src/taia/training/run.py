@@ -95,8 +95,8 @@ def _train(
     sources, notes = [Source.parse(text) for text in recipe.data], []
     place = locate(recipe.model_name_or_path)
     if first and not resume:
-        files = [Path(source.given).expanduser() for source in sources]
-        folder.check(output, [place.path, *filter(Path.exists, files)], overwrite=overwrite)
+        files = [source.path for source in sources if source.path is not None]
+        folder.check(output, [place.path, *files], overwrite=overwrite)
     tokenizer = load_tokenizer(place)
     if recipe.sdft:
         with args.main_process_first(desc="self-distillation"):
