@@ -21,7 +21,7 @@ from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output import manifest, tokenizer_files
-from taia.checkpoint.output.card import adapter_card, checkpoint_card, name_of
+from taia.checkpoint.output.card import adapter_card, called, checkpoint_card
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.checkpoint.output.writer import write_weights
@@ -225,7 +225,7 @@ def _write(
     tokenizer_files.copy(plan.beside, folder)
     title = "OUTPUT" if done.output is None else done.output.name
     made = manifest.command(
-        name_of(here) if here else "BASE", name_of(there), keep, title, *options.flags
+        called(here) if here else "BASE", called(there), keep, title, *options.flags
     )
     if plan.kind == "adapter":
         named = (tuned.config or {}).get("base_model_name_or_path")

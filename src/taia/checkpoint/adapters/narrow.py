@@ -158,12 +158,17 @@ def narrow(
     if not after.modules and not after.parameters:
         new["target_modules"] = NO_MODULES
     if after.parameters != before.parameters:
-        new["target_parameters"] = _target_parameters(config, before, after)
+        new["target_parameters"] = _narrow_list(
+            config["target_parameters"], before.parameters, after.parameters, "."
+        )
     for key in ("rank_pattern", "alpha_pattern"):
         if new.get(key):
             new[key] = matching(new[key], after.modules | after.parameters)
     if after.wholes != before.wholes:
-        new["modules_to_save"] = _modules_to_save(config, before.wholes, after.wholes)
+        # PEFT wraps every module whose path ends with an entry, without asking for a dot before it.
+        new["modules_to_save"] = _narrow_list(
+            config["modules_to_save"], before.wholes, after.wholes, ""
+        )
     if after.tokens != before.tokens:
         new["trainable_token_indices"] = _tokens(config, after.tokens)
     if config.get("bias", "none") != "none" and not after.biases:
@@ -218,17 +223,6 @@ def _endings(module: str) -> list[str]:
     """``"a.b.c"`` → ``["c", "b.c", "a.b.c"]``."""
     parts = module.split(".")
     return [".".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)]
-
-
-def _target_parameters(config: Mapping[str, Any], before: Kept, after: Kept) -> list[str] | None:
-    return _narrow_list(config["target_parameters"], before.parameters, after.parameters, ".")
-
-
-def _modules_to_save(
-    config: Mapping[str, Any], before: Collection[str], after: Collection[str]
-) -> list[str] | None:
-    # PEFT wraps every module whose path ends with an entry, without asking for a dot before it.
-    return _narrow_list(config["modules_to_save"], before, after, "")
 
 
 def _narrow_list(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.anatomy.fused import REGISTERED
-from taia.checkpoint.adapters.config import read_config
+from taia.checkpoint.adapters.config import read_adapter_config
 from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
 from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
 from taia.checkpoint.adapters.patterns import check_patterns
@@ -110,7 +110,7 @@ def read_adapter(folder: Path) -> Adapter:
         AdapterError: If something is missing or taia cannot filter it faithfully.
         CheckpointError: If the safetensors file is damaged.
     """
-    config = read_config(folder)
+    config = read_adapter_config(folder)
     path = folder / FILE
     if not is_file(path):
         if (folder / "adapter_model.bin").exists():

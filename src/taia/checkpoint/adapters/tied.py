@@ -58,14 +58,16 @@ def untie(
     """
     if not _ties(base):
         return placement, None
-    heads = [n for n in base.tensors if _is(placement.labels[n], "head") and n.endswith(".weight")]
-    embedding = _embedding(base, placement.labels)
+    heads = [
+        n for n in base.tensors if placement.labels[n].component == "head" and n.endswith(".weight")
+    ]
+    embedding = _embedding(base, labels)
     stated = "tie_word_embeddings" in {**text_config(base.config or {}), **(base.config or {})}
     sides = _Sides([], [])
     for item in placement.items:
         if item.update.kind in ("bias", "unused"):
             continue
-        if _is(item.label, "head") and (item.base is None or item.base.name in heads):
+        if item.label.component == "head" and (item.base is None or item.base.name in heads):
             sides.head.append(item)
         elif embedding is not None and item.base == embedding:
             sides.embedding.append(item)
@@ -104,7 +106,8 @@ def untie(
             "how PEFT combines the two is not settled",
             "compose without --merge, or leave the head or the embedding out of the selection",
         )
-    whole = next((_shape(adapter, i) for i in on_head if i.update.kind == "whole"), None)
+    wholes = (i.update.parts["whole"] for i in on_head if i.update.kind == "whole")
+    whole = next(map(adapter.shape, wholes), None)
     for item in on_head:
         check_shape(adapter, item.update, source, whole, item.label, item.transposed)
     alpha = on_head[0].alpha if on_head else 0.0
@@ -149,7 +152,9 @@ def with_tied_heads(base: Checkpoint | None, placement: Placement) -> tuple[Plac
     if base is not None and _ties(base):
         embedding = _embedding(base, placement.labels)
     return tuple(
-        replace(item, base=embedding) if item.base is None and _is(item.label, "head") else item
+        replace(item, base=embedding)
+        if item.base is None and item.label.component == "head"
+        else item
         for item in placement.items
     )
 
@@ -172,10 +177,6 @@ def _repeats(adapter: Adapter, head: Iterable[Placed], embedding: Iterable[Place
 def _runs(adapter: Adapter, item: Placed, part: str) -> Runs:
     found = item.update.parts.get(part)
     return () if found is None else runs_of(adapter.entries[found.tensor], "tuned")
-
-
-def _shape(adapter: Adapter, item: Placed) -> tuple[int, ...]:
-    return adapter.shape(item.update.parts["whole"])
 
 
 def _is_below(item: Placed) -> bool:
@@ -202,14 +203,10 @@ def _embedding(base: Checkpoint, labels: Mapping[str, Label]) -> Entry | None:
     found = [
         entry
         for name, entry in base.tensors.items()
-        if _is(labels[name], "embedding") and _rows(entry.shape) == vocabulary
+        if labels[name].component == "embedding" and entry.shape[:1] == (vocabulary,)
     ]
     return found[0] if len(found) == 1 else None
 
 
 def _rows(shape: Iterable[int]) -> int | None:
     return next(iter(shape), None)
-
-
-def _is(label: Label, component: str) -> bool:
-    return label.component == component

@@ -88,12 +88,8 @@ def copy(files: Mapping[str, Path], folder: Path) -> None:
     for name, file in files.items():
         target = folder / name
         target.parent.mkdir(exist_ok=True)
-        reading.copy(file, target, _home(file, name))
-
-
-def _home(file: Path, name: str) -> Path:
-    """The folder that a file was found in by its name there."""
-    return file.parents[len(Path(name).parts) - 1]
+        found_in = file.parents[len(Path(name).parts) - 1]
+        reading.copy(file, target, found_in)
 
 
 def _find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
