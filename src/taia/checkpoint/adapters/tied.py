@@ -58,9 +58,8 @@ def untie(
     """
     if not _ties(base):
         return placement, None
-    heads = [
-        n for n in base.tensors if placement.labels[n].component == "head" and n.endswith(".weight")
-    ]
+    labels = placement.labels
+    heads = [n for n in base.tensors if labels[n].component == "head" and n.endswith(".weight")]
     embedding = _embedding(base, labels)
     stated = "tie_word_embeddings" in {**text_config(base.config or {}), **(base.config or {})}
     sides = _Sides([], [])
@@ -206,7 +205,3 @@ def _embedding(base: Checkpoint, labels: Mapping[str, Label]) -> Entry | None:
         if labels[name].component == "embedding" and entry.shape[:1] == (vocabulary,)
     ]
     return found[0] if len(found) == 1 else None
-
-
-def _rows(shape: Iterable[int]) -> int | None:
-    return next(iter(shape), None)
