@@ -236,11 +236,7 @@ def _spelled(place: Located) -> str:
 
 
 def filters(values: Mapping[str, float]) -> list[Filter]:
-    """The filters under which every tensor gets its value.
-
-    Args:
-        values: Tensor's name → value.
-    """
+    """The filters under which every tensor, by its name, gets its value."""
     each = (_beside(rest, values) for rest in sorted(set(values.values())))
     return min(each, key=len)
 

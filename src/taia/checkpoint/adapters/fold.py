@@ -24,10 +24,6 @@ from taia.selection.alpha import shown
 def folded(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     """The tensors of an update that a fraction of α changes.
 
-    Args:
-        adapter: The adapter.
-        item: The update.
-
     Yields:
         The kind of a part, and the output's tensor under PEFT's name for it.
 

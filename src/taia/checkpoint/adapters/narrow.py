@@ -62,12 +62,7 @@ class Kept:
 def narrowed(
     adapter: Adapter, placed: tuple[Placed, ...], base: Checkpoint | None
 ) -> dict[str, Any]:
-    """The config for what is kept of an adapter.
-
-    Args:
-        adapter: The adapter.
-        placed: All of its updates.
-        base: Its base model, where it is at hand.
+    """The config for what is kept of an adapter's updates, of which all are given.
 
     Raises:
         AdapterError: If one config cannot say it.
@@ -246,12 +241,7 @@ def _tokens(config: Mapping[str, Any], kept: Collection[str]) -> object:
 
 
 def _without_experts(config: dict[str, Any], before: Kept, after: Kept) -> dict[str, Any]:
-    """MoLoRA's part of a narrowed config: without experts it is a LoRA's.
-
-    Args:
-        config: The adapter's config, narrowed as a LoRA's.
-        before: What the adapter has.
-        after: What is kept of it.
+    """MoLoRA's part of a config that is narrowed as a LoRA's: without experts it is a LoRA's.
 
     Raises:
         AdapterError: If shared experts are kept beside some experts and not beside others.

@@ -28,14 +28,7 @@ _CACHED: Final = re.compile(r"models--([\w.-]+?--[\w.-]+)[/\\]snapshots[/\\]")
 
 
 def checkpoint_card(done: Composition, base: Located | None, tuned: Located, made: str) -> str:
-    """The card of a composed checkpoint.
-
-    Args:
-        done: What was done.
-        base: The base.
-        tuned: The tuned model or adapter.
-        made: The command that did it.
-    """
+    """The card of a composed checkpoint, made by a command line of the inputs' names."""
     names = _name(base), _name(tuned)
     shown = [_code(name) for name in names]
     head = [

@@ -53,12 +53,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def beside(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, Path], list[str]]:
-    """The files to copy beside the weights.
-
-    Args:
-        base: The base's folder.
-        tuned: The tuned model's folder.
-        tokens_tuned: Whether tokenizer and generation config are the tuned model's.
+    """The files to copy beside the weights, tokens' among them from either folder.
 
     Returns:
         Name in the output → file; and notes.
