@@ -97,7 +97,7 @@ def in_millions(count: int) -> str:
 
 def in_bytes(count: int) -> str:
     """A size: ``"269 MB"``, ``"14.5 GB"`` (powers of a thousand)."""
-    return _scaled(count, 1000, (" B", " KB", " MB", " GB", " TB"))
+    return _scaled(count, 1000, (" B", " kB", " MB", " GB", " TB"))
 
 
 def in_time(seconds: float) -> str:

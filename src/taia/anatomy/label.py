@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from taia.anatomy import vocabulary as words
@@ -33,7 +34,8 @@ def number(part: str) -> int | None:
 
     ``"²"``, ``"07"`` and six digits are none, although ``str.isdigit`` says they are.
     """
-    return int(part) if _NUMBER.fullmatch(part) else None
+    # most parts of most names are none, and are told without the expression
+    return int(part) if part.isdigit() and _NUMBER.fullmatch(part) else None
 
 
 class _Path(NamedTuple):
@@ -58,9 +60,10 @@ def label_all(tensors: Iterable[TensorInfo], declare: Mapping[str, str]) -> list
                 f"declared {pattern} as {component!r}, which is no component",
                 f"declare one of: {', '.join(COMPONENTS)}",
             )
-    paths = {tensor: _path(tensor.name) for tensor in tensors}
-    labels = [_label(tensor, path, declare) for tensor, path in paths.items()]
-    return _beside_each_other(labels, list(paths.values()))
+    tensors = list(tensors)
+    paths = [_path(tensor.name) for tensor in tensors]
+    labels = [_label(*both, declare) for both in zip(tensors, paths, strict=True)]
+    return _beside_each_other(labels, paths)
 
 
 def _path(name: str) -> _Path:
@@ -83,7 +86,7 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     for pattern, component in declare.items():
         if fnmatchcase(tensor.name, pattern):
             return Label(tensor, component, path.layer, projection, stack=path.stack)
-    kind, at = _kind(path)
+    kind, at = _kind(path.modules, path.layer is None)
     if kind is None:
         raise AnatomyError(
             f"no rule labels the tensor {_shown(tensor.name)} (its module "
@@ -105,14 +108,15 @@ def _label(tensor: TensorInfo, path: _Path, declare: Mapping[str, str]) -> Label
     return Label(tensor, kind, path.layer, projection, None, role, path.stack)
 
 
-def _kind(path: _Path) -> tuple[str | None, int]:
+@lru_cache(maxsize=4096)  # the same in all layers, for all experts
+def _kind(modules: tuple[str, ...], outside: bool) -> tuple[str | None, int]:
     """The component (or kind of attention) and the module that decides it, or the unknown one."""
-    table = words.OUTSIDE_LAYERS if path.layer is None else words.IN_LAYER
+    table = words.OUTSIDE_LAYERS if outside else words.IN_LAYER
     at = 0
-    for at, module in enumerate(path.modules):
+    for at, module in enumerate(modules):
         if (kind := table.get(module)) is not None:
-            return _inside(kind, path.modules[at:]), at
-        last = at == len(path.modules) - 1
+            return _inside(kind, modules[at:]), at
+        last = at == len(modules) - 1
         if not last and (module in words.CONTAINERS or module in words.STACKS):
             continue
         return words.LAST.get(module) or ("norm" if words.NORM.search(module) else None), at

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -59,15 +61,6 @@ class Row:
         """All three together."""
         return self.base + self.tuned + self.blended
 
-    def plus(self, other: Row) -> Row:
-        """This line, with another's shares added."""
-        return Row(
-            self.component,
-            self.base + other.base,
-            self.tuned + other.tuned,
-            self.blended + other.blended,
-        )
-
 
 @dataclass(frozen=True)
 class Composition:
@@ -94,10 +87,7 @@ class Composition:
     @property
     def total(self) -> Row:
         """The last line of the match table."""
-        total = Row("total")
-        for row in self.rows:
-            total = total.plus(row)
-        return total
+        return _summed("total", self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; an α that changes along an axis is ``{"axis", "pieces"}``."""
@@ -113,6 +103,7 @@ class Composition:
         }
 
 
+@lru_cache(maxsize=4096)  # most tensors of a model are like others of it
 def row_of(component: str, dtype: str, shape: tuple[int, ...], alpha: Alpha | None) -> Row:
     """One tensor as a line of the match table; α is ``None`` for what is neither's alone."""
     whole = Share(1, math.prod(shape), nbytes(dtype, shape))
@@ -131,7 +122,24 @@ def row_of(component: str, dtype: str, shape: tuple[int, ...], alpha: Alpha | No
 
 def match_table(lines: Iterable[Row]) -> tuple[Row, ...]:
     """The lines of single tensors summed: one per component, in the anatomy's order."""
-    found: dict[str, Row] = {}
+    found: dict[str, list[Row]] = defaultdict(list)
     for line in lines:
-        found[line.component] = found.get(line.component, Row(line.component)).plus(line)
-    return tuple(found[component] for component in COMPONENTS if component in found)
+        found[line.component].append(line)
+    return tuple(_summed(name, found[name]) for name in COMPONENTS if name in found)
+
+
+def _summed(name: str, lines: Sequence[Row]) -> Row:
+    def of(shares: list[Share]) -> Share:
+        # number by number, as there may be a hundred thousand
+        return Share(
+            sum(share.tensors for share in shares),
+            sum(share.parameters for share in shares),
+            sum(share.bytes for share in shares),
+        )
+
+    return Row(
+        name,
+        of([line.base for line in lines]),
+        of([line.tuned for line in lines]),
+        of([line.blended for line in lines]),
+    )

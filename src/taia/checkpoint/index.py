@@ -77,19 +77,7 @@ class Checkpoint:
                 )
             shards.append(read_shard(folder / name))
         checkpoint = cls._of(folder, tuple(shards), metadata, index)
-        for name, file in weight_map.items():
-            entry = checkpoint.tensors.get(name)
-            if entry is None or entry.file.name != file:
-                raise CheckpointError(
-                    f"{folder / INDEX} says that tensor {name!r} is in {file!r}, where it is not.",
-                    "The index and the files do not belong together: download or save them again.",
-                )
-        for name, entry in checkpoint.tensors.items():
-            if name not in weight_map:
-                raise CheckpointError(
-                    f"{entry.file} holds tensor {name!r}, which {INDEX} does not list.",
-                    "The index and the files do not belong together: download or save them again.",
-                )
+        _check_places(checkpoint, weight_map)
         return checkpoint
 
     @classmethod
@@ -135,6 +123,23 @@ def _check_index(index: dict[str, Any], file: Path) -> tuple[dict[str, str], dic
                 "An index may only name files in its own folder; do not use this checkpoint.",
             )
     return weight_map, metadata
+
+
+def _check_places(checkpoint: Checkpoint, weight_map: dict[str, str]) -> None:
+    """Refuse an index that does not list the tensors of the files where they are, and no others."""
+    places = {e.name: shard.file.name for shard in checkpoint.shards for e in shard.entries}
+    if places == weight_map:
+        return
+    for name, file in weight_map.items():
+        if places.get(name) != file:
+            why = f"{checkpoint.folder / INDEX} says that tensor {name!r} is in {file!r}, where it is not."
+            break
+    else:
+        name = next(name for name in places if name not in weight_map)
+        why = f"{checkpoint.tensors[name].file} holds tensor {name!r}, which {INDEX} does not list."
+    raise CheckpointError(
+        why, "The index and the files do not belong together: download or save them again."
+    )
 
 
 def _plain(target: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, home_written_out, is_there
-from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples
+from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples, together
 from taia.checkpoint.reading import is_file, read_json
 from taia.checkpoint.sources import Sources
 from taia.errors import InputError, MismatchError
@@ -143,9 +143,9 @@ def _same_bytes(one: Checkpoint, other: Checkpoint) -> bool:
     if one.tensors.keys() != other.tensors.keys():
         return False
     with Sources() as sources:
-        for name, mine in one.tensors.items():
-            theirs = other.tensors[name]
-            if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
+        for mine in together(list(one.tensors.values())):
+            theirs = [other.tensors[entry.name] for entry in mine]
+            if [(e.dtype, e.shape) for e in mine] != [(e.dtype, e.shape) for e in theirs]:
                 return False
             if samples(mine, sources) != samples(theirs, sources):
                 return False

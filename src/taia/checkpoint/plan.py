@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class FilePlan:
     header: bytes
     tensors: tuple[Tensor, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Its length in bytes."""
         return len(self.header) + sum(tensor.nbytes for tensor in self.tensors)
@@ -103,7 +103,7 @@ class Weights:
     files: tuple[FilePlan, ...]
     index: Mapping[str, bytes] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of all safetensors files."""
         return sum(file.size for file in self.files)

@@ -188,6 +188,8 @@ def is_file(file: Path, folder: Path | None = None) -> bool:
 
 def _inside(file: Path, folder: Path) -> Path:
     """Where a file really lies, if it may."""
+    if file.parent == folder and not os.path.islink(file):
+        return file  # in its folder, whatever links lead to that
     try:
         real, home = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
     except (OSError, ValueError) as error:

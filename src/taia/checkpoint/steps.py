@@ -128,18 +128,23 @@ def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
 
 def joined(work: Iterable[Step]) -> Iterator[Step]:
     """The same steps, copies of neighbouring bytes made one."""
-    last: Step | None = None
+    run: Run | None = None
+    stop = 0  # of the copy that has begun with this run
     for step in work:
-        if isinstance(last, Copy) and isinstance(step, Copy):
-            one, other = last.run, step.run
-            if one.file == other.file and one.stop == other.start:
-                last = Copy(one._replace(stop=other.stop))
+        if isinstance(step, Copy):
+            start, file = step.run.start, step.run.file
+            if run is not None and start == stop and (file is run.file or file == run.file):
+                stop = step.run.stop
                 continue
-        if last is not None:
-            yield last
-        last = step
-    if last is not None:
-        yield last
+        if run is not None:
+            yield Copy(run._replace(stop=stop))
+        if isinstance(step, Copy):
+            run, stop = step.run, step.run.stop
+        else:
+            run = None
+            yield step
+    if run is not None:
+        yield Copy(run._replace(stop=stop))
 
 
 def _take(runs: Runs, dtype: str) -> Iterator[Step]:

@@ -22,6 +22,7 @@ from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
+from taia.signals import Stop
 
 _Debug = Annotated[
     bool, typer.Option("--debug", help="Keep the traceback of a failure in a file, and name it.")
@@ -82,7 +83,10 @@ def main() -> None:
     Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 3 a condition of
     ``eval --require`` is not met, 130 interrupted, 141 nobody reads the output any more.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both clean up alike
+    stop = Stop(lambda _: KeyboardInterrupt())
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     forgive(sys.stdout, sys.stderr)
     try:
         with ending():

@@ -14,7 +14,7 @@ from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output import tokenizer_files
 from taia.checkpoint.output.card import without_paths
-from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.output.manifest import MANIFEST, write_json
 from taia.checkpoint.output.writer import write_weights
 from taia.checkpoint.plan import copied
 from taia.errors import CheckpointError
@@ -43,8 +43,12 @@ def write(job: Job, folder: Path) -> Written:
         done = merge(job, folder)
         _tidy_card(job, folder)
         return done
-    for name in (FILE, ADAPTER_CONFIG):
-        reading.copy(source.folder / name, folder / name)
+    reading.copy(source.folder / FILE, folder / FILE)
+    config = source.folder / ADAPTER_CONFIG
+    if reading.read_json(config) == source.adapter.config:
+        reading.copy(config, folder / ADAPTER_CONFIG)
+    else:  # it says something that PEFT itself does not take
+        write_json(folder / ADAPTER_CONFIG, source.adapter.config)
     _copy_beside(job, folder)
     if source.adapter.config["peft_type"] == PEFT_TYPE:
         return Written(("PEFT loads MoLoRA once taia.molora is imported.",))

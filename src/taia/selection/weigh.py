@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Set
+from dataclasses import fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from taia.anatomy.components import GROUPS, TOWERS
@@ -20,6 +22,11 @@ from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum,
 from taia.text import closest
 
 _Cells = tuple[float, ...]
+#: What one tensor may be at once: the file has it under one of the two names.
+_TIED: Final = {"head": "embedding", "embedding": "head"}
+
+#: All of a label but which tensor it is of.
+_KIND: Final = attrgetter(*(field.name for field in fields(Label) if field.name != "tensor"))
 
 
 def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alpha]:
@@ -37,13 +44,20 @@ def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alph
         SelectionError: If a name, pattern or slice in the selection matches nothing.
     """
     weigher = _Weigher(_depths(anatomy))
-    alphas = {name: _alpha(label, weigher.cells(node, label)) for name, label in anatomy.items()}
+    by_name = any(isinstance(leaf, Pattern) for leaf in _leaves(node))
+    known: dict[object, Alpha] = {}  # all experts of a layer, say, are weighed alike
+    alphas: dict[str, Alpha] = {}
+    for name, label in anatomy.items():
+        kind = _KIND(label), name if by_name else None
+        if kind not in known:
+            known[kind] = _alpha(label, weigher.cells(node, label))
+        alphas[name] = known[kind]
     for leaf in _leaves(node):
         if leaf not in weigher.matched:
             _matches_nothing(leaf, text, anatomy)
         if isinstance(leaf, Name) and leaf.text in MODES:
             _check_whole(leaf, text, anatomy, weigher.matched)
-    if not all(map(_is_finite, alphas.values())):
+    if not all(map(_is_finite, known.values())):
         fail(text, 0, "its factors multiply to more than a number can hold", "use smaller factors")
     return alphas
 
@@ -202,7 +216,9 @@ def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> Non
     assert isinstance(leaf, (Name, Pattern, Sliced))
     known = _vocabulary(anatomy)
     mend = f"this model has: {', '.join(known)}"
-    if isinstance(leaf, Name) and (close := _close(leaf, known)):
+    if isinstance(leaf, Name) and _TIED.get(leaf.text) in known and leaf.within is None:
+        mend = f"{leaf} and {_TIED[leaf.text]} are one tensor here: select {_TIED[leaf.text]}"
+    elif isinstance(leaf, Name) and (close := _close(leaf, known)):
         mend = f"did you mean {close}? {mend}"
     if isinstance(leaf, Sliced):
         depths = [f"{stack} has layers 0 to {n - 1}" for stack, n in _depths(anatomy).items()]

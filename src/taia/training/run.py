@@ -21,6 +21,7 @@ from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
+from taia.training.ahead import data_files
 from taia.training.arguments import arguments
 from taia.training.baselines.from_recipe import regulariser, self_distilled
 from taia.training.callbacks import StopOnRequest, Tell, Watch
@@ -95,8 +96,7 @@ def _train(
     sources, notes = [Source.parse(text) for text in recipe.data], []
     place = locate(recipe.model_name_or_path)
     if first and not resume:
-        files = [source.path for source in sources if source.path is not None]
-        folder.check(output, [place.path, *files], overwrite=overwrite)
+        folder.check(output, [place.path, *data_files(recipe)], overwrite=overwrite)
     tokenizer = load_tokenizer(place)
     if recipe.sdft:
         with args.main_process_first(desc="self-distillation"):

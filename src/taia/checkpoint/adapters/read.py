@@ -124,6 +124,7 @@ def read_adapter(folder: Path) -> Adapter:
     if not entries:
         raise AdapterError(f"{path} holds no tensors", "save the adapter again")
     parts = tuple(parts_of(entries))
+    config = _with_targets(config, parts)
     check_patterns(
         config,
         (n for part in parts for n in (part.module, part.parameter)),
@@ -135,6 +136,17 @@ def read_adapter(folder: Path) -> Adapter:
     _check_shapes(adapter)
     _check_experts(adapter)
     return adapter
+
+
+def _with_targets(config: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
+    """The config, with the modules that have an update named where it names none.
+
+    PEFT would take the architecture's usual ones, and leave the others' updates out unsaid.
+    """
+    if config.get("target_modules") or config.get("target_parameters"):
+        return config
+    modules = sorted({part.module for part in parts if part.kind in LOW_RANK})
+    return config | {"target_modules": modules} if modules else config
 
 
 def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, ...]:
@@ -205,6 +217,7 @@ def _low_rank(
         return Update(f"{module}.weight", module, kind, group)
     names = _parameters(config, module, wrappers)
     if not names and wrappers == 1:
+        _check_named(config, module, group)
         return Update(f"{module}.weight", module, kind, group)
     if len(names) != wrappers or (wrappers > 1 and any(n not in REGISTERED for n in names)):
         raise AdapterError(
@@ -216,6 +229,20 @@ def _low_rank(
     leaf = names[wrappers - 1 - depth]
     group = {k: replace(part, leaf=leaf) for k, part in group.items()}
     return Update(f"{module}.{leaf}", module, kind, group, through_parameter=True)
+
+
+def _check_named(config: Mapping[str, Any], module: str, group: Mapping[str, Part]) -> None:
+    """Refuse an update that PEFT leaves out without a word, as the config does not name it.
+
+    Regular expressions may be of the live model's names where the file's are older ones; what is
+    tied to a module that the config names needs no name.
+    """
+    if isinstance(config.get("target_modules"), list) and not config.get("ensure_weight_tying"):
+        raise AdapterError(
+            f"the file holds an update of {module!r} ({next(iter(group.values())).tensor}), which "
+            f"{ADAPTER_CONFIG} does not name: PEFT would leave it out",
+            "name it in target_modules if it belongs to the adapter; else take its tensors out",
+        )
 
 
 def _parameters(config: Mapping[str, Any], module: str, wrappers: int) -> list[str]:

@@ -13,7 +13,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -29,6 +29,8 @@ from taia.checkpoint.sources import Run, Sources
 MANIFEST: Final = "taia_config.json"
 
 _SAMPLE: Final = 4096
+#: Tensors sampled together: half a megabyte of samples at most.
+_GROUP: Final = 64
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -87,26 +89,33 @@ def origin(located: Located) -> dict[str, Any]:
 def sampled_hash(shard: Shard, sources: Sources) -> str:
     """SHA-256 over a file's header and the first and last 4 KiB of each of its tensors."""
     hasher = hashlib.sha256(shard.header)
-    for entry in shard.entries:
-        hasher.update(samples(entry, sources))
+    for some in together(shard.entries):
+        hasher.update(samples(some, sources))
     return hasher.hexdigest()
 
 
-def samples(entry: Entry, sources: Sources) -> bytes:
-    """The first and last 4 KiB of a tensor; all of a small one."""
-    found = bytearray()
-    for start, stop in _samples(entry):
-        data = bytearray(stop - start)
-        run = Run("base", entry.file, start, stop, entry.dtype)
-        sources.read_into(run, 0, memoryview(data))
-        found += data
+def together(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Tensors in groups whose samples are read at once."""
+    return (entries[first : first + _GROUP] for first in range(0, len(entries), _GROUP))
+
+
+def samples(entries: Iterable[Entry], sources: Sources) -> bytes:
+    """The first and last 4 KiB of some tensors, one after another; all of small ones."""
+    pieces: list[tuple[Path, int, int]] = []
+    for entry in entries:
+        whole = entry.nbytes <= 2 * _SAMPLE
+        cuts = () if whole else (entry.start + _SAMPLE, entry.stop - _SAMPLE)
+        bounds = (entry.start, *cuts, entry.stop)
+        for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
+            if pieces and pieces[-1][0] is entry.file and pieces[-1][2] == start:
+                start = pieces.pop()[1]  # small neighbours are one piece
+            pieces.append((entry.file, start, stop))
+    found = bytearray(sum(stop - start for _, start, stop in pieces))
+    rest = memoryview(found)
+    for file, start, stop in pieces:
+        sources.read_into(Run("base", file, start, stop, "U8"), 0, rest[: stop - start])
+        rest = rest[stop - start :]
     return bytes(found)
-
-
-def _samples(entry: Entry) -> list[tuple[int, int]]:
-    if entry.nbytes <= 2 * _SAMPLE:
-        return [(entry.start, entry.stop)]
-    return [(entry.start, entry.start + _SAMPLE), (entry.stop - _SAMPLE, entry.stop)]
 
 
 def _blob_hash(file: Path) -> str | None:

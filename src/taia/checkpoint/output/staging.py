@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,10 +71,11 @@ def staged(
         output = check_output(output, [], overwrite, marks)
         _check_space(output, needed)
         inside = output.is_dir() and (inplace.is_fixed(output) or output == Path.cwd())
-        with translated(output):
-            output.parent.mkdir(parents=True, exist_ok=True)
-            folder = _make(output, inside)
-            try:
+        folder = _free(output, inside)
+        try:
+            with translated(output):
+                output.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
                 yield folder
                 if durable:
                     for path in (*folder.rglob("*"), folder):
@@ -81,9 +83,9 @@ def staged(
                 _into_place(folder, output, overwrite, inside)
                 if durable:
                     _sync(output if inside else output.parent)
-            finally:
-                # After success this is the replaced output, if there was one.
-                inplace.remove(folder)
+        finally:
+            # After success this is the replaced output, if there was one.
+            inplace.remove(folder)
 
 
 def _check_space(output: Path, needed: int) -> None:
@@ -95,17 +97,10 @@ def _check_space(output: Path, needed: int) -> None:
         )
 
 
-def _make(output: Path, inside: bool) -> Path:
-    """A new staging folder."""
-    for attempt in range(100):
-        name = f"{MARK}{os.getpid()}-{attempt}"
-        folder = output / name if inside else _beside(output, name)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise OSError(errno.EEXIST, "no name left for a temporary folder", str(output.parent))
+def _free(output: Path, inside: bool) -> Path:
+    """Where a staging folder can be: nobody else's name, even where there are no locks."""
+    name = f"{MARK}{os.getpid()}-{secrets.token_hex(4)}"
+    return output / name if inside else _beside(output, name)
 
 
 def _beside(output: Path, suffix: str) -> Path:

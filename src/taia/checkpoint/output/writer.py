@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -96,7 +97,7 @@ class _File:
         self.handle = os.open(folder / plan.name, flags, 0o666)
         try:
             os.ftruncate(self.handle, plan.size)
-            self.clones = self._can_clone()
+            self._pieces, self.clones = self._first_copy_cloned()
             if not self.clones:
                 _allocate(self.handle, plan.size)
         except BaseException:
@@ -104,7 +105,10 @@ class _File:
             raise
 
     def pieces(self) -> Iterator[_Piece]:
-        """All of it but the header, from the first byte to the last."""
+        """All of it but the header, from the first byte to the last; once."""
+        return self._pieces
+
+    def _cut(self) -> Iterator[_Piece]:
         position = len(self.plan.header)
         for step in joined(step for tensor in self.plan.tensors for step in tensor.steps()):
             for part in _parts(step):
@@ -130,13 +134,16 @@ class _File:
             return 0, 0
         return skip, skip + size
 
-    def _can_clone(self) -> bool:
+    def _first_copy_cloned(self) -> tuple[Iterator[_Piece], bool]:
+        """Its pieces, and whether the first that is a copy of whole blocks could be cloned."""
+        pieces, seen = self._cut(), []
         with Sources() as sources:
-            for piece in self.pieces():
+            for piece in pieces:
+                seen.append(piece)
                 if isinstance(piece.step, Copy) and piece.step.nbytes >= 2 * _BLOCK:
                     first, last = self.clone(piece.step.run, piece.position, sources)
-                    return first < last
-        return False
+                    return chain(seen, pieces), first < last
+        return iter(seen), False
 
 
 class _Work:
