@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,7 +66,20 @@ class Forward:
         return out.logits[:, -keep:], out
 
 
-@torch.inference_mode()
+@contextmanager
+def at_rest(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """A model without gradients and dropout, for a while."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        if training:
+            model.train()
+
+
 def can_share(model: PreTrainedModel | PeftModel) -> bool:
     """Whether a prompt's cache can be cut, joined and continued by several tokens.
 
@@ -74,13 +89,9 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-    training = model.training
-    model.train(False)
-    try:
+    with at_rest(model):
         probe = torch.zeros(1, 1, dtype=torch.long)
         cache = cache_of(Forward(model)(probe, 1, use_cache=True)[1])
-    finally:
-        model.train(training)
     return type(cache) is DynamicCache and all(
         isinstance(layer, DynamicLayer)
         and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
@@ -89,7 +100,6 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     )
 
 
-@torch.inference_mode()
 def can_pad(model: PreTrainedModel | PeftModel) -> bool:
     """Whether a row that is padded on its left gives what it gives alone.
 
@@ -99,12 +109,8 @@ def can_pad(model: PreTrainedModel | PeftModel) -> bool:
     forward = Forward(model)
     if forward.takes_positions:
         return True
-    training = model.training
-    model.train(False)
-    try:
+    with at_rest(model):
         alone = forward(torch.tensor([[1, 2, 3]]), 1)[0].float()
         mask = torch.tensor([[0, 0, 1, 1, 1]], device=forward.device)
         padded = forward(torch.tensor([[0, 0, 1, 2, 3]]), 1, attention_mask=mask)[0].float()
-    finally:
-        model.train(training)
     return bool((alone - padded).abs().max() <= _MOVED * alone.std())
