@@ -14,7 +14,7 @@ from taia.runtime.layers import token_embedding
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
 #: Part of the logits' spread by which padding may move a logit: rounding does less, a position that
 #: is off by one does more.
@@ -64,6 +64,24 @@ class Forward:
         options = {key: value for key, value in options.items() if value is not None}
         out = self._model(input_ids=ids.to(self.device), **options)
         return out.logits[:, -keep:], out
+
+
+class LogProbabilities:
+    """Log-probabilities of a model's forward pass, float32 on the CPU."""
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        self._forward = Forward(model)
+
+    def cached(
+        self, ids: torch.Tensor, cache: DynamicCache | None, keep: int = 1
+    ) -> tuple[torch.Tensor, Any]:
+        """Those at the last ``keep`` positions of ``ids``, and the cache after it."""
+        logits, out = self._forward(ids, keep, use_cache=True, cache=cache)
+        return logits.float().log_softmax(-1).cpu(), cache_of(out)
+
+    def plain(self, ids: torch.Tensor, keep: int) -> torch.Tensor:
+        """Those at the last ``keep`` positions, ``[rows, keep, vocabulary]``."""
+        return self._forward(ids, keep, use_cache=False)[0].float().log_softmax(-1).cpu()
 
 
 @contextmanager
