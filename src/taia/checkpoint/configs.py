@@ -165,27 +165,29 @@ def check_kinship(base: _Config | None, tuned: _Config | None) -> None:
 
 
 def composed_config(
-    base: _Config,
-    tuned: _Config | None,
+    base: _Config | None,
+    tuned: _Config | None = None,
     *,
-    attention_tuned: bool,
-    tokens_tuned: bool,
+    attention_tuned: bool = False,
+    tokens_tuned: bool = False,
     rows: int | None,
     untied: bool,
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The output's config.
 
     Args:
-        base: The base's.
-        tuned: The tuned model's.
+        base: The base's, where it has one.
+        tuned: The tuned model's, where what is kept may need it.
         attention_tuned: Whether any of the tuned model's attention is kept.
         tokens_tuned: Whether the output has the tuned model's tokenizer.
         rows: The output's vocabulary rows where the two models differ in them.
         untied: Whether head and embedding differ where the base's config ties them.
 
     Returns:
-        The config, ``None`` where the base's can be taken as it is; and notes.
+        The config, ``None`` where the base's can be taken as it is or is none; and notes.
     """
+    if base is None:
+        return None, []
     config, notes = copy.deepcopy(dict(base)), []
     inner = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     if tuned is not None:
