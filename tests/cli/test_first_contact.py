@@ -162,3 +162,27 @@ def test_a_full_disk_is_told(right):
     assert done.returncode == 1
     assert "No space left" in done.stderr
     assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "module", ["taia.cli.app", "taia.cli.guard", "typer", "taia.training.recipe"]
+)
+def test_a_signal_during_imports_is_two_lines(number, module):
+    script = f"""
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Interrupting(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.{number})
+        return None
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["taia", "inspect", "nowhere"]
+from taia.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["taia: interrupted", "      Nothing was begun."]

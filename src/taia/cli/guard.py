@@ -16,7 +16,7 @@ import typer
 
 from taia.cli.extras import not_installed
 from taia.cli.meant import usage
-from taia.errors import RunError, SelectionError, TaiaError, first_line, out_of_memory
+from taia.errors import RunError, SelectionError, StoppedError, TaiaError, first_line, out_of_memory
 from taia.text import around, printable, shortened
 
 #: Characters of each of the two lines.
@@ -80,17 +80,31 @@ def forgive(*streams: TextIO) -> None:
 
 def _read(error: BaseException, command: str) -> _Ending:
     """What to say of an error, and the exit code."""
+    if _is_interrupted(error):
+        return _Ending("interrupted", "Nothing half-written was left behind.", 130)
     if isinstance(error, TaiaError):
         pointed = isinstance(error, SelectionError)
         problem = _pointed(error.problem) if pointed else _flat(error.problem)
         return _Ending(problem, _flat(error.mend), error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
-        return _Ending("interrupted", "Nothing half-written was left behind.", 130)
     if hasattr(error, "format_message"):  # the parser's own
         return _read(usage(error), command)
     if isinstance(error, ImportError):
         return _read(not_installed(error, command), command)
     return _read(RunError(*_unexpected(error)), command)
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Whether an interruption lies below an error: Python and libraries wrap what is raised."""
+    seen: set[int] = set()
+    below: BaseException | None = error
+    while below is not None and id(below) not in seen:
+        if isinstance(below, StoppedError):  # which says what was saved
+            return False
+        if isinstance(below, KeyboardInterrupt):
+            return True
+        seen.add(id(below))
+        below = below.__cause__ or below.__context__
+    return False
 
 
 def _pointed(problem: str) -> str:
