@@ -332,12 +332,7 @@ def test_modes_are_completed(command, flag, typed, offered, monkeypatch):
         (RuntimeError("\x1b[31m" + "x" * 20_000), 1),
         (KeyboardInterrupt(), 130),
         (below(RuntimeError("Error calling __set_name__"), KeyboardInterrupt()), 130),
-        (
-            below(
-                CheckpointError("x cannot be read", "y"), below(KeyError(1), KeyboardInterrupt())
-            ),
-            130,
-        ),
+        (below(InputError("x", "y"), below(KeyError(1), KeyboardInterrupt())), 130),
         (below(StoppedError("after step 3", "go on"), KeyboardInterrupt()), 130),
     ],
     ids=lambda value: type(value).__name__,
