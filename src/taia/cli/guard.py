@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, TextIO
 
 import typer
@@ -62,13 +62,24 @@ def ending(command: str = "", debug: bool = False) -> Iterator[None]:
         lines = [ended.problem, ended.mend]
         if debug:
             lines.append(f"The traceback is in {_keep(error, ended)}")
-        say("\n      ".join(shortened(line, _MOST) for line in lines), "taia: ")
+        with suppress(OSError):  # stderr may be full as well
+            say("\n      ".join(shortened(line, _MOST) for line in lines), "taia: ")
         raise typer.Exit(ended.code) from None
 
 
 def say(words: str, before: str = "") -> None:
     """Say something on stderr; names in it, whatever they are, cannot steer the terminal."""
     print(f"{before}{printable(words)}", file=sys.stderr, flush=True)
+
+
+def complete_streams() -> None:
+    """Put a stream that leads nowhere where the caller has closed one, as ``>&-`` does.
+
+    Else the next file that is opened would get its number, and what libraries print would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def forgive(*streams: TextIO) -> None:
