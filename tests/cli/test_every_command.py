@@ -316,6 +316,28 @@ def test_completion_is_shown_and_completes(shell, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("command", "flag", "typed", "offered"),
+    [
+        ("compose", "--keep", "tai", {"taia", "taia-qkvo", "taia-strict"}),
+        ("inspect", "--keep", "mlp", {"mlp", "mlp_norm"}),
+        ("eval", "--modes", "base,tuned,ta", {"base,tuned,taia", "base,tuned,taif"}),
+        ("serve", "--modes", "taif", {"taif"}),
+        ("demo", "--modes", "bas", {"base"}),
+        ("train", "--train", "embed", {"embedding"}),
+        ("compose", "--keep", "zzz", set()),
+    ],
+)
+def test_modes_are_completed(command, flag, typed, offered, monkeypatch):
+    monkeypatch.setenv("_TAIA_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"taia {command} {flag} {typed}")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    lines = set(run().said.stdout.split())
+    assert offered <= lines
+    assert all(line.startswith(typed) for line in lines)
+    assert bool(lines) == bool(offered)
+
+
+@pytest.mark.parametrize(
     ("raised", "code"),
     [
         (RuntimeError("a\nb"), 1),

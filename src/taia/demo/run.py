@@ -107,11 +107,12 @@ def demonstrate(
     recipe = replace(recipe, seed=seed)
     clock = _Clock()
 
-    watch("Loading libraries")
-    with clock("getting the model"), quiet():
+    with clock("getting the model"):
         place = place or Located(SMOLLM2.name, cached_model(say=watch))
         look_ahead(place.path, None, modes)
-        tokenizer = load_tokenizer(place)
+        watch("Loading libraries")
+        with quiet():
+            tokenizer = load_tokenizer(place)
 
     with staged(output, overwrite, _MARKS) as staging:
         adapter, taia = staging / "adapter", staging / "taia"

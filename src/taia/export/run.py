@@ -61,9 +61,11 @@ def export(
     gguf = None if base_gguf is None else _gguf(Path(base_gguf))
     job = Job(read, Path(output), merge, gguf, declare, outtype or "auto")
     _check_options(job, target, outtype)
-    inputs = [path for path in (read.folder, gguf) if path is not None]
+    inputs = [path for path in (read.folder, gguf, read.base_at_hand) if path is not None]
+    notes: tuple[str, ...] = ()
     if read.adapter is not None and (TARGETS[target].reads_base or merge or verify):
         inputs.append(read.base.path)
+        notes = read.doubts
     job = replace(job, output=check_output(Path(output), inputs, overwrite, MARKS))
     module = import_module(f"taia.export.to_{target}")
     with staged(job.output, overwrite, MARKS) as folder:
@@ -78,7 +80,7 @@ def export(
         found = (path for path in folder.rglob("*") if path.is_file())
         files = tuple(sorted(str(path.relative_to(folder)) for path in found))
     use = written.use and written.use.replace("{output}", shlex.quote(str(job.output)))
-    return Export(target, job.output, files, checks, written.notes, use)
+    return Export(target, job.output, files, checks, (*notes, *written.notes), use)
 
 
 def _check_options(job: Job, target: Name, outtype: Outtype | None) -> None:

@@ -13,6 +13,7 @@ from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint, read_json
+from taia.checkpoint.kinship import doubts
 from taia.checkpoint.locate import Located, home_written_out, is_there, locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import is_file
@@ -57,10 +58,7 @@ class Source:
             DownloadError: If it is on the hub and cannot be fetched.
             InputError: If nothing says which it is.
         """
-        own = self.recorded("base") or self._adapters_own
-        name = self.given_base or own
-        if name and own and name == own.partition("@")[0] and not _is_path(name):
-            name = own
+        name = self._base_name
         if not name:
             raise InputError(
                 f"Nothing says what {self.place.given} was trained on.",
@@ -75,6 +73,29 @@ class Source:
                 f"{self.place.given} was trained on {name!r}, which is not there.",
                 "Give the base model with --base.",
             ) from error
+
+    @property
+    def base_at_hand(self) -> Path | None:
+        """Where the adapter's base lies, if it is a folder here."""
+        name = self._base_name
+        return home_written_out(name) if name and _is_path(name) else None
+
+    @property
+    def _base_name(self) -> str | None:
+        own = self.recorded("base") or self._adapters_own
+        name = self.given_base or own
+        if name and own and name == own.partition("@")[0] and not _is_path(name):
+            return own
+        return name
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the base that was given being the adapter's, and how it is read."""
+        if self.adapter is None or self.given_base is None:
+            return ()
+        if self.base.given != self.given_base:
+            return (f"The base is {self.base.given}: that is what the adapter was trained on.",)
+        return doubts(self.base.given, self.place.given)
 
     @property
     def _adapters_own(self) -> str | None:

@@ -12,7 +12,7 @@ from taia.checkpoint.adapters.change import Change, changes_of, merged, resized_
 from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.adapters.shapes import is_quantised
-from taia.checkpoint.adapters.tied import Untied, untie
+from taia.checkpoint.adapters.tied import Untied, as_embedding, untie
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config
 from taia.checkpoint.header import Entry
@@ -53,7 +53,11 @@ def plan_merge(
         SelectionError: If a part of the selection matches nothing.
     """
     _check(base, adapter)
+    files = base
     placement = place(adapter, base, selection, declare)
+    base = as_embedding(base, placement)
+    if base is not files:
+        placement = place(adapter, base, selection, declare)
     _check_experts(placement.items)
     placement, untied = untie(base, adapter, placement)
     changes = changes_of(base, adapter, placement, untied, vocab)
@@ -82,7 +86,7 @@ def plan_merge(
     tokens_tuned = vocab != "base" and tokenizer_files.has_tokenizer(adapter.folder)
     return Plan(
         kind="checkpoint",
-        weights=like_base(base, tensors),
+        weights=like_base(files, _by_files_names(files, tensors)),
         beside=tokenizer_files.beside(base.folder, adapter.folder, tokens_tuned)[0],
         config=config_file(base, config),
         rows=match_table(
@@ -92,6 +96,17 @@ def plan_merge(
         alphas=alphas,
         notes=(*_notes(adapter, placement, changes, untied), *vocab_notes(resized, vocab)),
     )
+
+
+def _by_files_names(base: Checkpoint, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output's tensors by the names that they have in the base's files.
+
+    An embedding takes the place of the head that it was stored as, unless that is there as well.
+    """
+    stored = [name for name in base.tensors if name not in tensors]
+    renamed = (name for name in tensors if stored and name not in base.tensors)
+    names = dict(zip(renamed, stored, strict=False))
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def _resized(

@@ -41,6 +41,33 @@ class Untied:
     alpha: Alpha
 
 
+def as_embedding(base: Checkpoint, placement: Placement) -> Checkpoint:
+    """A tied base with its one tensor under the embedding's name, where the file has the head's.
+
+    Some savers keep the head of the two, and may say in the file's metadata what the other is
+    called. Where the adapter changes neither, the base stays as it is.
+    """
+    labels = placement.labels
+    heads = [n for n in base.tensors if _is(labels[n], "head") and n.endswith(".weight")]
+    if base.config is None or not _ties(base) or len(heads) != 1:
+        return base
+    (head,) = heads
+    shape = base.tensors[head].shape
+    if any(_is(labels[n], "embedding") and e.shape == shape for n, e in base.tensors.items()):
+        return base
+    changed = [item for item in placement.items if item.label.component in ("embedding", "head")]
+    names = [item.update.parameter for item in changed if _is(item.label, "embedding")]
+    for shard in base.shards:
+        names += [name for name, other in shard.metadata.items() if other == head]
+    if not changed or not names:
+        return base
+    tensors = {
+        names[0] if name == head else name: replace(entry, name=names[0]) if name == head else entry
+        for name, entry in base.tensors.items()
+    }
+    return replace(base, tensors=tensors)
+
+
 def untie(
     base: Checkpoint, adapter: Adapter, placement: Placement
 ) -> tuple[Placement, Untied | None]:
