@@ -48,15 +48,17 @@ def as_embedding(base: Checkpoint, placement: Placement) -> Checkpoint:
     called. Where the adapter changes neither, the base stays as it is.
     """
     labels = placement.labels
-    heads = [n for n in base.tensors if _is(labels[n], "head") and n.endswith(".weight")]
+    heads = [n for n in base.tensors if labels[n].component == "head" and n.endswith(".weight")]
     if base.config is None or not _ties(base) or len(heads) != 1:
         return base
     (head,) = heads
     shape = base.tensors[head].shape
-    if any(_is(labels[n], "embedding") and e.shape == shape for n, e in base.tensors.items()):
+    if any(
+        labels[n].component == "embedding" and e.shape == shape for n, e in base.tensors.items()
+    ):
         return base
     changed = [item for item in placement.items if item.label.component in ("embedding", "head")]
-    names = [item.update.parameter for item in changed if _is(item.label, "embedding")]
+    names = [item.update.parameter for item in changed if item.label.component == "embedding"]
     for shard in base.shards:
         names += [name for name, other in shard.metadata.items() if other == head]
     if not changed or not names:
