@@ -112,6 +112,9 @@ def _check(config: _Config, file: Path) -> None:
             raise _wrong(file, key, value, "a table")
         if key == "model_type" and not isinstance(value, str | None):
             raise _wrong(file, key, value, "a name")
+        if key == "architectures" and value is not None:
+            if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+                raise _wrong(file, key, value, "a list of names")
         count = _COUNT.fullmatch(key)
         if isinstance(value, Mapping) and not (count and count[1]):
             _check(value, file)
