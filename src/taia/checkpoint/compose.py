@@ -141,9 +141,9 @@ def compose(
         written=not dry_run,
     )
     if target is not None and not dry_run:
-        # Waiting for the disk takes longer than copying a checkpoint; it is worth it where a model
-        # would be lost, and where the output is small or calculated.
-        durable = is_adapter or target.exists()
+        # Waiting for the disk takes longer than writing a checkpoint; it is worth it where a model
+        # would be lost, and where the output is small.
+        durable = plan.kind == "adapter" or target.exists()
         needed = plan.weights.size + _SLACK
         with staged(target, overwrite, needed=needed, durable=durable) as folder:
             write_weights(plan.weights, folder, progress)

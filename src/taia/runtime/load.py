@@ -132,7 +132,7 @@ def peft_config(adapter: Adapter) -> PeftConfig:
         f"PEFT does not take {adapter.folder / ADAPTER_CONFIG}",
         "Save the adapter again with PEFT.",
     ):
-        made: PeftConfig = PeftConfig.from_peft_type(**values)
+        made: PeftConfig = PeftConfig.from_peft_type(**values)  # type: ignore[no-untyped-call]
     return made
 
 

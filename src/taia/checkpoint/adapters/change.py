@@ -155,7 +155,7 @@ def merged(
 
     A single low-rank update of a matrix is applied to some rows after others, in little memory.
     """
-    from taia.checkpoint.arithmetic import CHUNK, dump, mix, of_rows, read
+    from taia.checkpoint.arithmetic import CHUNK, Room, dump, mix, of_rows, read
 
     entry = changes[0].target.entry
     update = _one_product(adapter, changes, sources)
@@ -165,11 +165,13 @@ def merged(
     count, width = entry.shape
     step = max(1, CHUNK // width)
     (run,) = runs_of(entry, "base")
+    room = Room()
     for first in range(0, count, step):
         last = min(first + step, count)
-        rows = read((run.cut(first * width, last * width),), sources).reshape(-1, width)
-        tuned = update.rows(first, last).tuned(rows)
-        yield dump(mix(rows, tuned, of_rows(changes[0].alpha, first, last)), entry.dtype)
+        rows = read((run.cut(first * width, last * width),), sources, room).reshape(-1, width)
+        product = room.array("product", rows.shape, rows.dtype.type)
+        tuned = update.rows(first, last).tuned(rows, product)
+        yield dump(mix(rows, tuned, of_rows(changes[0].alpha, first, last)), entry.dtype, room)
 
 
 def _one_product(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> LowRank | None:
