@@ -14,6 +14,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import pytest
 from hypothesis import settings
 
 # Properties are not timed: a busy machine is no bug.
@@ -21,7 +22,8 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_collection_finish() -> None:
-    """What the libraries and the tests are made of lives to the end: it is not looked at again."""
+@pytest.fixture(scope="module", autouse=True)
+def _what_stays_is_not_looked_at_again() -> None:
+    """Half a million objects of libraries, else gone over each time a trainer lets go of memory."""
     gc.collect()
     gc.freeze()
