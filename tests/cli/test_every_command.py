@@ -20,7 +20,7 @@ from cli_runner import Ended, inside
 from taia.cli import app
 from taia.cli.flags import given
 from taia.cli.meant import meant_flag
-from taia.errors import InputError
+from taia.errors import InputError, StoppedError
 from taia.export.job import Name, Outtype
 
 COMMANDS = get_command(app).commands
@@ -145,6 +145,12 @@ def test_a_wrong_path_is_two_lines_and_nothing_is_written(place, wrong, right, t
     assert ended.code == 2 or (may_be_hub and ended.code == 1), ended
     is_two_lines(ended.said, ended.code)
     assert tiny_files.tree(tmp_path) == before
+
+
+def below(error: BaseException, cause: BaseException) -> BaseException:
+    """An error that was raised from another."""
+    error.__cause__ = cause
+    return error
 
 
 class Run:
@@ -351,6 +357,9 @@ def test_modes_are_completed(command, flag, typed, offered, monkeypatch):
         (ImportError("cannot import name 'x' from 'torch'", name="torch"), 1),
         (RuntimeError("\x1b[31m" + "x" * 20_000), 1),
         (KeyboardInterrupt(), 130),
+        (below(RuntimeError("Error calling __set_name__"), KeyboardInterrupt()), 130),
+        (below(InputError("x", "y"), below(KeyError(1), KeyboardInterrupt())), 130),
+        (below(StoppedError("after step 3", "go on"), KeyboardInterrupt()), 130),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -370,6 +379,8 @@ def test_whatever_is_raised_is_two_lines(raised, code, debug, tmp_path, monkeypa
     assert len(said) < 2200
     lines = said.rstrip("\n").split("\n")
     assert len(lines) == 2 + debug
+    if code == 130:
+        assert ("interrupted" in said) != isinstance(raised, StoppedError)
     kept = list(tmp_path.iterdir())
     assert len(kept) == debug
     if debug:
@@ -377,6 +388,17 @@ def test_whatever_is_raised_is_two_lines(raised, code, debug, tmp_path, monkeypa
         text = kept[0].read_text(encoding="utf-8")
         assert "Traceback" in text
         assert type(raised).__name__ in text
+
+
+def test_an_interruption_while_arguments_are_read_is_told(monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperCommand.make_context", interrupted)
+    ended = run("inspect", "x")
+    assert ended.code == 130
+    is_two_lines(ended.said, 130)
+    assert "interrupted" in ended.said.stderr
 
 
 @pytest.mark.parametrize(

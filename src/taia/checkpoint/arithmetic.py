@@ -30,8 +30,8 @@ _STORED: Final[Mapping[str, type[np.generic]]] = {
     "F32": np.float32,
     "F64": np.float64,
 }
-#: Elements calculated at once. As read, decoded and summed they take 1.3 MB, which a core's own cache
-#: may hold; for fewer, Python is a large part of the time, and its lock keeps the writers apart.
+#: Elements calculated at once. As read, decoded and summed they take 1.3 MB, which a core's own
+#: cache may hold; with fewer, Python takes a large part of the time, one thread of it at once.
 CHUNK = 1 << 17
 
 
@@ -41,9 +41,7 @@ class Room:
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, tuple[int, ...], type[np.generic]], npt.NDArray[Any]] = {}
 
-    def array(
-        self, use: str, shape: tuple[int, ...], dtype: type[np.generic]
-    ) -> npt.NDArray[Any]:
+    def array(self, use: str, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
         """An array that holds anything: the same one whenever it is asked for by the same words."""
         key = use, shape, dtype
         array = self._arrays.get(key)
@@ -172,7 +170,7 @@ def _stored(runs: Runs, sources: Sources, room: Room) -> npt.NDArray[Any]:
 def _decoded(stored: npt.NDArray[Any], dtype: str, room: Room) -> Array:
     if dtype == "BF16":
         bits = room.array("decoded", stored.shape, np.uint32)
-        np.left_shift(stored, 16, out=bits)
+        np.left_shift(stored, 16, out=bits, dtype=np.uint32)  # not in the 16 bits read
         return bits.view(np.float32)
     if dtype == "F16":
         decoded = room.array("decoded", stored.shape, np.float32)
@@ -188,8 +186,6 @@ def _encode(values: Array, dtype: str, out: npt.NDArray[Any], room: Room) -> Non
             np.copyto(out, values, casting="unsafe")
             return
         values = np.ascontiguousarray(values, np.float32)
-        # the largest number is none where there is one that is none
-        has_nan = values.size > 0 and np.isnan(values.max())
     bits = values.view(np.uint32)
     # To nearest, ties to even: half of the last place that stays, less one if that place is even.
     rounded = room.array("decoded", bits.shape, np.uint32)
@@ -201,8 +197,9 @@ def _encode(values: Array, dtype: str, out: npt.NDArray[Any], room: Room) -> Non
     rounded += bits
     rounded >>= 16
     np.copyto(out, rounded, casting="unsafe")
-    if has_nan:
-        out[np.isnan(values)] = 0x7FC0
+    nan = np.isnan(values)
+    if nan.any():
+        out[nan] = 0x7FC0
 
 
 def _bytes(stored: npt.NDArray[Any]) -> memoryview:

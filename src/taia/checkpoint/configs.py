@@ -112,6 +112,8 @@ def _check(config: _Config, file: Path) -> None:
             raise _wrong(file, key, value, "a table")
         if key == "model_type" and not isinstance(value, str | None):
             raise _wrong(file, key, value, "a name")
+        if key == "architectures" and not _is_list_of_names(value):
+            raise _wrong(file, key, value, "a list of names")
         count = _COUNT.fullmatch(key)
         if isinstance(value, Mapping) and not (count and count[1]):
             _check(value, file)
@@ -122,6 +124,11 @@ def _check(config: _Config, file: Path) -> None:
                 beyond = not 0 <= one <= most if type(one) is int else bool(count[1])
                 if one is not None and beyond:
                     raise _wrong(file, key, value, f"a whole number from 0 to {most}")
+
+
+def _is_list_of_names(value: object) -> bool:
+    listed = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return value is None or listed
 
 
 def _wrong(file: Path, key: str, value: object, wanted: str) -> CheckpointError:

@@ -17,7 +17,7 @@ from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.eval import evaluate
 from taia.cli.export import export
-from taia.cli.guard import ending, forgive
+from taia.cli.guard import complete_streams, ending, forgive
 from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
@@ -87,6 +87,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    complete_streams()
     forgive(sys.stdout, sys.stderr)
     try:
         with ending():

@@ -8,6 +8,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from taia.cli.guard import ending
 from taia.cli.meant import no_command
 
 
@@ -44,6 +45,16 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """The commands."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """What is typed, read; Typer would say nothing of an interruption."""
+        with ending():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """A command, read and run; Typer would say nothing of an interruption."""
+        with ending():
+            return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - Typer's own
         """Their help, in letters that stdout has."""

@@ -104,10 +104,17 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
         key_mapping=getattr(model, "_checkpoint_conversion_mapping", {}),
     )
     done: Any = set_peft_model_state_dict(adapted, weights)
-    if done.unexpected_keys:
+    # PEFT itself saves some twice, and uses one of them.
+    unused = {
+        part.tensor
+        for update in adapter.updates
+        if update.kind == "unused"
+        for part in update.parts.values()
+    }
+    if lost := [key for key in done.unexpected_keys if key not in unused]:
         raise AdapterError(
-            f"{len(done.unexpected_keys)} tensors of {place.given} have no place in the base "
-            f"model, {done.unexpected_keys[0]} first.",
+            f"{len(lost)} tensors of {place.given} have no place in the base model, {lost[0]} "
+            "first.",
             "Give the base model that the adapter was trained on.",
         )
     return Loaded(adapted, replaced=before)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 
 from taia import SwitchableModel
 from taia.checkpoint.compose import compose
@@ -104,3 +105,18 @@ def test_what_peft_does_not_take_is_told(pair, tmp_path):
     adapter = changed(given, tmp_path / "adapter", {"task_type": "POETRY"})
     with pytest.raises(AdapterError, match=r"PEFT does not take .*adapter_config.json.*POETRY"):
         SwitchableModel.load(base, adapter, device="cpu")
+
+
+@pytest.mark.parametrize("saved", [["ln_f"], ["ln_1", "ln_f"]])
+def test_what_peft_saves_twice_is_no_stranger_to_the_live_model(tmp_path, saved):
+    """With ``bias="all"`` PEFT writes the bias of a module kept whole under two names."""
+    lora = {"target_modules": ["c_attn"], "bias": "all", "modules_to_save": saved}
+    base, adapter = save_pair(tmp_path, "gpt2", **lora)
+    wanted = logits(PeftModel.from_pretrained(load_base(base), adapter).eval())
+    model = SwitchableModel.load(base, adapter, device="cpu")
+    with model.mode("tuned"):
+        assert torch.equal(logits(model), wanted)
+    with model.mode("base"):
+        assert torch.equal(logits(model), logits(load_base(base)))
+    compose(base, adapter, tmp_path / "merged", "tuned", merge=True)
+    assert (logits(load_base(tmp_path / "merged")) - wanted).abs().max() < 1e-5
