@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,16 @@ def base(request, tmp_path_factory) -> Path:
     return folder
 
 
+@lru_cache(maxsize=1)
+def loaded(base: Path):
+    return load(base)
+
+
+def fresh(base: Path):
+    """The base as it is loaded, to be changed."""
+    return copy.deepcopy(loaded(base))
+
+
 def load(folder: Path):
     kind = json.loads((folder / "config.json").read_text())["architectures"][0]
     with quiet():
@@ -105,7 +117,7 @@ def load(folder: Path):
 def adapted(base: Path, adapter: Path):
     """The base with an adapter on it; fails unless PEFT finds every tensor a place."""
     with quiet() as caught:
-        model = PeftModel.from_pretrained(load(base), adapter).eval()
+        model = PeftModel.from_pretrained(fresh(base), adapter).eval()
     assert not [w for w in caught if "missing adapter keys" in str(w.message)]
     stored = sum(".lora_A" in name for name in load_file(adapter / WEIGHTS))
     assert stored == sum(name.endswith("lora_A.default.weight") for name in model.state_dict())
@@ -120,7 +132,7 @@ def logits(model) -> torch.Tensor:
 def save_adapter(base: Path, folder: Path, targets) -> Path:
     torch.manual_seed(1)
     with quiet():
-        tuned = get_peft_model(load(base), LoraConfig(r=2, target_modules=targets))
+        tuned = get_peft_model(fresh(base), LoraConfig(r=2, target_modules=targets))
         for name, parameter in tuned.named_parameters():
             if "lora_" in name:
                 parameter.data += torch.randn_like(parameter) * 0.1
@@ -143,8 +155,8 @@ def with_older_names(adapter: Path, folder: Path) -> Path:
 
 def check(base: Path, adapter: Path, tmp_path: Path) -> None:
     with quiet():  # PEFT leaves out the image encoder of an older one, which text does not pass
-        tuned = logits(PeftModel.from_pretrained(load(base), adapter).eval())
-    plain = logits(load(base))
+        tuned = logits(PeftModel.from_pretrained(fresh(base), adapter).eval())
+    plain = logits(loaded(base))
     for number, keep in enumerate(("tuned", "taia", "attention[1:]", "0.5*attention + mlp[0]")):
         out, merged = tmp_path / f"out{number}", tmp_path / f"merged{number}"
         compose(base, adapter, out, keep)
@@ -181,7 +193,7 @@ def test_without_the_base(base, tmp_path, targets, older):
     compose(None, adapter, tmp_path / "out", "taia")
     compose(base, adapter, tmp_path / "wanted", "taia")
     with quiet():  # as above, PEFT leaves out an older one's image encoder
-        got = logits(PeftModel.from_pretrained(load(base), tmp_path / "out").eval())
+        got = logits(PeftModel.from_pretrained(fresh(base), tmp_path / "out").eval())
     assert torch.equal(got, logits(adapted(base, tmp_path / "wanted")))
 
 
