@@ -171,7 +171,10 @@ def _stored(runs: Runs, sources: Sources, room: Room) -> npt.NDArray[Any]:
 def _decoded(stored: npt.NDArray[Any], dtype: str, room: Room) -> Array:
     if dtype == "BF16":
         bits = room.array("decoded", stored.shape, np.uint32)
-        np.left_shift(stored, 16, out=bits)
+        np.copyto(
+            bits, stored
+        )  # not in one step: NumPy would cast piece by piece, or shift 16 bits
+        bits <<= 16
         return bits.view(np.float32)
     if dtype == "F16":
         decoded = room.array("decoded", stored.shape, np.float32)

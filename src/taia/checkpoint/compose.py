@@ -26,7 +26,7 @@ from taia.checkpoint.output.card import adapter_card, checkpoint_card
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.public import name_of
 from taia.checkpoint.output.staging import staged
-from taia.checkpoint.output.writer import write_weights
+from taia.checkpoint.output.writer import writing
 from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.plan import Plan
 from taia.checkpoint.whole import plan_checkpoints
@@ -237,12 +237,18 @@ def _write(
     progress: Progress | None,
 ) -> None:
     """Write a plan: the weights, what comes along, and last what makes the folder a model."""
+    with writing(plan.weights, folder, progress):
+        _write_beside(folder, plan, done, sides, keep, options)
+    if plan.config is not None:
+        name, content = plan.config
+        (folder / name).write_bytes(content)
+
+
+def _write_beside(
+    folder: Path, plan: Plan, done: Composition, sides: _Sides, keep: str, options: _Options
+) -> None:
+    """Write what lies beside the weights and does not make the folder a model."""
     here, there, tuned = sides.here, sides.there, sides.tuned
-    base = None
-    if here is not None and sides.base is not None:
-        base = manifest.identity(here, sides.base, options.hash_inputs)
-    origin = manifest.identity(there, tuned, options.hash_inputs)
-    write_weights(plan.weights, folder, progress)
     tokenizer_files.copy(plan.beside, folder)
     title = "OUTPUT" if done.output is None else done.output.name
     made = manifest.command(
@@ -255,7 +261,8 @@ def _write(
     else:
         text = checkpoint_card(done, here, there, made)
     (folder / "README.md").write_text(text, "utf-8", "backslashreplace")
+    base = None
+    if here is not None and sides.base is not None:
+        base = manifest.identity(here, sides.base, options.hash_inputs)
+    origin = manifest.identity(there, tuned, options.hash_inputs)
     manifest.write_manifest(folder, done, keep=keep, base=base, tuned=origin, **options.settings)
-    if plan.config is not None:
-        name, content = plan.config
-        (folder / name).write_bytes(content)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 from taia.checkpoint.reading import descriptor
 from taia.checkpoint.runs import Run, Runs
@@ -15,6 +17,8 @@ from taia.errors import CheckpointError
 #: Bytes read at once: what fits a processor's cache.
 BUFFER: Final = 1 << 19
 _OPEN_FILES: Final = 64
+
+_Made = TypeVar("_Made")
 
 
 class Sources:
@@ -25,6 +29,7 @@ class Sources:
 
     def __init__(self) -> None:
         self._open: dict[Path, int] = {}
+        self._remembered: deque[tuple[object, Any]] = deque(maxlen=2)
 
     def __enter__(self) -> Sources:
         return self
@@ -54,6 +59,15 @@ class Sources:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return handle
+
+    def remembered(self, key: object, make: Callable[[], _Made]) -> _Made:
+        """What ``make`` gives, or gave when it was last asked for by that key; of two keys only."""
+        for known, made in self._remembered:
+            if known == key:
+                return cast(_Made, made)
+        made = make()
+        self._remembered.append((key, made))
+        return made
 
     def read_into(self, run: Run, offset: int, view: memoryview) -> None:
         """Fill a view with a run's bytes, from ``offset`` on.

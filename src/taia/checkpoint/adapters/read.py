@@ -184,7 +184,7 @@ def _wrapper(config: Mapping[str, Any], module: str) -> str | None:
     parts = module.split(".")
     for stop in range(1, len(parts) + 1):
         path = ".".join(parts[:stop])
-        if any(path.endswith(entry) for entry in saved):
+        if path.endswith(tuple(saved)):
             return path
     return None
 
