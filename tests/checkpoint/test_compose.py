@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,7 @@ from hypothesis import strategies as st
 
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
-from taia.errors import InputError, SelectionError, TaiaError
+from taia.errors import InputError, OutputError, SelectionError, TaiaError
 from tiny_files import content, llama, llama_config, payload, write
 
 NAMES = list(llama())
@@ -305,3 +310,31 @@ with open("/proc/self/status") as status:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "model.safetensors").stat().st_size > 300_000_000
     assert int(done.stdout) * 1024 < 100e6
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("keep", ["taia", "0.5*no_such_part"])
+def test_the_search_for_cycles_is_as_it_was(tmp_path, enabled, keep) -> None:
+    pair = [write(tmp_path / n, llama(), i, config=llama_config()) for i, n in enumerate("ab")]
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(TaiaError) if "no" in keep else nullcontext():
+            compose(*pair, tmp_path / "out", keep)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+def test_an_error_beside_the_weights_ends_the_writers(tmp_path, monkeypatch) -> None:
+    pair = [write(tmp_path / n, llama(), i, config=llama_config()) for i, n in enumerate("ab")]
+    (pair[0] / "generation_config.json").write_text("{}")
+    copied = shutil.copyfileobj
+    monkeypatch.setattr(
+        shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+    )
+    with pytest.raises(OutputError, match="filled up"):
+        compose(*pair, tmp_path / "out", "taia")
+    assert {path.name for path in tmp_path.iterdir() if "lock" not in path.name} == {"a", "b"}
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    compose(*pair, tmp_path / "out", "taia")

@@ -171,9 +171,8 @@ def _stored(runs: Runs, sources: Sources, room: Room) -> npt.NDArray[Any]:
 def _decoded(stored: npt.NDArray[Any], dtype: str, room: Room) -> Array:
     if dtype == "BF16":
         bits = room.array("decoded", stored.shape, np.uint32)
-        np.copyto(
-            bits, stored
-        )  # not in one step: NumPy would cast piece by piece, or shift 16 bits
+        # In one step NumPy would shift 16 bits, or cast piece by piece.
+        np.copyto(bits, stored)
         bits <<= 16
         return bits.view(np.float32)
     if dtype == "F16":

@@ -137,7 +137,7 @@ class _File:
         return skip, skip + size
 
     def _first_copy_cloned(self) -> tuple[Iterator[_Piece], bool]:
-        """Its pieces, and whether the first that is a copy of whole blocks could be cloned."""
+        """Its pieces, and whether the first copy of whole blocks could be cloned."""
         pieces, seen = self._cut(), []
         with Sources() as sources:
             for piece in pieces:
