@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import math
 import random
-import shutil
 import subprocess
 import sys
-import threading
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from hypothesis import strategies as st
 
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
-from taia.errors import InputError, OutputError, SelectionError, TaiaError
+from taia.errors import InputError, SelectionError, TaiaError
 from tiny_files import content, llama, llama_config, payload, write
 
 NAMES = list(llama())
@@ -324,17 +321,3 @@ def test_the_search_for_cycles_is_as_it_was(tmp_path, enabled, keep) -> None:
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if before else gc.disable)()
-
-
-def test_an_error_beside_the_weights_ends_the_writers(tmp_path, monkeypatch) -> None:
-    pair = [write(tmp_path / n, llama(), i, config=llama_config()) for i, n in enumerate("ab")]
-    (pair[0] / "generation_config.json").write_text("{}")
-    copied = shutil.copyfileobj
-    monkeypatch.setattr(
-        shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
-    )
-    with pytest.raises(OutputError, match="filled up"):
-        compose(*pair, tmp_path / "out", "taia")
-    assert {path.name for path in tmp_path.iterdir() if "lock" not in path.name} == {"a", "b"}
-    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
-    compose(*pair, tmp_path / "out", "taia")

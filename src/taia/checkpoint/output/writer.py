@@ -1,10 +1,8 @@
 """Write the safetensors files of a plan in constant memory, by two threads.
 
 Where the file system shares blocks (btrfs, XFS), whole ranges are cloned. Elsewhere bytes go
-through a buffer that fits the processor's cache into space that was allocated beforehand, which is
-at least as fast as ``copy_file_range`` and ``sendfile``: those hand over page by page. Long copies
-are cut into pieces, so that both threads have work until the end
-(docs/decisions/0003-copying.md has the measurements).
+through a buffer that fits the processor's cache into space that was allocated beforehand, in pieces
+that keep both threads busy until the end (docs/decisions/0003-copying.md has the measurements).
 """
 
 from __future__ import annotations
