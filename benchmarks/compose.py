@@ -44,8 +44,7 @@ from typing import Any, Final
 
 from taia.checkpoint.header import make_header, nbytes
 from taia.checkpoint.index import INDEX, Checkpoint
-from taia.checkpoint.runs import runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Sources, runs_of
 from timing import say
 
 #: Targets: wall against cp, peak in MB, and by how much mergekit is slower and larger.

@@ -28,10 +28,11 @@ _HINTS: Final = ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH")
 _HEAD: Final = """# The command line
 
 Results go to stdout, progress and complaints to stderr: two lines, what was wrong and what to do.
-With `--debug` the traceback goes to a file, which a third line names. Exit codes: 0 done, 1 the
-work failed, 2 what was given cannot be used, 3 a condition of `eval --require` is not met, 130
-interrupted, 141 nobody reads the output any more. `taia --install-completion` completes commands
-and flags in your shell.
+Where a selection is wrong, it stands between the two, with a mark below the character. With
+`--debug` the traceback goes to a file, which a last line names. Exit codes: 0 done, 1 the work
+failed, 2 what was given cannot be used, 3 a condition of `eval --require` is not met, 130
+interrupted, 141 nobody reads the output any more. `taia --install-completion` completes commands,
+flags and modes in your shell.
 
 Written by `python scripts/make_cli_help.py` from what each command says of itself; the test suite
 checks that it is current.

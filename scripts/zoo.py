@@ -64,6 +64,12 @@ _COMPLETED: Final[Mapping[str, Mapping[str, Any]]] = {
     "reformer": {"is_decoder": True},
 }
 
+#: What configs call the number of experts that a router chooses from.
+_EXPERTS: Final = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
+#: Of hundreds of experts, which differ in their number alone: as many as have two digits, and
+#: divide into the groups that some choose from.
+_MOST_EXPERTS: Final = 16
+
 #: Model types whose causal model takes the config of a part.
 _DECODERS: Final = {
     "musicgen": "MusicgenDecoderConfig",
@@ -107,7 +113,7 @@ def model_types() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def build(model_type: str) -> Specimen:
-    """Builds one architecture at its default size on the meta device."""
+    """Builds one architecture at its default size, but for hundreds of experts, on ``meta``."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.device("meta"), _without_timm():
         warnings.simplefilter("ignore")
@@ -141,6 +147,11 @@ def _config(model_type: str) -> Any:  # noqa: ANN401 - every architecture has a 
     if model_type == "gemma4_assistant":
         # Its config wants every layer shared; the model it describes then finds none to share from.
         config.text_config.num_kv_shared_layers = 10
+    for part in (config, config.get_text_config()):
+        for name in _EXPERTS:
+            count = getattr(part, name, None)
+            if isinstance(count, int):
+                setattr(part, name, min(count, _MOST_EXPERTS))
     return config
 
 

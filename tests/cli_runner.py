@@ -39,7 +39,7 @@ def inside(*arguments: str, code: int = 0) -> Ended:
     from taia.cli import main
 
     out, err = io.StringIO(), io.StringIO()
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with (
             mock.patch.object(sys, "argv", ["taia", *arguments]),
@@ -49,6 +49,7 @@ def inside(*arguments: str, code: int = 0) -> Ended:
         ):
             main()
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert (ended.value.code or 0) == code, out.getvalue() + err.getvalue()
     return Ended(out.getvalue(), err.getvalue())

@@ -28,7 +28,7 @@ LAYERS = (
     {"selection"},
     {"anatomy"},
     {"errors"},
-    {"text"},
+    {"text", "signals"},
 )
 
 #: Siblings that may be imported all the same, and why. Remove a line once it is not needed.

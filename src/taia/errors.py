@@ -16,7 +16,9 @@
         ├── DownloadError       something could not be fetched, or is not what it should be
         └── StoppedError        stopped on request, and saved  (exit code 130)
 
-Every error says in its first line what was wrong and where, and in its second what to do.
+Every error says in its first line what was wrong and where, and in its last what to do. There are
+no others, but that a selection that is wrong stands between the two, with a mark below the
+character.
 """
 
 from __future__ import annotations

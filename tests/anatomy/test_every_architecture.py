@@ -120,7 +120,8 @@ def test_what_is_kept_the_other_way_round_is_what_the_modules_say(specimen):
     modules = list(specimen.model.modules())
     conv1d = any(isinstance(module, Conv1D) for module in modules)
     says = [module.is_transposed for module in modules if hasattr(module, "is_transposed")]
-    stacked = _stacks(specimen.model)
+    anatomy = live_anatomy(specimen)
+    stacked = _stacks(anatomy)
     assert (config.model_type in fused.CONV1D) == conv1d
     if says:
         assert (config.model_type in fused.INPUTS_FIRST_EXPERTS) == any(says)
@@ -128,14 +129,12 @@ def test_what_is_kept_the_other_way_round_is_what_the_modules_say(specimen):
     if stacked:
         assert turned == {2 if config.model_type in fused.TRANSPOSED_EXPERTS else 1}
     nameless = config.to_dict() | {"model_type": "nothing known", "text_config": None}
-    for label in _stacks(specimen.model, nameless):
+    infos = [label.tensor for label in anatomy.values()]
+    for label in _stacks(Anatomy.of_tensors(infos, nameless)):
         assert label.layout.axis in turned, "shapes alone tell"
 
 
-def _stacks(model, config=None):
-    anatomy = Anatomy.of_model(model)
-    if config is not None:
-        anatomy = Anatomy.of_tensors([label.tensor for label in anatomy.values()], config)
+def _stacks(anatomy):
     return [
         x
         for x in anatomy.values()

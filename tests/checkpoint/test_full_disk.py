@@ -124,7 +124,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
 
     with disk(tmp_path / "disk", size=16384 + 4096) as place:  # the lock's block
         (place / "out").mkdir()
-        monkeypatch.setattr("taia.checkpoint.output.staging._make", made)
+        monkeypatch.setattr(Path, "mkdir", made)
         error = refused(inputs, kind, place / "out" / "out", there=False)
     assert "needs" in error.problem
     assert "16.4 kB free" in error.problem

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import hub_cache
 from taia.checkpoint.compose import compose
+from taia.checkpoint.kinship import doubts as doubts_ahead
 from taia.errors import MismatchError
 from tiny_files import adapter, llama, llama_config, write
 
@@ -135,3 +137,51 @@ def test_strict_is_on_record(models, tmp_path, merge) -> None:
     record = json.loads((tmp_path / "other" / "taia_config.json").read_text())
     assert "strict" not in record["settings"]
     assert "--strict" not in (tmp_path / "other" / "README.md").read_text()
+
+
+@pytest.fixture
+def hub(models, tmp_path, monkeypatch) -> None:
+    """A cache in which ``org/Model`` has a ``main`` and a ``v1`` of other weights."""
+    from huggingface_hub import constants
+
+    main, v1 = models
+    hub_cache.save(tmp_path / "hub", "org/Model", {"main": main, "v1": v1, "refs/pr/1": v1})
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize(
+    ("revision", "base", "fits"),
+    [
+        ("v1", "org/Model@v1", True),
+        ("v1", "org/Model", False),
+        ("v1", "org/Model@main", False),
+        ("v1", f"org/Model@{2:040x}", True),
+        (f"{2:040x}", "org/Model@v1", True),
+        (f"{2:040x}", "org/Model", False),
+        ("main", "org/Model", True),
+        (None, "org/Model", True),
+        (None, "org/Model@v1", True),  # it does not say
+        ("refs/pr/1", "org/Model@refs/pr/1", True),
+        ("refs/pr/1", "org/Model@main", False),
+        ("../../../../x", "org/Model", False),
+        ("\0", "org/Model", False),
+        (5, "org/Model", True),
+    ],
+)
+def test_an_adapter_of_another_revision(hub, tmp_path, revision, base, fits) -> None:
+    made = lora(tmp_path / "lora", "org/Model")
+    file = made / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "revision": revision}))
+    found = doubts(base, made)
+    assert len(found) == (not fits)
+    assert all(f"org/Model@{revision}" in note and base in note for note in found)
+    assert list(doubts_ahead(base, made)) == found
+
+
+def test_a_composed_adapter_is_of_the_commit_that_it_was_composed_on(hub, tmp_path) -> None:
+    made = lora(tmp_path / "lora", "org/Model")
+    compose("org/Model@v1", made, tmp_path / "out", "attention")
+    assert doubts("org/Model@v1", tmp_path / "out") == []
+    (note,) = doubts("org/Model", tmp_path / "out")
+    assert f"org/Model@{2:040x}" in note

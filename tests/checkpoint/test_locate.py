@@ -104,3 +104,36 @@ def test_the_hubs_own_hash_is_recorded_without_reading_the_file(tmp_path: Path) 
         assert told["files"][0]["sha256"] == digest
     plain = identity(Located("x", made_at), Checkpoint.open(made_at))
     assert "sha256" not in plain["files"][0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "org/name@",
+        "@v1",
+        "org/name@ v1",
+        "org/name@../../x",
+        "org/name@/etc/passwd",
+        "org/name@a\nb",
+    ],
+)
+def test_what_is_no_revision_asks_nobody(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    def asked(*_: object, **__: object) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", asked)
+    with pytest.raises(CheckpointError, match="org/name@rev"):
+        locate(text)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/12", "feature/a+b", "ä", "0" * 40])
+def test_a_revision_is_asked_for_as_it_is(monkeypatch: pytest.MonkeyPatch, revision: str) -> None:
+    asked = []
+
+    def download(name: str, revision: str, **_: object) -> str:
+        asked.append((name, revision))
+        return "/nowhere/commit"
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    locate(f"org/name@{revision}")
+    assert asked == [("org/name", revision)]

@@ -9,6 +9,7 @@ import io
 import sys
 import unicodedata
 from pathlib import Path
+from typing import get_args
 from unittest import mock
 
 import pytest
@@ -19,7 +20,8 @@ from cli_runner import Ended, inside
 from taia.cli import app
 from taia.cli.flags import given
 from taia.cli.meant import meant_flag
-from taia.errors import InputError
+from taia.errors import InputError, StoppedError
+from taia.export.job import Name, Outtype
 
 COMMANDS = get_command(app).commands
 FLAGS = [
@@ -145,6 +147,12 @@ def test_a_wrong_path_is_two_lines_and_nothing_is_written(place, wrong, right, t
     assert tiny_files.tree(tmp_path) == before
 
 
+def below(error: BaseException, cause: BaseException) -> BaseException:
+    """An error that was raised from another."""
+    error.__cause__ = cause
+    return error
+
+
 class Run:
     """How a command ended, and what it said."""
 
@@ -209,6 +217,30 @@ def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
         assert typed in ended.said.stderr
         assert flag in ended.said.stderr.split("`")[0], ended
         is_two_lines(ended.said, 2)
+
+
+CHOICES = [
+    ("export", ("/nowhere", "--to", "gguf", "-o", "/nowhere/out"), "--outtype", get_args(Outtype)),
+    ("export", ("/nowhere", "-o", "/nowhere/out"), "--to", get_args(Name)),
+    ("train", ("/nowhere",), "--routing", ("softmax_topk", "topk_softmax")),
+    ("train", ("/nowhere",), "--on-bad-row", ("stop", "skip")),
+    ("serve", ("/nowhere",), "--dtype", ("float32", "bfloat16", "float16")),
+]
+
+
+@pytest.mark.parametrize(("command", "rest", "flag", "choices"), CHOICES)
+def test_choices_are_spelled_as_they_are(command, rest, flag, choices):
+    refused = run(command, *rest, flag, "no_such-one")
+    is_two_lines(refused.said, 2)
+    first = refused.said.stderr.splitlines()[0]
+    assert first == (
+        f"taia: Invalid value for '{flag}': 'no_such-one' is not one of "
+        f"{', '.join(map(repr, choices))}."
+    )
+    assert f"{flag} <{'|'.join(choices)}>" in run(command, "--help").said.stdout
+    underscored = f"--{flag[2:].replace('-', '_')}"
+    for choice in choices:
+        assert flag not in run(command, *rest, underscored, choice).said.stderr
 
 
 @pytest.mark.parametrize(
@@ -290,6 +322,28 @@ def test_completion_is_shown_and_completes(shell, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("command", "flag", "typed", "offered"),
+    [
+        ("compose", "--keep", "tai", {"taia", "taia-qkvo", "taia-strict"}),
+        ("inspect", "--keep", "mlp", {"mlp", "mlp_norm"}),
+        ("eval", "--modes", "base,tuned,ta", {"base,tuned,taia", "base,tuned,taif"}),
+        ("serve", "--modes", "taif", {"taif"}),
+        ("demo", "--modes", "bas", {"base"}),
+        ("train", "--train", "embed", {"embedding"}),
+        ("compose", "--keep", "zzz", set()),
+    ],
+)
+def test_modes_are_completed(command, flag, typed, offered, monkeypatch):
+    monkeypatch.setenv("_TAIA_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"taia {command} {flag} {typed}")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    lines = set(run().said.stdout.split())
+    assert offered <= lines
+    assert all(line.startswith(typed) for line in lines)
+    assert bool(lines) == bool(offered)
+
+
+@pytest.mark.parametrize(
     ("raised", "code"),
     [
         (RuntimeError("a\nb"), 1),
@@ -303,6 +357,9 @@ def test_completion_is_shown_and_completes(shell, monkeypatch):
         (ImportError("cannot import name 'x' from 'torch'", name="torch"), 1),
         (RuntimeError("\x1b[31m" + "x" * 20_000), 1),
         (KeyboardInterrupt(), 130),
+        (below(RuntimeError("Error calling __set_name__"), KeyboardInterrupt()), 130),
+        (below(InputError("x", "y"), below(KeyError(1), KeyboardInterrupt())), 130),
+        (below(StoppedError("after step 3", "go on"), KeyboardInterrupt()), 130),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -322,6 +379,8 @@ def test_whatever_is_raised_is_two_lines(raised, code, debug, tmp_path, monkeypa
     assert len(said) < 2200
     lines = said.rstrip("\n").split("\n")
     assert len(lines) == 2 + debug
+    if code == 130:
+        assert ("interrupted" in said) != isinstance(raised, StoppedError)
     kept = list(tmp_path.iterdir())
     assert len(kept) == debug
     if debug:
@@ -329,6 +388,17 @@ def test_whatever_is_raised_is_two_lines(raised, code, debug, tmp_path, monkeypa
         text = kept[0].read_text(encoding="utf-8")
         assert "Traceback" in text
         assert type(raised).__name__ in text
+
+
+def test_an_interruption_while_arguments_are_read_is_told(monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperCommand.make_context", interrupted)
+    ended = run("inspect", "x")
+    assert ended.code == 130
+    is_two_lines(ended.said, 130)
+    assert "interrupted" in ended.said.stderr
 
 
 @pytest.mark.parametrize(

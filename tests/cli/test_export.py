@@ -56,7 +56,7 @@ def test_bad_input_ends_with_2_and_nothing_written(adapter, tmp_path, arguments,
 
 def test_a_failed_check_ends_with_1(adapter, tmp_path, monkeypatch):
     from taia.export import to_transformers
-    from taia.export.result import Check
+    from taia.export.job import Check
 
     monkeypatch.setattr(to_transformers, "verify", lambda *_: (Check("They differ.", False),))
     failed = inside("export", adapter, "--to", "transformers", "-o", str(tmp_path / "out"), code=1)

@@ -63,6 +63,10 @@ def right(tmp_path_factory) -> dict[str, str]:
         ("eval {base} {tuned} --tasks lookalikes -o {folder}", "{folder}"),
         ("eval {base} nowhere/ --tasks lookalikes", "nowhere"),
         ("serve {base} {tuned} --modes foo", "foo matches none"),
+        ("demo --model {base} --modes foo --output {folder}/out", "foo matches none"),
+        ("demo --model {base} --modes base,0.5*atention --output {folder}/out", "attention"),
+        ("demo --model {base} --modes , --output {folder}/out", "--modes base,tuned"),
+        ("demo --model {base} --output {base}", "is an input"),
         ("serve {base} {tuned} --modes base,TAIA", "did you mean taia?"),
         ("serve {base} {tuned} --modes tai", "did you mean taia?"),
         ("train {base} --data missing.jsonl --output {folder}/out", "missing.jsonl"),
@@ -158,3 +162,57 @@ def test_a_full_disk_is_told(right):
     assert done.returncode == 1
     assert "No space left" in done.stderr
     assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "module", ["taia.cli.app", "taia.cli.guard", "typer", "taia.training.recipe"]
+)
+def test_a_signal_during_imports_is_two_lines(number, module):
+    script = f"""
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Interrupting(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.{number})
+        return None
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["taia", "inspect", "nowhere"]
+from taia.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["taia: interrupted", "      Nothing was begun."]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors of POSIX")
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1), (0, 1, 2)])
+def test_closed_streams_are_no_error(right, tmp_path, closed):
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    arguments = ["compose", right["base"], right["tuned"], "-o"]
+    for name, before in (("with", None), ("without", close)):
+        done = subprocess.run(
+            [sys.executable, "-m", "taia", *arguments, str(tmp_path / name)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            preexec_fn=before,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    files = [tiny_files.tree(tmp_path / name) for name in ("with", "without")]
+    assert files[0]["model.safetensors"] == files[1]["model.safetensors"]
+    assert files[0].keys() == files[1].keys()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is Linux's")
+def test_what_was_wrong_counts_though_nobody_can_be_told():
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run([sys.executable, "-m", "taia", "inspect", "./nowhere"], stderr=full)
+    assert done.returncode == 2

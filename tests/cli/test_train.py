@@ -8,6 +8,7 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
+import tiny_files
 import tiny_models
 from cli_runner import inside
 
@@ -101,6 +102,33 @@ def test_bad_input_ends_with_2_and_two_lines_and_nothing_written(
     assert "Traceback" not in refused.stderr
     assert refused.stdout == ""
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data", "{data}", "--config", "{out}/own.yaml"],
+        ["--data", "{out}/rows.jsonl"],
+        ["--data", "{out}"],
+        ["--data", "{data}", "--validation", "{out}/rows.jsonl"],
+        [
+            *("--data", "{data}", "--regulariser", "ewc", "--regulariser-strength", "1"),
+            *("--fisher-data", "{out}/rows.jsonl"),
+        ],
+    ],
+)
+def test_what_is_read_is_not_overwritten(base, data, tmp_path, arguments):
+    """Somebody keeps the recipe and the rows in the folder of the run that they are of."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "taia_config.json").write_text("{}")  # an earlier run's
+    (out / "own.yaml").write_text("lora_r: 4\n")
+    (out / "rows.jsonl").write_bytes(data.read_bytes())
+    before = tiny_files.tree(out)
+    given = [each.format(data=data, out=out) for each in arguments]
+    refused = inside("train", str(base), *given, "--output", str(out), "--overwrite", code=2)
+    assert "an input" in refused.stderr
+    assert tiny_files.tree(out) == before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -11,7 +11,7 @@ from peft import AutoPeftModelForCausalLM
 import hub_cache
 import tiny_models
 from taia.checkpoint.compose import compose
-from taia.errors import DownloadError, RunError
+from taia.errors import DestinationError, DownloadError, RunError
 from taia.export import to_transformers
 from taia.export.run import export
 from tiny_adapters import load_base, logits, quiet
@@ -144,3 +144,28 @@ def test_a_folder_of_the_bases_name_is_that_folder(tmp_path, adapter, monkeypatc
 def test_the_base_that_is_given_is_the_base(tmp_path, adapter):
     done = export(adapter, "vllm", tmp_path / "out", base=f"{REPO}@v2")
     assert f"vllm serve {REPO} --revision v2 " in done.use
+
+
+def test_a_base_that_is_given_is_told_how_it_is_read(tmp_path, adapter):
+    def notes(base, name):
+        return export(adapter, "transformers", tmp_path / name, base=base).notes
+
+    assert notes(None, "a") == notes(f"{REPO}@v1", "b") == ()
+    (note,) = notes(REPO, "c")
+    assert f"{REPO}@v1" in note
+    (note,) = notes(f"{REPO}@main", "d")
+    assert "says that it was trained from org/tiny@v1" in note
+
+
+def test_a_base_here_is_not_overwritten_though_nobody_reads_it(tmp_path, adapter):
+    base = tmp_path / "v1"
+    before = {file.name: file.read_bytes() for file in base.iterdir()}
+    options = {"verify": False, "overwrite": True}
+    with pytest.raises(DestinationError, match="an input"):
+        export(adapter, "vllm", base, base=str(base), **options)
+    file = adapter / "adapter_config.json"
+    own = {**json.loads(file.read_text()), "base_model_name_or_path": str(base), "revision": None}
+    file.write_text(json.dumps(own))
+    with pytest.raises(DestinationError, match="an input"):
+        export(adapter, "transformers", base, **options)
+    assert {file.name: file.read_bytes() for file in base.iterdir()} == before

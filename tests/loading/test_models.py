@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,7 @@ from battery import oracle
 from battery.families import FAMILIES
 from taia.checkpoint.locate import locate
 from taia.errors import CheckpointError
-from taia.loading.models import load_model
-from taia.loading.reading import read_by_transformers
+from taia.loading.models import load_model, load_tokenizer, read_by_transformers
 
 SEEING = [name for name, family in FAMILIES.items() if family.sees]
 
@@ -125,3 +126,37 @@ def test_a_quantised_base_names_the_package_that_it_needs(base, tmp_path, method
     (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match="pip install"):
         load_model(locate(tmp_path), torch.float32)
+
+
+# --- tokenizers ---------------------------------------------------------------------------------
+
+DAMAGES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "no object": ("tokenizer_config.json", lambda _: "[]"),
+    "a class that is a list": ("tokenizer_config.json", lambda _: '{"tokenizer_class": ["a"]}'),
+    "ids beyond 32 bits": ("tokenizer.json", lambda s: s.replace('"id": 256', '"id": 5000000000')),
+    "merges of no tokens": (
+        "tokenizer.json",
+        lambda s: s.replace('"merges": []', '"merges": [["x", "y"]]'),
+    ),
+    "no JSON": ("tokenizer.json", lambda _: "\x00"),
+    "deep JSON": ("tokenizer.json", lambda _: "[" * 100_000),
+    "no model": ("tokenizer.json", lambda s: json.dumps({**json.loads(s), "model": 3})),
+    "specials that are a list": ("special_tokens_map.json", lambda _: "[1]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_tokenizer_is_bad_input(base, tmp_path, damage):
+    folder = tmp_path / "damaged"
+    shutil.copytree(base, folder)
+    name, change = DAMAGES[damage]
+    file = folder / name
+    before = file.read_text() if file.exists() else ""
+    file.write_text(change(before))
+    assert file.read_text() != before
+    with pytest.raises(CheckpointError, match=r"The tokenizer of .*damaged cannot be read"):
+        load_tokenizer(locate(folder))
+
+
+def test_the_control_loads(base):
+    assert load_tokenizer(locate(base))("hello").input_ids

@@ -375,6 +375,21 @@ def test_what_matches_nothing_is_named(
     assert ("did you mean" in caught.value.mend) == mend.startswith("did you mean")
 
 
+@pytest.mark.parametrize(
+    ("file", "missing"), [("lm_head", "embedding"), ("model.embed_tokens", "head")]
+)
+@pytest.mark.parametrize("selection", ["{}", "all - {}", "attention + 0.5*{}"])
+def test_a_tied_tensor_goes_by_one_name(file: str, missing: str, selection: str) -> None:
+    anatomy = made(
+        {f"{file}.weight": (16, 8), "model.layers.0.self_attn.q_proj.weight": (8, 8)}, None
+    )
+    other = {"head": "embedding", "embedding": "head"}[missing]
+    with pytest.raises(SelectionError, match=f"{missing} matches none") as caught:
+        alphas(selection.format(missing), anatomy)
+    assert caught.value.mend.endswith(f"one tensor here: select {other}")
+    assert alphas(selection.format(other), anatomy)[f"{file}.weight"] in (0.0, 0.5, 1.0)
+
+
 def test_a_model_without_a_feed_forward_block_has_no_taia() -> None:
     names = [f"model.layers.0.self_attn.{p}.weight" for p in ("q_proj", "o_proj")]
     with pytest.raises(SelectionError, match="taif matches none"):

@@ -24,8 +24,7 @@ from taia.checkpoint.adapters.tied import untie
 from taia.checkpoint.arithmetic import Array, load
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.runs import FLOATS, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import FLOATS, Sources, runs_of
 from taia.errors import MismatchError
 from taia.selection import Selection
 

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from taia.analysis.measured import Measured
 from taia.analysis.streaming import distance, size
-from taia.anatomy import Label, TensorInfo
+from taia.anatomy import Label
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.labels import Labeller
 from taia.checkpoint.pairing import pair_up
-from taia.checkpoint.runs import FLOATS
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import FLOATS, Sources
 from taia.checkpoint.steps import Pair
 
 
@@ -35,8 +33,7 @@ def checkpoint_norms(
         MismatchError: If they do not belong together.
     """
     # The base's vocabulary: rows that only the tuned model has are no update of anything.
-    labeller = Labeller(declare)
-    pairing = pair_up(base, Checkpoint.open(folder), "base", labeller)
+    pairing = pair_up(base, Checkpoint.open(folder), "base", declare)
     pairs = [pair for pair in pairing.pairs.values() if pair.dtype in FLOATS]
     notes = []
     if pairing.resized is not None:
@@ -45,9 +42,7 @@ def checkpoint_norms(
         )
     if others := len(pairing.pairs) - len(pairs):
         notes.append(f"{others} tensors of whole numbers are left out.")
-    infos = (TensorInfo(p.name, p.shape, p.dtype) for p in pairing.pairs.values())
-    labels = labeller(infos, base.config)
-    return _measured(pairs, labels), tuple(notes)
+    return _measured(pairs, pairing.labels), tuple(notes)
 
 
 def _measured(pairs: Iterable[Pair], labels: Mapping[str, Label]) -> Iterator[Measured]:

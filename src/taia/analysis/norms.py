@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.analysis.measured import Measured
-from taia.checkpoint.files import write_file
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint, read_json
 from taia.checkpoint.locate import locate
+from taia.checkpoint.output.staging import write_file
 from taia.errors import CheckpointError, DataError
 
 #: A run's file of norms.

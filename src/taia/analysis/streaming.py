@@ -8,8 +8,7 @@ from typing import Final
 import numpy as np
 
 from taia.checkpoint.arithmetic import Array, read
-from taia.checkpoint.runs import Runs, cut, elements
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Runs, Sources, cut, elements
 
 _PIECE: Final = 1 << 20  # elements: some megabytes in float32
 

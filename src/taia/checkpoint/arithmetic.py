@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taia.checkpoint.header import Entry
-from taia.checkpoint.runs import Runs, cut, elements, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Runs, Sources, cut, elements, runs_of
 from taia.checkpoint.steps import Blend, Convert
 from taia.errors import AdapterError
 from taia.selection.alpha import Alpha, Pieces

@@ -1,8 +1,8 @@
-"""The anatomy of whatever lies at a path: a checkpoint, an adapter, or a config alone."""
+"""What can be told of a model before it is loaded: its anatomy, by its files' headers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.alignment import refuse_wrapped
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.locate import locate
-from taia.errors import CheckpointError, blaming
+from taia.checkpoint.locate import Located, locate
+from taia.errors import CheckpointError, TaiaError, blaming
+from taia.selection import Selection
 
 
 def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> Anatomy:
@@ -36,6 +37,44 @@ def anatomy_of(given: str | Path, declare: Mapping[str, str] | None = None) -> A
     refuse_wrapped(checkpoint)
     infos = (TensorInfo(e.name, tuple(e.shape), e.dtype) for e in checkpoint.tensors.values())
     return Anatomy.of_tensors(infos, checkpoint.config, declare)
+
+
+def look_ahead(
+    base: str | Path,
+    tuned: str | Path | None,
+    selections: Iterable[str],
+    declare: Mapping[str, str] | None = None,
+) -> list[Located]:
+    """Find models, and refuse selections with names that mean nothing in them.
+
+    Only files' headers are read, without torch.
+
+    Args:
+        base: A folder or hub name.
+        tuned: Likewise, or none.
+        selections: What is to be kept.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+
+    Returns:
+        Where the models lie.
+
+    Raises:
+        CheckpointError: If one is not there.
+        DownloadError: If it cannot be fetched.
+        SelectionError: If a name is no mode, no component, and nothing in the base.
+    """
+    places = [locate(given) for given in (base, tuned) if given is not None]
+    if holds_adapter(places[0].path):
+        return places
+    try:
+        anatomy = anatomy_of(places[0].path, declare)
+    except TaiaError:  # what loads it will say what is wrong with it
+        return places
+    # transformers fuses the experts of a file, under other names.
+    if all(label.component != "experts" for label in anatomy.values()):
+        for text in selections:
+            Selection.parse(text).check_names(anatomy)
+    return places
 
 
 def _of_adapter(folder: Path, declare: Mapping[str, str] | None) -> Anatomy:

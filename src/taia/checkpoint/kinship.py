@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.locate import Located, home_written_out, is_there
+from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.locate import Located, home_written_out, is_there, locate
 from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples, together
 from taia.checkpoint.reading import is_file, read_json
 from taia.checkpoint.sources import Sources
-from taia.errors import InputError, MismatchError
+from taia.errors import InputError, MismatchError, TaiaError
 
 
 def check_pair(
@@ -66,7 +67,27 @@ def check_adapter(
     if not recorded:
         name = config.get("base_model_name_or_path")
         recorded = _named(name) if isinstance(name, str) and name else {}
+        recorded = {**recorded, "revision": config.get("revision")}
     return _settled(_other_base(adapter.given, recorded, *base), strict)
+
+
+def doubts(base: str | Path, tuned: str | Path | None) -> tuple[str, ...]:
+    """What speaks against two models belonging together, where both can be read.
+
+    Args:
+        base: A folder or hub name.
+        tuned: Likewise, or none.
+    """
+    if tuned is None:
+        return ()
+    try:
+        here, there = locate(base), locate(tuned)
+        mine = here, Checkpoint.open(here.path)
+        if holds_adapter(there.path):
+            return check_adapter(mine, there, read_json(there.path / ADAPTER_CONFIG), strict=False)
+        return check_pair(mine, (there, Checkpoint.open(there.path)), strict=False)
+    except TaiaError:  # what loads them will say what is wrong
+        return ()
 
 
 def _settled(doubts: list[str], strict: bool) -> tuple[str, ...]:
@@ -91,10 +112,12 @@ def _named(name: str) -> Mapping[str, Any]:
 def _other_base(
     whose: str, recorded: Mapping[str, Any], base: Located, checkpoint: Checkpoint
 ) -> list[str]:
-    name = recorded.get("repo") or recorded.get("path")
+    name, repo = recorded.get("repo") or recorded.get("path"), recorded.get("repo")
     if not isinstance(name, str) or _is(recorded, base, checkpoint):
         return []
-    if _is_called(base, checkpoint, name):
+    if _is_repo(repo, base):
+        name = f"{name}@{recorded.get('commit') or recorded.get('revision')}"
+    elif _is_called(base, checkpoint, name):
         return []
     return [f"{whose} says that it was trained from {name}, and the base given is {base.given}."]
 
@@ -109,8 +132,28 @@ def _is(recorded: Mapping[str, Any], place: Located, checkpoint: Checkpoint) -> 
                 if file.get("sampled_sha256") == sampled_hash(first, sources):
                     return True
     if isinstance(repo, str) and place.repo:
-        return repo.lower() == place.repo.lower()
+        return _is_repo(repo, place) and _is_revision(recorded, place)
     return isinstance(path, str) and not place.repo and _same_place(path, place.path)
+
+
+def _is_repo(repo: object, place: Located) -> bool:
+    return isinstance(repo, str) and bool(place.repo) and repo.lower() == str(place.repo).lower()
+
+
+def _is_revision(recorded: Mapping[str, Any], place: Located) -> bool:
+    """Whether a record's revision of a model is the one found, as far as the hub's cache tells."""
+    commit, revision = recorded.get("commit"), recorded.get("revision")
+    if isinstance(commit, str) and commit:
+        return commit == place.commit
+    if not isinstance(revision, str) or not revision or revision == place.revision:
+        return True
+    if not place.commit or ".." in revision:
+        return False
+    try:
+        known = (place.path.parents[1] / "refs" / revision).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        known = revision
+    return place.commit.startswith(known)
 
 
 def _is_called(place: Located, checkpoint: Checkpoint, name: str) -> bool:

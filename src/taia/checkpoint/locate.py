@@ -12,6 +12,8 @@ from taia.checkpoint.folders import check_files
 from taia.errors import CheckpointError, DownloadError, first_line
 
 _HUB_NAME: Final = re.compile(r"(?:[\w][\w.-]{0,95}/)?[\w][\w.-]{0,95}", re.ASCII)
+#: What git lets branches and tags be called, and commits.
+_REVISION: Final = re.compile(r"[^\s~^:?*\[\\/\x00-\x1f][^\s~^:?*\[\\\x00-\x1f]*")
 #: What a composition may need; never pickles, code or training state.
 _WANTED: Final = (
     "*.safetensors",
@@ -71,12 +73,12 @@ def locate(given: str | Path) -> Located:
             check_files(path)
         return Located(text, path)
     name, _, revision = text.partition("@")
-    if revision and is_there(home_written_out(name)):
+    if name and revision and is_there(home_written_out(name)):
         raise CheckpointError(
             f"{text!r} asks for a revision of a folder on disk.",
             f"Only models on the hub have revisions: give {name!r}.",
         )
-    if isinstance(given, Path) or not is_hub_name(name):
+    if isinstance(given, Path) or not is_hub_name(text):
         raise CheckpointError(
             f"{text!r} does not exist.", "Give a folder, or a hub name as org/name or org/name@rev."
         )
@@ -86,8 +88,10 @@ def locate(given: str | Path) -> Located:
 
 def is_hub_name(name: str) -> bool:
     """Whether the hub could have a model of a name, or a revision of one as ``org/name@rev``."""
-    name = name.partition("@")[0]
-    return _HUB_NAME.fullmatch(name) is not None and ".." not in name
+    name, at, revision = name.partition("@")
+    if at and _REVISION.fullmatch(revision) is None:
+        return False
+    return _HUB_NAME.fullmatch(name) is not None and ".." not in f"{name}{revision}"
 
 
 def home_written_out(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Base and tuned, tensor by tensor, or the first reason why they do not belong together."""
+"""Two whole checkpoints: paired tensor by tensor, and from which of them each byte comes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from taia.anatomy.labels import Label
+from taia.anatomy import Anatomy
+from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.alignment import Part, align, part
-from taia.checkpoint.configs import check_kinship
-from taia.checkpoint.header import Entry
+from taia.checkpoint.composition import match_table, row_of
+from taia.checkpoint.configs import check_kinship, composed_config, may_tie
+from taia.checkpoint.header import BITS, Entry
+from taia.checkpoint.heads import (
+    Heads,
+    Vocab,
+    resized_rows,
+    rows_of,
+    tied_in_base,
+    tied_in_tuned,
+    vocab_notes,
+    with_rows,
+)
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.labels import Labeller
-from taia.checkpoint.runs import FLOATS, Runs, cut, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.output import tokenizer_files
+from taia.checkpoint.plan import Plan, Tensor, config_file, like_base
+from taia.checkpoint.sources import FLOATS, Sources, runs_of
 from taia.checkpoint.steps import Pair
-from taia.errors import MismatchError
+from taia.errors import MismatchError, SelectionError
+from taia.selection import Selection
+from taia.selection.alpha import Alpha, Pieces
 
-#: Whose vocabulary the output has where the two differ in size.
-Vocab: TypeAlias = Literal["base", "tuned"]
-
-#: Embeddings that are not of the vocabulary.
-_POSITIONS: Final = frozenset({"wpe", "embed_positions", "position_embeddings"})
+_EIGHT_BIT: Final = "8-bit weights mean nothing without their scales"
+_WHOLE_NUMBERS: Final = "whole numbers have nothing between them"
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Pairing:
 
     Attributes:
         pairs: Every tensor of the output by name, in the base's order.
+        labels: What each of them is.
         untied: ``(head, embedding)``, or the other way round, where the base ties the two and only
             keeps the second; the pair of the first is last, and its base is that of the second.
         resized: ``(base's, tuned's)`` numbers of vocabulary rows where they differ.
@@ -40,6 +51,7 @@ class Pairing:
     """
 
     pairs: dict[str, Pair]
+    labels: Mapping[str, Label]
     untied: tuple[str, str] | None
     resized: tuple[int, int] | None
     notes: tuple[str, ...]
@@ -49,7 +61,7 @@ def pair_up(
     base: Checkpoint,
     tuned: Checkpoint,
     vocab: Vocab | None = None,
-    labeller: Labeller | None = None,
+    declare: Mapping[str, str] | None = None,
 ) -> Pairing:
     """Pair every tensor of the base with the tuned model's.
 
@@ -59,23 +71,22 @@ def pair_up(
         base: The model before fine-tuning.
         tuned: The model after.
         vocab: Whose vocabulary to take where their sizes differ.
-        labeller: Labels tensors, where heads and embeddings must be told apart.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
 
     Raises:
+        AnatomyError: If a tensor has no label.
         MismatchError: If they do not belong together; it names the first difference.
-        AnatomyError: If heads or embeddings must be told apart and a name is unknown.
     """
     check_kinship(base.config, tuned.config)
-    labeller = labeller or Labeller()
     alignment = align(base, tuned)
     notes = list(alignment.notes)
     parts, missing, extra = dict(alignment.parts), list(alignment.missing), list(alignment.extra)
     untied = None
-    ours, theirs = _Vocabulary(base, labeller), _Vocabulary(tuned, labeller)
+    ours, theirs = Heads(base, declare), Heads(tuned, declare)
     if missing:
-        missing, extra = _tied_in_tuned(ours, theirs, missing, extra, parts, notes)
+        missing, extra = tied_in_tuned(ours, theirs, missing, extra, parts, notes)
     if extra and not missing:
-        extra, untied = _tied_in_base(theirs, tuned, extra, parts, notes)
+        extra, untied = tied_in_base(theirs, tuned, extra, parts, notes)
     _refuse_rest(missing, extra)
 
     sides: dict[str, tuple[Entry, Part | None]] = {
@@ -84,113 +95,14 @@ def pair_up(
     if untied is not None:
         added, kept = untied
         sides[added] = replace(base.tensors[kept], name=added), part(tuned.tensors[added])
-    resized = _resized(sides, base, vocab, labeller)
+    resized = resized_rows(sides, ours, vocab)
     pairs = {name: _pair(*side, resized, vocab) for name, side in sides.items()}
+    labels = ours.labels
+    if untied or resized:
+        infos = (TensorInfo(pair.name, pair.shape, pair.dtype) for pair in pairs.values())
+        labels = Anatomy.of_tensors(infos, base.config, declare)
     notes += vocab_notes(resized, vocab) + _dtype_notes(sides)
-    return Pairing(pairs, untied, resized, tuple(notes))
-
-
-class _Vocabulary:
-    """A checkpoint's heads and embeddings; its tensors are labelled once, and only if need be."""
-
-    def __init__(self, checkpoint: Checkpoint, labeller: Labeller) -> None:
-        self._checkpoint, self._labeller = checkpoint, labeller
-
-    @cached_property
-    def kinds(self) -> Mapping[str, str]:
-        """Name → ``"head"`` or ``"embedding"``, of the matrices with a row for each token."""
-        infos = (entry.info for entry in self._checkpoint.tensors.values())
-        labels = self._labeller(infos, self._checkpoint.config)
-        return {
-            name: label.component
-            for name, label in labels.items()
-            if is_of_vocabulary(label) and len(self._checkpoint.tensors[name].shape) == 2
-        }
-
-    def twin(self, name: str) -> str | None:
-        """The embedding that a head may be tied to, or the other way round; ``None`` if unclear."""
-        tensors = self._checkpoint.tensors
-        alike = [
-            other
-            for other, kind in self.kinds.items()
-            if kind != self.kinds.get(name) and tensors[other].shape == tensors[name].shape
-        ]
-        return alike[0] if name in self.kinds and len(alike) == 1 else None
-
-
-def is_of_vocabulary(label: Label) -> bool:
-    """Whether a tensor has a row for each token: an embedding of tokens, or a head."""
-    return label.component in ("embedding", "head") and label.projection not in _POSITIONS
-
-
-def _tied_in_tuned(
-    base: _Vocabulary,
-    tuned: _Vocabulary,
-    missing: list[Entry],
-    extra: list[Entry],
-    parts: dict[str, Part | None],
-    notes: list[str],
-) -> tuple[list[Entry], list[Entry]]:
-    """Find what the base has as a head or embedding and the tuned model ties to its other.
-
-    A tied pair is on disk once, most often as the embedding and sometimes as the head.
-
-    Returns:
-        What is still missing, and what is still extra.
-    """
-    rest = []
-    for entry in missing:
-        kind, twin = base.kinds.get(entry.name), base.twin(entry.name)
-        if kind and twin and parts.get(twin) is not None:
-            parts[entry.name], stand_in = parts[twin], twin
-        elif kind and not twin:
-            others = [x for x in extra if tuned.kinds.get(x.name, kind) != kind]
-            if len(others) != 1:
-                rest.append(entry)
-                continue
-            parts[entry.name], stand_in = part(others[0]), others[0].name
-            extra = [x for x in extra if x is not others[0]]
-        else:
-            rest.append(entry)
-            continue
-        notes.append(
-            f"The tuned model ties its head to its embedding: its {stand_in!r} stands in for "
-            f"{entry.name!r}."
-        )
-    return rest, extra
-
-
-def _tied_in_base(
-    theirs: _Vocabulary,
-    tuned: Checkpoint,
-    extra: list[Entry],
-    parts: dict[str, Part | None],
-    notes: list[str],
-) -> tuple[list[Entry], tuple[str, str] | None]:
-    """Find the head or embedding that only the tuned model has; return what else is extra, too."""
-    for entry in extra:
-        twin = theirs.twin(entry.name)
-        if twin is None:
-            continue
-        there = part(tuned.tensors[twin])
-        mine = next((name for name, found in parts.items() if found == there), None)
-        if mine is None:
-            continue
-        rest = [other for other in extra if other is not entry]
-        with Sources() as sources:
-            redundant = sources.same(runs_of(entry, "tuned"), there.runs)
-        if redundant:
-            notes.append(
-                f"The tuned model's {entry.name!r} repeats its {theirs.kinds[twin]}; like the "
-                "base, the output ties them."
-            )
-            return rest, None
-        notes.append(
-            "The base ties its head to its embedding and the tuned model does not: the base's "
-            f"{mine!r} stands in for its {entry.name!r}."
-        )
-        return rest, (entry.name, mine)
-    return extra, None
+    return Pairing(pairs, labels, untied, resized, tuple(notes))
 
 
 def _refuse_rest(missing: list[Entry], extra: list[Entry]) -> None:
@@ -207,47 +119,6 @@ def _refuse_rest(missing: list[Entry], extra: list[Entry]) -> None:
     )
 
 
-def _resized(
-    sides: Mapping[str, tuple[Entry, Part | None]],
-    base: Checkpoint,
-    vocab: Vocab | None,
-    labeller: Labeller,
-) -> tuple[int, int] | None:
-    """The two numbers of vocabulary rows; refuses every other difference of shapes."""
-    differing = {
-        name: (entry, other)
-        for name, (entry, other) in sides.items()
-        if other is not None and entry.shape != other.shape
-    }
-    if not differing:
-        return None
-    labels = labeller((entry.info for entry, _ in sides.values()), base.config)
-    sizes: tuple[int, int] | None = None
-    for name, (entry, other) in differing.items():
-        label = labels[name]
-        rows = (entry.shape[:1] + other.shape[:1]) if entry.shape and other.shape else ()
-        if (
-            not is_of_vocabulary(label)
-            or len(rows) != 2
-            or entry.shape[1:] != other.shape[1:]
-            or (sizes is not None and sizes != rows)
-        ):
-            raise MismatchError(
-                f"Tensor {name!r} has shape {entry.shape} in the base and {other.shape} in the "
-                "tuned model.",
-                "Base must be the model that tuned was trained from: same architecture, same size.",
-            )
-        sizes = (rows[0], rows[1])
-    if sizes is not None and vocab is None:
-        raise MismatchError(
-            f"The vocabularies differ: {next(iter(differing))!r} has {sizes[0]} rows in the base "
-            f"and {sizes[1]} in the tuned model.",
-            "Choose one: --vocab tuned keeps the tuned model's rows and tokenizer, --vocab base "
-            "the base's.",
-        )
-    return sizes
-
-
 def _pair(
     entry: Entry, other: Part | None, resized: tuple[int, int] | None, vocab: Vocab | None
 ) -> Pair:
@@ -260,9 +131,9 @@ def _pair(
             "model: one of them is quantised.",
             "Give both in one format; dequantise the quantised one first.",
         )
-    if entry.shape == other.shape or resized is None:
+    rows = rows_of(resized, vocab)
+    if entry.shape == other.shape or resized is None or rows is None:
         return Pair(entry.name, entry.dtype, entry.shape, ours, other.runs)
-    rows = resized[0] if vocab == "base" else resized[1]
     width = math.prod(entry.shape[1:])
     return Pair(
         entry.name,
@@ -271,25 +142,6 @@ def _pair(
         with_rows(ours, other.runs, resized[0], rows, width),
         with_rows(other.runs, ours, resized[1], rows, width),
     )
-
-
-def with_rows(own: Runs, other: Runs, has: int, wants: int, width: int) -> Runs:
-    """Byte runs of so many rows: its own, and past their end the other side's."""
-    if has >= wants:
-        return cut(own, 0, wants * width)
-    return own + cut(other, has * width, wants * width)
-
-
-def vocab_notes(resized: tuple[int, int] | None, vocab: Vocab | None) -> list[str]:
-    """What to say of vocabularies of different sizes."""
-    if resized is None:
-        return []
-    mine, theirs = resized
-    if vocab == "base":
-        lost = "" if theirs < mine else f"; the tuned model's last {theirs - mine} are left out"
-        return [f"The output has the base's {mine} vocabulary rows{lost}."]
-    more = "" if mine > theirs else f"; the last {theirs - mine} are its alone, whatever α"
-    return [f"The output has the tuned model's {theirs} vocabulary rows{more}."]
 
 
 def _dtype_notes(sides: Mapping[str, tuple[Entry, Part | None]]) -> list[str]:
@@ -303,3 +155,128 @@ def _dtype_notes(sides: Mapping[str, tuple[Entry, Part | None]]) -> list[str]:
         f"base's {mine}."
         for (theirs, mine), count in counts.items()
     ]
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+def plan_checkpoints(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    selection: Selection,
+    *,
+    vocab: Vocab | None = None,
+    declare: Mapping[str, str] | None = None,
+) -> Plan:
+    """Plan the composition of two checkpoints, laid out like the base.
+
+    Args:
+        base: The model before fine-tuning.
+        tuned: The model after.
+        selection: What to keep of the difference.
+        vocab: Whose vocabulary to take where their sizes differ.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+
+    Raises:
+        AnatomyError: If a tensor has no label.
+        MismatchError: If the two do not belong together.
+        SelectionError: If the selection matches nothing, or takes a part of what has none.
+    """
+    pairing = pair_up(base, tuned, vocab, declare)
+    pairs, labels = dict(pairing.pairs), pairing.labels
+    alphas = selection.alphas(labels)
+    untied = _untie(pairs, labels, alphas, pairing, base.config)
+    alphas = _settled(pairs, alphas)
+    kept = {name for name, alpha in alphas.items() if alpha != 0.0}
+    notes = list(pairing.notes)
+    tokens_tuned = vocab == "tuned" or (vocab is None and bool(kept))
+    if tokens_tuned and not tokenizer_files.has_tokenizer(tuned.folder):
+        if tokenizer_files.has_tokenizer(base.folder):
+            notes.append("The tuned model has no tokenizer; the output has the base's.")
+        tokens_tuned = False
+    config, more = composed_config(
+        base.config,
+        tuned.config,
+        attention_tuned=any(labels[name].component == "attention" for name in kept),
+        tokens_tuned=tokens_tuned,
+        rows=rows_of(pairing.resized, vocab),
+        untied=untied,
+    )
+    notes += more
+    beside, more = tokenizer_files.beside(base.folder, tuned.folder, tokens_tuned)
+    tensors = {name: Tensor.of_pair(pair, alphas[name]) for name, pair in pairs.items()}
+    return Plan(
+        kind="checkpoint",
+        weights=like_base(base, tensors),
+        beside=beside,
+        config=config_file(base, config),
+        rows=match_table(
+            row_of(labels[name].component, pair.dtype, pair.shape, alphas[name])
+            for name, pair in pairs.items()
+        ),
+        alphas=alphas,
+        notes=(*notes, *more),
+    )
+
+
+def _untie(
+    pairs: dict[str, Pair],
+    labels: Mapping[str, Label],
+    alphas: Mapping[str, Alpha],
+    pairing: Pairing,
+    config: Mapping[str, object] | None,
+) -> bool:
+    """Whether the output's head differs from its embedding where the base's config ties them.
+
+    Where only the tuned model has a head and neither it nor the embedding is kept, both are the
+    base's embedding: the head is taken out of ``pairs`` and stays tied.
+    """
+    if pairing.untied is not None:
+        head, embedding = pairing.untied
+        if alphas[head] == 0.0 and alphas[embedding] == 0.0:
+            del pairs[head]
+            return False
+        return True
+    if not may_tie(config):
+        return False
+    heads = [name for name, label in labels.items() if label.component == "head"]
+    embeddings = [name for name, label in labels.items() if label.component == "embedding"]
+    return any(
+        labels[head].tensor.shape == labels[embedding].tensor.shape
+        and not _alike(alphas[head], alphas[embedding])
+        for head in heads
+        for embedding in embeddings
+    )
+
+
+def _alike(one: Alpha, other: Alpha) -> bool:
+    return not isinstance(one, Pieces) and one == other
+
+
+def _settled(pairs: Mapping[str, Pair], alphas: Mapping[str, Alpha]) -> dict[str, Alpha]:
+    """Every α as it will be applied: 0 where the tuned model has nothing to give."""
+    settled: dict[str, Alpha] = {}
+    with Sources() as sources:
+        for name, pair in pairs.items():
+            alpha = alphas[name]
+            if pair.tuned is None or (
+                not _can(pair, alpha) and sources.same(pair.base, pair.tuned)
+            ):
+                alpha = 0.0
+            elif not _can(pair, alpha):
+                why = _EIGHT_BIT if pair.dtype.startswith("F") else _WHOLE_NUMBERS
+                raise SelectionError(
+                    f"Tensor {name!r} is {pair.dtype} and cannot be taken in part: {why}.",
+                    "Select it whole or not at all, or dequantise both models first.",
+                )
+            settled[name] = alpha
+    return settled
+
+
+def _can(pair: Pair, alpha: Alpha) -> bool:
+    """Whether a tensor's dtype allows its α."""
+    if pair.dtype in FLOATS or alpha in (0.0, 1.0):
+        return True
+    if not isinstance(alpha, Pieces) or BITS[pair.dtype] % 8:
+        return False
+    return all(value in (0.0, 1.0) for _, _, value in alpha.pieces)

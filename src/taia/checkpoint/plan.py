@@ -14,8 +14,7 @@ from taia.checkpoint.composition import Kind, Row
 from taia.checkpoint.header import Entry, make_header, nbytes
 from taia.checkpoint.index import INDEX, SINGLE, Checkpoint
 from taia.checkpoint.reading import read_bytes
-from taia.checkpoint.runs import runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Sources, runs_of
 from taia.checkpoint.steps import Copy, Made, Pair, Step, steps
 from taia.selection.alpha import Alpha
 
@@ -141,8 +140,8 @@ def like_base(base: Checkpoint, tensors: Mapping[str, Tensor]) -> Weights:
 
     Args:
         base: The base.
-        tensors: The output's tensors by name, all of the base's among them; those that the base
-            lacks go to the end of its last file.
+        tensors: The output's tensors by the base's names, all of which are among them; those that
+            the base lacks go to the end of its last file.
 
     Returns:
         The files. Where nothing differs from the base, headers and index are its own, byte for
@@ -153,12 +152,18 @@ def like_base(base: Checkpoint, tensors: Mapping[str, Tensor]) -> Weights:
     for shard in base.shards:
         own = [tensors[entry.name] for entry in shard.entries]
         name = SINGLE if base.index is None else shard.file.name
-        same = [(e.dtype, e.shape) for e in shard.entries] == [(t.dtype, t.shape) for t in own]
+        same = all(
+            (entry.name, entry.dtype, entry.shape) == (tensor.name, tensor.dtype, tensor.shape)
+            for entry, tensor in zip(shard.entries, own, strict=True)
+        )
         extra = added if shard is base.shards[-1] else []
         if same and not extra:
             files.append(FilePlan(name, shard.header, tuple(own)))
         else:
-            files.append(FilePlan.of(name, own + extra, shard.metadata))
+            held = {tensor.name for tensor in own + extra}
+            # safetensors names there what a tensor of the file stands for as well.
+            metadata = {key: text for key, text in shard.metadata.items() if key not in held}
+            files.append(FilePlan.of(name, own + extra, metadata))
     return Weights(tuple(files), _index(base, files))
 
 
@@ -193,7 +198,7 @@ def _index(base: Checkpoint, files: list[FilePlan]) -> dict[str, bytes]:
     metadata = {**base.metadata, "total_size": sum(tensor.nbytes for tensor, _ in tensors)}
     if "total_parameters" in metadata:
         metadata["total_parameters"] = sum(math.prod(tensor.shape) for tensor, _ in tensors)
-    weight_map = base.index["weight_map"] | {tensor.name: file for tensor, file in tensors}
+    weight_map = {tensor.name: file for tensor, file in tensors}
     return {INDEX: as_json({**base.index, "metadata": metadata, "weight_map": weight_map})}
 
 

@@ -1,4 +1,8 @@
-"""The files that a composition reads."""
+"""Where either side keeps a tensor, as *byte runs*, and the files that these are read from.
+
+A byte run is a stretch of whole elements in a file. Most tensors are one run; one that the other
+side cuts differently (experts fused or not, more or fewer vocabulary rows) is several.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,76 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
+from taia.checkpoint.header import BITS, Entry
 from taia.checkpoint.reading import descriptor
-from taia.checkpoint.runs import Run, Runs
 from taia.errors import CheckpointError
 
+Side: TypeAlias = Literal["base", "tuned"]
+
+#: The dtypes that can be computed with.
+FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 #: Bytes read at once: what fits a processor's cache.
 BUFFER: Final = 1 << 19
 _OPEN_FILES: Final = 64
 
 _Made = TypeVar("_Made")
+
+
+class Run(NamedTuple):
+    """A run of whole elements in a file.
+
+    Attributes:
+        side: Whose it is.
+        file: Where it lies.
+        start: Its first byte.
+        stop: One past its last byte.
+        dtype: The safetensors dtype of its elements.
+    """
+
+    side: Side
+    file: Path
+    start: int
+    stop: int
+    dtype: str
+
+    @property
+    def elements(self) -> int:
+        """How many elements it has."""
+        return (self.stop - self.start) * 8 // BITS[self.dtype]
+
+    def cut(self, first: int, last: int) -> Run:
+        """Its elements from ``first`` up to ``last``."""
+        size = BITS[self.dtype]
+        return self._replace(
+            start=self.start + first * size // 8, stop=self.start + last * size // 8
+        )
+
+
+Runs: TypeAlias = tuple[Run, ...]
+
+
+def runs_of(entry: Entry, side: Side) -> Runs:
+    """A whole tensor."""
+    return (Run(side, entry.file, entry.start, entry.stop, entry.dtype),)
+
+
+def elements(runs: Runs) -> int:
+    """How many elements runs have."""
+    return sum(run.elements for run in runs)
+
+
+def cut(runs: Runs, first: int, last: int) -> Runs:
+    """The elements of runs from ``first`` up to ``last``."""
+    found, offset = [], 0
+    for run in runs:
+        count = run.elements
+        low, high = max(first - offset, 0), min(last - offset, count)
+        if low < high:
+            found.append(run.cut(low, high))
+        offset += count
+    return tuple(found)
 
 
 class Sources:

@@ -1,6 +1,6 @@
 """The bytes of one output tensor, as steps: copy this, blend those, make the rest.
 
-What is copied and blended lies in byte runs (:mod:`taia.checkpoint.runs`).
+What is copied and blended lies in byte runs (:mod:`taia.checkpoint.sources`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from taia.checkpoint.header import BITS
-from taia.checkpoint.runs import Run, Runs, cut, elements
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Run, Runs, Sources, cut, elements
 from taia.selection.alpha import Alpha, Pieces
 
 #: A piece of rows at least this long is copied by itself; shorter ones are read with what lies
@@ -114,12 +113,7 @@ class Pair:
 
 
 def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
-    """How to write one tensor of two checkpoints, from its first byte to its last.
-
-    Args:
-        pair: The tensor.
-        alpha: Its α.
-    """
+    """How to write one tensor of two checkpoints, from its first byte to its last."""
     if not math.prod(pair.shape):
         return
     if pair.tuned is None or alpha == 0.0:

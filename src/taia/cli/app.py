@@ -17,11 +17,12 @@ from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.eval import evaluate
 from taia.cli.export import export
-from taia.cli.guard import ending, forgive
+from taia.cli.guard import complete_streams, ending, forgive
 from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
+from taia.signals import Stop
 
 _Debug = Annotated[
     bool, typer.Option("--debug", help="Keep the traceback of a failure in a file, and name it.")
@@ -52,11 +53,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # tables of flags cut their names in a narrow terminal
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        # TRL and transformers write --lora_r, everybody else --lora-r.
-        "token_normalize_func": lambda token: token.replace("_", "-"),
-    },
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, train, compose, export, inspect, report, serve):
     app.command(command.__name__, cls=Command)(_guarded(command.__name__, command))
@@ -86,7 +83,11 @@ def main() -> None:
     Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 3 a condition of
     ``eval --require`` is not met, 130 interrupted, 141 nobody reads the output any more.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both clean up alike
+    stop = Stop(lambda _: KeyboardInterrupt())
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    complete_streams()
     forgive(sys.stdout, sys.stderr)
     try:
         with ending():

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import sys
+from copy import copy
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from taia.cli.guard import ending
 from taia.cli.meant import no_command
 
 
 class Command(TyperCommand):
     """A command whose help lists its flags under their headings."""
+
+    def make_parser(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """Its parser, to which ``--lora_r``, as TRL and transformers write it, is ``--lora-r``.
+
+        Only of flags: to Typer, whose own setting this is, ``q8_0`` would be ``q8-0``, too.
+        """
+        ctx = copy(ctx)
+        ctx.token_normalize_func = lambda token: token.replace("_", "-")
+        return super().make_parser(ctx)
 
     def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - Typer's own
         """Its help, in letters that stdout has."""
@@ -34,6 +45,16 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """The commands."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """What is typed, read; Typer would say nothing of an interruption."""
+        with ending():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """A command, read and run; Typer would say nothing of an interruption."""
+        with ending():
+            return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - Typer's own
         """Their help, in letters that stdout has."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from taia.cli.options import AsJson, Declare, declared, say_json
+from taia.cli.options import AsJson, Declare, complete, declared, say_json
 
 if TYPE_CHECKING:
     from taia.checkpoint.composition import Composition
@@ -21,7 +21,13 @@ def compose(
         str, typer.Argument(help="The model after it: a folder, a hub name, or a PEFT adapter.")
     ],
     keep: Annotated[
-        str, typer.Option("--keep", "-k", help="A mode or a selection, see docs/selection.md.")
+        str,
+        typer.Option(
+            "--keep",
+            "-k",
+            help="A mode or a selection, see docs/selection.md.",
+            autocompletion=complete,
+        ),
     ] = "taia",
     output: Annotated[
         Path | None,
@@ -32,7 +38,11 @@ def compose(
     ] = False,
     vocab: Annotated[
         Literal["base", "tuned"] | None,
-        typer.Option(help="Whose vocabulary to take where sizes differ.", show_default=False),
+        typer.Option(
+            help="Whose vocabulary to take where sizes differ: two checkpoints', or an adapter's "
+            "that has resized it and is merged.",
+            show_default=False,
+        ),
     ] = None,
     hash_inputs: Annotated[
         bool, typer.Option("--hash", help="Record SHA-256 of every input file (reads them all).")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.options import AsJson, say_json
+from taia.cli.options import AsJson, complete, say_json
 
 
 def demo(
@@ -24,7 +24,11 @@ def demo(
         Path, typer.Option(help="The folder for the adapters, results.json and report.html.")
     ] = Path("taia-demo"),
     modes: Annotated[
-        str, typer.Option(help="What to compare: modes or selections, with commas between.")
+        str,
+        typer.Option(
+            help="What to compare: modes or selections, with commas between.",
+            autocompletion=complete,
+        ),
     ] = "base,tuned,taia,taif",
     seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
     limit: Annotated[

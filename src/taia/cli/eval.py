@@ -11,7 +11,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, declared, pairs, say_json
+from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
 from taia.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def evaluate(
             help="Modes or selections with commas between, NAME=SELECTION to name one; also "
             "loracl. Without TUNED: base.",
             show_default="base,tuned,taia,taif",
+            autocompletion=complete,
         ),
     ] = "",
     output: Annotated[
@@ -154,6 +155,7 @@ def evaluate(
     it is known: after Ctrl-C, the same command goes on.
     """
     prepare()
+    from taia.checkpoint.kinship import doubts
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings
@@ -163,6 +165,9 @@ def evaluate(
     settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
     named = declared(declare)
     has_update = tuned is not None or server is not None
+    if base is not None and server is None:
+        for doubt in doubts(base, tuned):
+            say(doubt)
     with watched(Screen(stderr=True)) as watch:
         done = run(
             base,

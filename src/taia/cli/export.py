@@ -9,7 +9,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.options import AsJson, Declare, declared, say_json
-from taia.export.targets import Name, Outtype
+from taia.export.job import Name, Outtype
 
 
 def export(

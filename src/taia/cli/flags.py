@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_typ
 
 import typer
 
-from taia.cli.options import declared, pairs
+from taia.cli.options import complete, declared, pairs
 from taia.training.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -68,6 +68,7 @@ def _flag(key: Field[Any], hint: Any) -> inspect.Parameter:  # noqa: ANN401 - a 
         metavar=key.metadata.get("form", "SELECTION=VALUE") if kind is dict else None,
         rich_help_panel=key.metadata["group"],
         show_default=False,
+        autocompletion=complete if key.name == "train" else None,
     )
     return inspect.Parameter(
         key.name,

@@ -9,14 +9,14 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, TextIO
 
 import typer
 
 from taia.cli.extras import not_installed
 from taia.cli.meant import usage
-from taia.errors import RunError, SelectionError, TaiaError, first_line, out_of_memory
+from taia.errors import RunError, SelectionError, StoppedError, TaiaError, first_line, out_of_memory
 from taia.text import around, printable, shortened
 
 #: Characters of each of the two lines.
@@ -62,13 +62,24 @@ def ending(command: str = "", debug: bool = False) -> Iterator[None]:
         lines = [ended.problem, ended.mend]
         if debug:
             lines.append(f"The traceback is in {_keep(error, ended)}")
-        say("\n      ".join(shortened(line, _MOST) for line in lines), "taia: ")
+        with suppress(OSError):  # stderr may be full as well
+            say("\n      ".join(shortened(line, _MOST) for line in lines), "taia: ")
         raise typer.Exit(ended.code) from None
 
 
 def say(words: str, before: str = "") -> None:
     """Say something on stderr; names in it, whatever they are, cannot steer the terminal."""
     print(f"{before}{printable(words)}", file=sys.stderr, flush=True)
+
+
+def complete_streams() -> None:
+    """Put a stream that leads nowhere where the caller has closed one, as ``>&-`` does.
+
+    Else the next file that is opened would get its number, and what libraries print would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def forgive(*streams: TextIO) -> None:
@@ -80,17 +91,31 @@ def forgive(*streams: TextIO) -> None:
 
 def _read(error: BaseException, command: str) -> _Ending:
     """What to say of an error, and the exit code."""
+    if _is_interrupted(error):
+        return _Ending("interrupted", "Nothing half-written was left behind.", 130)
     if isinstance(error, TaiaError):
         pointed = isinstance(error, SelectionError)
         problem = _pointed(error.problem) if pointed else _flat(error.problem)
         return _Ending(problem, _flat(error.mend), error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
-        return _Ending("interrupted", "Nothing half-written was left behind.", 130)
     if hasattr(error, "format_message"):  # the parser's own
         return _read(usage(error), command)
     if isinstance(error, ImportError):
         return _read(not_installed(error, command), command)
     return _read(RunError(*_unexpected(error)), command)
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Whether an interruption lies below an error: Python and libraries wrap what is raised."""
+    seen: set[int] = set()
+    below: BaseException | None = error
+    while below is not None and id(below) not in seen:
+        if isinstance(below, StoppedError):  # which says what was saved
+            return False
+        if isinstance(below, KeyboardInterrupt):
+            return True
+        seen.add(id(below))
+        below = below.__cause__ or below.__context__
+    return False
 
 
 def _pointed(problem: str) -> str:

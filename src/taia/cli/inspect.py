@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taia.cli.options import AsJson, Declare, declared, say_json
+from taia.cli.options import AsJson, Declare, complete, declared, say_json
 
 if TYPE_CHECKING:
     from taia.anatomy import Label
@@ -24,7 +24,11 @@ def inspect(
     keep: Annotated[
         str | None,
         typer.Option(
-            "--keep", "-k", help="A mode or a selection: show each tensor's α.", show_default=False
+            "--keep",
+            "-k",
+            help="A mode or a selection: show each tensor's α.",
+            show_default=False,
+            autocompletion=complete,
         ),
     ] = None,
     declare: Declare = None,

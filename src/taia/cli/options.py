@@ -22,6 +22,15 @@ Declare: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
+def complete(incomplete: str) -> list[str]:
+    """What a mode or selection that is being typed may become, also the last of a list of them."""
+    from taia.anatomy.components import GROUPS
+    from taia.selection.modes import MODES
+
+    begun, comma, last = incomplete.rpartition(",")
+    return [f"{begun}{comma}{name}" for name in (*MODES, *GROUPS) if name.startswith(last)]
+
+
 def say_json(value: object) -> None:
     """Print a value as JSON, in ASCII: no name in it can steer a terminal."""
     print(json.dumps(value, indent=1).replace("\x7f", r"\u007f"))

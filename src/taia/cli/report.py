@@ -49,8 +49,7 @@ def report(
     The page is one file with everything in it; it asks for nothing from the network.
     """
     prepare()
-    from taia.checkpoint.files import check_file, write_file
-    from taia.checkpoint.output.staging import claimed
+    from taia.checkpoint.output.staging import check_file, claimed, write_file
     from taia.reporting.evaluation.run import open_runs
 
     if output is None and form == "html":

@@ -11,7 +11,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import Declare, declared
+from taia.cli.options import Declare, complete, declared
 from taia.errors import InputError
 from taia.selection.listing import read_modes
 from taia.text import printable
@@ -33,7 +33,13 @@ def serve(
         ),
     ] = None,
     modes: Annotated[
-        str, typer.Option("--modes", "-m", help="Modes and selections; each is a model's id.")
+        str,
+        typer.Option(
+            "--modes",
+            "-m",
+            help="Modes and selections; each is a model's id.",
+            autocompletion=complete,
+        ),
     ] = "base,tuned,taia",
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[
@@ -98,9 +104,12 @@ def serve(
             "Flags after --, --output, --overwrite and --print are for vLLM.",
             "Leave them out, or add --engine vllm.",
         )
-    from taia.checkpoint.ahead import look_ahead
+    from taia.checkpoint.inspection import look_ahead
+    from taia.checkpoint.kinship import doubts
 
     look_ahead(base, tuned, selections.values(), named)
+    for doubt in doubts(base, tuned):
+        say(doubt)
     from taia.serving.load import load
     from taia.serving.server import serve as run
     from taia.serving.settings import Settings

@@ -73,7 +73,7 @@ def train(
     if int(os.environ.get("RANK", "0")) == 0:  # one of several processes asks for all
         from taia.training.ahead import check_ahead
 
-        check_ahead(recipe, resume=resume, overwrite=overwrite)
+        check_ahead(recipe, config=config, resume=resume, overwrite=overwrite)
     if preview:
         _preview(recipe)
     elif dry_run:

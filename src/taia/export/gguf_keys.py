@@ -41,12 +41,7 @@ _MEND: Final = "Export it --to transformers, and serve it with vLLM or transform
 
 
 def add_keys(writer: Any, place: Located, names: Names) -> tuple[str, ...]:  # noqa: ANN401 - gguf's
-    """Writes the hyper-parameters.
-
-    Args:
-        writer: A ``gguf.GGUFWriter``.
-        place: The model.
-        names: Its architecture's.
+    """Writes a model's hyper-parameters with a ``gguf.GGUFWriter``.
 
     Returns:
         What a careful reader would want to know.
@@ -74,20 +69,17 @@ def add_keys(writer: Any, place: Located, names: Names) -> tuple[str, ...]:  # n
     for key, method in names.architecture.keys.items():
         if (value := getattr(config, key, None)) is not None:
             getattr(writer, method)(value)
-    notes = _add_rope(writer, place, config, width)
+    _add_rope(writer, place, config)
+    window = getattr(config, "sliding_window", None)
     if config.model_type == "phi3":
         # 0 says that there is no window; without the key llama.cpp takes its own.
-        writer.add_sliding_window(config.sliding_window or 0)
-    elif config.model_type in _WINDOWED and _within(config.sliding_window, config):
-        notes += (
-            f"llama.cpp does not use the sliding window of {config.sliding_window:,} tokens: "
-            "longer texts are seen whole.",
+        writer.add_sliding_window(window or 0)
+    elif config.model_type in _WINDOWED and window and window < config.max_position_embeddings:
+        return (
+            f"llama.cpp does not use the sliding window of {window:,} tokens: longer texts are "
+            "seen whole.",
         )
-    return notes
-
-
-def _within(window: int | None, config: Any) -> bool:  # noqa: ANN401 - a config
-    return window is not None and window < config.max_position_embeddings
+    return ()
 
 
 def rope_factors(place: Located) -> dict[str, np.ndarray[Any, Any]]:
@@ -166,10 +158,10 @@ def _rotated(config: Any, rope: Mapping[str, Any]) -> int:  # noqa: ANN401 - a c
     return int(_head(config) * (part or 1.0))
 
 
-def _add_rope(writer: Any, place: Located, config: Any, width: int) -> tuple[str, ...]:  # noqa: ANN401
+def _add_rope(writer: Any, place: Located, config: Any) -> None:  # noqa: ANN401
     rope = _rope(config)
     if not rope:
-        return ()
+        return
     writer.add_rope_dimension_count(_rotated(config, rope))
     writer.add_rope_freq_base(float(rope["rope_theta"]))
     sliding = getattr(config, "rope_parameters", {}).get("sliding_attention")
@@ -183,7 +175,6 @@ def _add_rope(writer: Any, place: Located, config: Any, width: int) -> tuple[str
             _MEND,
         )
     _SCALINGS[kind](writer, config, rope)
-    return ()
 
 
 def _plain(writer: Any, config: Any, rope: Mapping[str, Any]) -> None:  # noqa: ANN401

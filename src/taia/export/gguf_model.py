@@ -20,7 +20,7 @@ from taia.errors import CheckpointError, InputError
 from taia.export.architectures import Names
 from taia.export.gguf_keys import add_keys, rope_factors
 from taia.export.gguf_tokenizer import add_tokenizer
-from taia.export.targets import Outtype
+from taia.export.job import Outtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 _FLOAT32: Final = ("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight")
 _POSITIONS: Final = "position_embd.weight"
 #: Masks and tables that transformers makes itself, and old checkpoints hold.
-_UNUSED: Final = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias")
-_UNUSED_TOO: Final = (".attention.masked_bias",)
+_UNUSED: Final = (
+    ".rotary_emb.inv_freq",
+    *(f".{module}.{mask}" for module in ("attn", "attention") for mask in ("bias", "masked_bias")),
+)
 _BLOCK: Final = 1 << 24  # numbers converted at once
 _INSTEAD: Final = "Use llama.cpp's convert_hf_to_gguf.py for it."
 
@@ -61,16 +63,8 @@ class Stored:
         return prod(self.shape) // block * size
 
 
-def write_model(
-    place: Located, file: Path, title: str, outtype: Outtype = "auto"
-) -> tuple[str, ...]:
-    """Writes a checkpoint as GGUF.
-
-    Args:
-        place: The checkpoint.
-        file: Where.
-        title: What the file calls itself.
-        outtype: Of its matrices.
+def write_model(place: Located, file: Path, title: str, outtype: Outtype) -> tuple[str, ...]:
+    """Writes a checkpoint as GGUF, with matrices of a type that is not "auto".
 
     Returns:
         What a careful reader would want to know.
@@ -80,9 +74,9 @@ def write_model(
         InputError: If taia does not know the architecture, or the file cannot say what it does.
     """
     import gguf
+    import numpy as np
 
     names = names_of(place)
-    outtype = settled(place, outtype)
     planned = tuple(plan(place, names, outtype))
     writer = gguf.GGUFWriter(file, names.architecture.name)
     try:
@@ -95,8 +89,9 @@ def write_model(
         factors = rope_factors(place)
         for name, values in factors.items():
             writer.add_tensor_info(name, values.shape, values.dtype, values.nbytes)
+        known_by_kind = np.dtype(np.float32)
         for each in planned:
-            writer.add_tensor_info(each.name, each.shape, _numpy(), each.bytes, each.kind)
+            writer.add_tensor_info(each.name, each.shape, known_by_kind, each.bytes, each.kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -147,7 +142,7 @@ def plan(place: Located, names: Names, outtype: Outtype) -> Iterator[Stored]:
     tensors = Checkpoint.open(place.path).tensors
     stacks: dict[str, dict[int, Entry]] = {}
     for name, entry in tensors.items():
-        if name.endswith((*_UNUSED, *_UNUSED_TOO)):
+        if name.endswith(_UNUSED):
             continue
         expert, stack = _expert(name)
         found = names.find(stack)
@@ -250,12 +245,6 @@ def _file_type(outtype: Outtype) -> Any:  # noqa: ANN401 - gguf's
     from gguf import LlamaFileType
 
     return LlamaFileType["ALL_F32" if outtype == "f32" else f"MOSTLY_{outtype.upper()}"]
-
-
-def _numpy() -> Any:  # noqa: ANN401 - a dtype; the kind says more
-    import numpy as np
-
-    return np.dtype(np.float32)
 
 
 def _vocabulary(planned: tuple[Stored, ...]) -> int:

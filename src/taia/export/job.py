@@ -1,21 +1,53 @@
-"""One export: what is to be written, from what, and where."""
+"""One export: what it may be for, what is asked, and what came of it.
+
+A target is a row here, and the file ``to_NAME.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-from taia.export.source import Source
-from taia.export.targets import Outtype
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    import torch
+    from taia.export.source import Source
 
-    from taia.export.trace import Trace
+Name: TypeAlias = Literal["transformers", "vllm", "gguf", "ollama", "mergekit"]
+#: A whole model's dtype in GGUF, as llama.cpp's converter calls it: "auto" is bf16 for a model
+#: that has bf16, else f16.
+Outtype: TypeAlias = Literal["auto", "f32", "f16", "bf16", "q8_0"]
 
+_MODELS: Final = ("torch", "transformers", "peft")
+_FOLDER: Final = ("taia_config.json", "config.json", "adapter_config.json")
+_GGUF: Final = ("adapter.gguf", "model.gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A program that an export may be for.
+
+    Attributes:
+        needs: What writing and checking import.
+        marks: Files of its outputs. To be overwritten, a folder must hold one of some target's.
+        reads_base: Whether writing an adapter reads its base; merging and checking always do.
+        gguf: Whether the output is GGUF, and ``base_gguf`` and ``outtype`` mean something.
+    """
+
+    needs: tuple[str, ...]
+    marks: tuple[str, ...]
+    reads_base: bool = True
+    gguf: bool = False
+
+
+TARGETS: Final[Mapping[Name, Target]] = {
+    "transformers": Target(_MODELS, _FOLDER, reads_base=False),
+    "vllm": Target(_MODELS, _FOLDER),
+    "gguf": Target((*_MODELS, "gguf"), _GGUF, gguf=True),
+    "ollama": Target((*_MODELS, "gguf", "jinja2"), _GGUF, gguf=True),
+    "mergekit": Target(("torch", "yaml"), ("mergekit.yml",), reads_base=False),
+}
+MARKS: Final = tuple({mark: None for target in TARGETS.values() for mark in target.marks})
 #: A folder in the output for what is needed on the way; gone before the output appears.
 SCRATCH: Final = ".scratch"
 
@@ -45,9 +77,55 @@ class Job:
         """Whether the output is a whole model."""
         return self.source.adapter is None or self.merge
 
-    @cached_property
-    def trace(self) -> tuple[Trace, torch.Tensor | None]:
-        """What the source says, and for an adapter its base; loaded on first use."""
-        from taia.export.trace import source_trace
 
-        return source_trace(self.source)
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One way in which an output was checked.
+
+    Attributes:
+        said: What was compared with what and what came out, in one sentence.
+        passed: Whether they agree.
+        measured: The numbers behind it.
+    """
+
+    said: str
+    passed: bool
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a target wrote.
+
+    Attributes:
+        notes: What a careful reader would want to know, one sentence each.
+        use: The command that uses the output, with ``{output}`` where its path goes.
+    """
+
+    notes: tuple[str, ...] = ()
+    use: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an export did.
+
+    Attributes:
+        target: The program it was written for.
+        output: The folder.
+        files: Names of the files in it.
+        checks: How it was checked; none where that was switched off.
+        notes: What a careful reader would want to know, one sentence each.
+        use: The command that uses the output.
+    """
+
+    target: Name
+    output: Path
+    files: tuple[str, ...]
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+    use: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "output": str(self.output)}

@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from taia.errors import InputError, RunError, first_line
+from taia.errors import CheckpointError, InputError, RunError
 from taia.export.gguf_tokenizer import tokenizer_of
-from taia.export.result import Check
-from taia.export.trace import STEPS, Trace, compared, distance, spread
+from taia.export.job import Check
+from taia.export.trace import STEPS, Trace, compared, distance, follow, spread
 
 if TYPE_CHECKING:
-    from taia.export.job import Job
-    from taia.export.targets import Outtype
+    from taia.export.job import Job, Outtype
 
 #: How far scores may be apart, as a share of their spread, on the same float32 weights: another
 #: program's order of sums, sines and exponentials.
@@ -58,10 +57,9 @@ def run(job: Job, base: Path, adapter: Path) -> Check:
     """
     from importlib.metadata import version
 
-    trace, without = job.trace
-    if without is None:
-        raise ValueError("only adapters are run")
-    plain = scores(base, None, trace)
+    trace, without = job.source.trace
+    assert without is not None, "only adapters are run"
+    plain, _ = _answers(base, None, trace)
     if plain.shape != without.shape:
         raise InputError(
             f"{base} has {plain.shape[1]} tokens, and the base model {without.shape[1]}.",
@@ -75,7 +73,7 @@ def run(job: Job, base: Path, adapter: Path) -> Check:
     return compared(
         f"llama.cpp (llama-cpp-python {version('llama-cpp-python')}) loads it",
         trace,
-        scores(base, adapter, trace),
+        _answers(base, adapter, trace)[0],
         precision=PRECISION,
         without=without,
         slack=2 * distance(plain, without),
@@ -90,7 +88,7 @@ def run_model(job: Job, file: Path, outtype: Outtype) -> Check:
     """
     from importlib.metadata import version
 
-    trace, without = job.trace
+    trace, without = job.source.trace
     loader = f"llama.cpp (llama-cpp-python {version('llama-cpp-python')}) loads it"
     found = (tokenizer_of(place) for place in job.source.speakers)
     tokenizer = next((each for each in found if each is not None), None)
@@ -117,7 +115,7 @@ def _has_experts(file: Path) -> bool:
     return any(key.endswith(".expert_count") for key in gguf.GGUFReader(file).fields)
 
 
-def read_by_transformers(job: Job, file: Path, outtype: Outtype) -> Check | None:
+def run_in_transformers(job: Job, file: Path, outtype: Outtype) -> Check | None:
     """Compares what transformers reads in the file with the source.
 
     Returns:
@@ -128,27 +126,22 @@ def read_by_transformers(job: Job, file: Path, outtype: Outtype) -> Check | None
 
     from transformers import AutoModelForCausalLM
 
-    from taia.export.trace import follow
+    from taia.loading.models import read_by_transformers
     from taia.loading.quiet import quiet
 
     if not _is_read(file):
         return None
     loader = f"transformers {version('transformers')} reads the GGUF file"
-    with quiet():
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
+    try:
+        with quiet(), read_by_transformers("The GGUF file"):
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            return Check(f"{loader}, and fails: {first_line(error)}.", passed=False)
-    trace, without = job.trace
-    return compared(
-        loader,
-        trace,
-        follow(cast("Any", model).eval(), trace),
-        precision=ROUNDED[outtype],
-        without=without,
-    )
+    except CheckpointError as error:
+        return Check(f"{loader}, and fails: {error.problem}", passed=False)
+    trace, without = job.source.trace
+    got = follow(model.eval(), trace)
+    return compared(loader, trace, got, precision=ROUNDED[outtype], without=without)
 
 
 def _is_read(file: Path) -> bool:
@@ -170,38 +163,30 @@ def _is_read(file: Path) -> bool:
     )
 
 
-def scores(base: Path, adapter: Path | None, trace: Trace) -> torch.Tensor:
-    """llama.cpp's scores at the steps of a trace, ``[STEPS, vocabulary]``.
+def _answers(
+    base: Path, adapter: Path | None, trace: Trace, texts: Sequence[str] = ()
+) -> tuple[torch.Tensor, list[list[int]]]:
+    """Scores over a trace, ``[STEPS, vocabulary]``, and the tokens of texts.
 
-    Args:
-        base: The base's GGUF file.
-        adapter: An adapter's, or none.
-        trace: Which tokens.
+    llama.cpp ends its process where a file is not as it expects. So it has one of its own, and that
+    is an error like any other.
 
     Raises:
         InputError: If the base is not loaded.
         RunError: If the adapter is not, or llama.cpp crashes.
     """
-    return _answers(base, adapter, trace, ())[0]
-
-
-def _answers(
-    base: Path, adapter: Path | None, trace: Trace, texts: Sequence[str]
-) -> tuple[torch.Tensor, list[list[int]]]:
-    """Scores over a trace, and the tokens of texts, from a process of llama.cpp's own.
-
-    It ends its process where a file is not as it expects; here that is an error like any other.
-    """
     from safetensors.torch import load_file
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "scores.safetensors"
-        asked: dict[str, Any] = {
+        asked = {
             "base": str(base),
             "adapter": adapter and str(adapter),
             "out": str(out),
+            "ids": trace.ids,
+            "texts": texts,
+            "steps": STEPS,
         }
-        asked |= {"ids": list(trace.ids), "texts": list(texts), "steps": STEPS}
         done = subprocess.run(
             [sys.executable, "-c", _CHILD.read_text(encoding="utf-8")],
             input=json.dumps(asked),

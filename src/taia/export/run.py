@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
+from taia.checkpoint.locate import home_written_out, is_there
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
+from taia.checkpoint.reading import opened
 from taia.errors import InputError, RunError
-from taia.export.job import SCRATCH, Job
-from taia.export.result import Check, Export
+from taia.export.job import MARKS, SCRATCH, TARGETS, Check, Export, Job, Name, Outtype
 from taia.export.source import read_source
-from taia.export.targets import MARKS, TARGETS, Name, Outtype
 
 
 def export(
@@ -61,9 +61,11 @@ def export(
     gguf = None if base_gguf is None else _gguf(Path(base_gguf))
     job = Job(read, Path(output), merge, gguf, declare, outtype or "auto")
     _check_options(job, target, outtype)
-    inputs = [path for path in (read.folder, gguf) if path is not None]
+    inputs = [path for path in (read.folder, gguf, read.base_at_hand) if path is not None]
+    notes: tuple[str, ...] = ()
     if read.adapter is not None and (TARGETS[target].reads_base or merge or verify):
         inputs.append(read.base.path)
+        notes = read.doubts
     job = replace(job, output=check_output(Path(output), inputs, overwrite, MARKS))
     module = import_module(f"taia.export.to_{target}")
     with staged(job.output, overwrite, MARKS) as folder:
@@ -78,7 +80,7 @@ def export(
         found = (path for path in folder.rglob("*") if path.is_file())
         files = tuple(sorted(str(path.relative_to(folder)) for path in found))
     use = written.use and written.use.replace("{output}", shlex.quote(str(job.output)))
-    return Export(target, job.output, files, checks, written.notes, use)
+    return Export(target, job.output, files, checks, (*notes, *written.notes), use)
 
 
 def _check_options(job: Job, target: Name, outtype: Outtype | None) -> None:
@@ -120,14 +122,10 @@ def _check_installed(target: Name) -> None:
 
 
 def _gguf(file: Path) -> Path:
-    file = file.expanduser()
-    try:
-        with file.open("rb") as stream:
-            magic = stream.read(4)
-    except OSError as error:
-        raise InputError(
-            f"{file} cannot be read: {error.strerror or error}.", "Check the path."
-        ) from error
-    if magic != b"GGUF":
-        raise InputError(f"{file} is not a GGUF file.", "Give the base model as GGUF.")
-    return file.resolve()
+    file = home_written_out(file)
+    if is_there(file):
+        file = file.resolve()  # whoever names a file may name a link to it
+    with opened(file) as stream:
+        if stream.read(4) != b"GGUF":
+            raise InputError(f"{file} is not a GGUF file.", "Give the base model as GGUF.")
+    return file

@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.index import Checkpoint, read_json
-from taia.checkpoint.locate import Located, is_there, locate
+from taia.checkpoint.kinship import doubts
+from taia.checkpoint.locate import Located, home_written_out, is_there, locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError, CheckpointError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from taia.export.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,7 @@ class Source:
             DownloadError: If it is on the hub and cannot be fetched.
             InputError: If nothing says which it is.
         """
-        own = self.recorded("base") or self._adapters_own
-        name = self.given_base or own
-        if name and own and name == own.partition("@")[0] and not Path(name).expanduser().exists():
-            name = own
+        name = self._base_name
         if not name:
             raise InputError(
                 f"Nothing says what {self.place.given} was trained on.",
@@ -64,12 +67,35 @@ class Source:
         try:
             return locate(name)
         except CheckpointError as error:
-            if self.given_base or is_there(name):  # there it is, but not sound
+            if self.given_base or _is_path(name):  # there it is, but not sound
                 raise
             raise CheckpointError(
                 f"{self.place.given} was trained on {name!r}, which is not there.",
                 "Give the base model with --base.",
             ) from error
+
+    @property
+    def base_at_hand(self) -> Path | None:
+        """Where the adapter's base lies, if it is a folder here."""
+        name = self._base_name
+        return home_written_out(name) if name and _is_path(name) else None
+
+    @property
+    def _base_name(self) -> str | None:
+        own = self.recorded("base") or self._adapters_own
+        name = self.given_base or own
+        if name and own and name == own.partition("@")[0] and not _is_path(name):
+            return own
+        return name
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the base that was given being the adapter's, and how it is read."""
+        if self.adapter is None or self.given_base is None:
+            return ()
+        if self.base.given != self.given_base:
+            return (f"The base is {self.base.given}: that is what the adapter was trained on.",)
+        return doubts(self.base.given, self.place.given)
 
     @property
     def _adapters_own(self) -> str | None:
@@ -78,7 +104,7 @@ class Source:
         name, revision = config.get("base_model_name_or_path"), config.get("revision")
         if not isinstance(name, str) or not name:
             return None
-        if not isinstance(revision, str) or not revision or Path(name).expanduser().exists():
+        if not isinstance(revision, str) or not revision or _is_path(name):
             return name  # a folder has no revisions, whatever the config says
         return f"{name}@{revision}"
 
@@ -96,7 +122,7 @@ class Source:
             origin = self.record.get(side)
             names += [origin.get("path")] if isinstance(origin, dict) else []
         local = (name for name in names if isinstance(name, str) and re.search(r"[/\\]", name))
-        return frozenset(n for n in local if Path(n).is_absolute() or Path(n).expanduser().exists())
+        return frozenset(n for n in local if Path(n).is_absolute() or _is_path(n))
 
     @cached_property
     def base_config(self) -> Mapping[str, Any]:
@@ -110,13 +136,27 @@ class Source:
             raise CheckpointError(f"{self.base.given} has no config.json.", "Give a model folder.")
         return config
 
+    @cached_property
+    def trace(self) -> tuple[Trace, torch.Tensor | None]:
+        """What it says, and for an adapter its base; loaded on first use."""
+        from taia.export.trace import source_trace
+
+        return source_trace(self)
+
     def recorded(self, side: str) -> str | None:
         """Where taia_config.json says the "base" or "tuned" was, as :func:`locate` takes it."""
         origin = self.record.get(side)
         if not isinstance(origin, dict):
             return None
-        repo, commit = origin.get("repo"), origin.get("commit")
-        return f"{repo}@{commit}" if repo and commit else repo or origin.get("path")
+        repo, commit, path = (
+            value if isinstance(value := origin.get(key), str) else None
+            for key in ("repo", "commit", "path")
+        )
+        return f"{repo}@{commit}" if repo and commit else repo or path
+
+
+def _is_path(name: str) -> bool:
+    return is_there(home_written_out(name))
 
 
 def read_source(given: str | Path, base: str | None = None) -> Source:

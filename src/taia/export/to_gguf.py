@@ -17,16 +17,14 @@ from taia.checkpoint.locate import Located
 from taia.export.architectures import Names
 from taia.export.gguf_keys import rope_factors
 from taia.export.gguf_model import names_of, plan, settled, values, write_model
-from taia.export.job import SCRATCH
+from taia.export.job import SCRATCH, Check, Written
 from taia.export.low_rank import Factors, factors, plain_low_rank
-from taia.export.result import Check, Written
 from taia.export.to_transformers import merge
 
 if TYPE_CHECKING:
     import torch
 
-    from taia.export.job import Job
-    from taia.export.targets import Outtype
+    from taia.export.job import Job, Outtype
 
 #: An adapter's file in the output, and a whole model's.
 ADAPTER: Final = "adapter.gguf"
@@ -41,9 +39,9 @@ def write(job: Job, folder: Path) -> Written:
     Raises:
         InputError: If llama.cpp cannot carry something, or taia does not know the architecture.
     """
-    if job.whole:
+    adapter = job.source.adapter
+    if adapter is None or job.merge:
         return _write_model(job, folder)
-    adapter = _adapter(job)
     plain_low_rank(adapter, "llama.cpp")
     names = Names.of(job.source.base_config)
     write_adapter(folder / ADAPTER, adapter, names, job.output.name)
@@ -54,31 +52,21 @@ def write(job: Job, folder: Path) -> Written:
 def _write_model(job: Job, folder: Path) -> Written:
     place = job.source.place if job.source.adapter is None else job.source.base
     names_of(place)  # what is refused is refused before anything is merged
-    notes = merge(job, _merged(folder).path).notes if job.merge else ()
     place = _place(job, folder)
+    notes = merge(job, place.path).notes if job.merge else ()
     outtype = settled(place, job.outtype)
     notes += write_model(place, folder / MODEL, job.output.name, outtype)
     return Written((*notes, f"Matrices are {outtype}."), f"llama-cli -m {{output}}/{MODEL}")
 
 
-def _merged(folder: Path) -> Located:
-    return Located("the merged model", folder / SCRATCH / "merged")
-
-
 def _place(job: Job, folder: Path) -> Located:
     """The checkpoint that the model's file is made of."""
-    return _merged(folder) if job.merge else job.source.place
+    merged = Located("the merged model", folder / SCRATCH / "merged")
+    return merged if job.merge else job.source.place
 
 
 def write_adapter(file: Path, adapter: Adapter, names: Names, title: str) -> None:
-    """Writes an adapter of low-rank updates as GGUF.
-
-    Args:
-        file: Where.
-        adapter: The adapter.
-        names: The base's.
-        title: What the file calls itself.
-    """
+    """Writes an adapter of low-rank updates as GGUF, under the base's names."""
     import gguf
 
     writer = gguf.GGUFWriter(file, names.architecture.name)
@@ -114,8 +102,8 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     """Reads the file back, and runs llama.cpp with it where that can be."""
     from taia.export import llama_cpp
 
-    missing = llama_cpp.missing()
-    if job.whole:
+    missing, adapter = llama_cpp.missing(), job.source.adapter
+    if adapter is None or job.merge:
         check = _model_back(job, folder)
         if not check.passed:
             return (check,)
@@ -123,11 +111,11 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
         if not missing:
             return check, llama_cpp.run_model(job, folder / MODEL, outtype)
         told = f"llama.cpp itself was not run: {missing}."
-        again = llama_cpp.read_by_transformers(job, folder / MODEL, outtype)
+        again = llama_cpp.run_in_transformers(job, folder / MODEL, outtype)
         if again is None:
             return (replace(check, said=f"{check.said} {told}"),)
         return check, replace(again, said=f"{again.said} {told}")
-    check = _adapter_back(job, folder / ADAPTER)
+    check = _adapter_back(job, adapter, folder / ADAPTER)
     if not check.passed:
         return (check,)
     reason = "no --base-gguf was given" if job.base_gguf is None else missing
@@ -141,11 +129,6 @@ def compare_file(place: Located, file: Path, outtype: Outtype) -> tuple[int, int
 
     What the file says is undone, not done again: dequantised, it must be the checkpoint's numbers
     within what the dtype can hold.
-
-    Args:
-        place: The checkpoint.
-        file: The file.
-        outtype: What its matrices should be.
 
     Returns:
         How many tensors are as they should be, and of how many.
@@ -199,7 +182,7 @@ def _model_back(job: Job, folder: Path) -> Check:
     return Check(said, equal == of, {"equal": equal, "of": of})
 
 
-def _adapter_back(job: Job, file: Path) -> Check:
+def _adapter_back(job: Job, adapter: Adapter, file: Path) -> Check:
     """Compares scaling · B·A of the file with the source's, by what llama.cpp does with it."""
     import gguf
     import torch
@@ -207,7 +190,6 @@ def _adapter_back(job: Job, file: Path) -> Check:
     reader = gguf.GGUFReader(file)
     tensors = {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in reader.tensors}
     alpha = float(reader.fields[gguf.Keys.Adapter.LORA_ALPHA].contents())
-    adapter = _adapter(job)
     names = Names.of(job.source.base_config)
     furthest, left = 0.0, set(tensors)
     for each in factors(adapter):
@@ -220,9 +202,3 @@ def _adapter_back(job: Job, file: Path) -> Check:
     nearness = f"within {furthest:.0e} of its largest number" if furthest else "exactly"
     said = f"gguf reads it back: {len(adapter.updates)} updates, each the source's {nearness}."
     return Check(said, furthest < 1e-5 and not left, {"difference": furthest})
-
-
-def _adapter(job: Job) -> Adapter:
-    if job.source.adapter is None:
-        raise ValueError("only adapters have one")
-    return job.source.adapter

@@ -13,13 +13,12 @@ from taia.checkpoint.compose import compose
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output import tokenizer_files
-from taia.checkpoint.output.manifest import MANIFEST
-from taia.checkpoint.output.public import without_paths
+from taia.checkpoint.output.card import without_paths
+from taia.checkpoint.output.manifest import MANIFEST, write_json
 from taia.checkpoint.output.writer import writing
 from taia.checkpoint.plan import copied
 from taia.errors import CheckpointError
-from taia.export.job import SCRATCH
-from taia.export.result import Check, Written
+from taia.export.job import SCRATCH, Check, Written
 
 if TYPE_CHECKING:
     from taia.export.job import Job
@@ -45,8 +44,12 @@ def write(job: Job, folder: Path) -> Written:
         done = merge(job, folder)
         _tidy_card(job, folder)
         return done
-    for name in (FILE, ADAPTER_CONFIG):
-        reading.copy(source.folder / name, folder / name)
+    reading.copy(source.folder / FILE, folder / FILE)
+    config = source.folder / ADAPTER_CONFIG
+    if reading.read_json(config) == source.adapter.config:
+        reading.copy(config, folder / ADAPTER_CONFIG)
+    else:  # it says something that PEFT itself does not take
+        write_json(folder / ADAPTER_CONFIG, source.adapter.config)
     _copy_beside(job, folder)
     if source.adapter.config["peft_type"] == PEFT_TYPE:
         return Written(("PEFT loads MoLoRA once taia.molora is imported.",))
@@ -77,7 +80,7 @@ def verify(job: Job, folder: Path) -> tuple[Check, ...]:
     from taia.export.trace import compared, follow, load_adapted, load_whole
 
     try:
-        trace, without = job.trace
+        trace, without = job.source.trace
     except CheckpointError as error:
         if job.whole or not job.source.base_config.get("quantization_config"):
             raise

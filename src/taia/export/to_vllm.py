@@ -18,8 +18,8 @@ from taia.checkpoint.index import ADAPTER_CONFIG
 from taia.checkpoint.output.manifest import write_json
 from taia.errors import AdapterError
 from taia.export import to_transformers
+from taia.export.job import Check, Written
 from taia.export.low_rank import alike, factors, plain_low_rank
-from taia.export.result import Check, Written
 
 if TYPE_CHECKING:
     from taia.export.job import Job

@@ -19,9 +19,9 @@ from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError, RunError, blaming
-from taia.export.result import Check
-from taia.loading.models import load_model
-from taia.loading.tokenizers import load_tokenizer
+from taia.export.job import Check
+from taia.loading.models import load_model, load_tokenizer
+from taia.runtime.load import peft_config
 
 if TYPE_CHECKING:
     from taia.export.source import Source
@@ -132,8 +132,13 @@ def load_whole(place: Located) -> Any:  # noqa: ANN401 - a PreTrainedModel
     return model.eval()
 
 
-def load_adapted(base: Any, folder: Path) -> Any:  # noqa: ANN401 - a PeftModel
+def load_adapted(base: Any, folder: Path, config: Any = None) -> Any:  # noqa: ANN401 - a PeftModel
     """A base with an adapter on it.
+
+    Args:
+        base: The live model.
+        folder: The adapter's.
+        config: PEFT's config, if not as PEFT itself reads it there.
 
     Raises:
         RunError: If PEFT does not load the adapter, or not all of it.
@@ -149,7 +154,7 @@ def load_adapted(base: Any, folder: Path) -> Any:  # noqa: ANN401 - a PeftModel
             f"PEFT does not load {folder.name}",
             "Check that the base model is the one the adapter was trained on.",
         ):
-            adapted = PeftModel.from_pretrained(base, str(folder))
+            adapted = PeftModel.from_pretrained(base, str(folder), config=config)
     if told := [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]:
         raise RunError(
             f"PEFT found only a part of {folder.name}: {told[0].splitlines()[0][:200]}",
@@ -167,7 +172,7 @@ def source_trace(source: Source) -> tuple[Trace, torch.Tensor | None]:
         ), None
     model = load_whole(source.base)
     prompt = prompt_ids(source.base, model.config.get_text_config().vocab_size)
-    adapted = load_adapted(model, source.folder)
+    adapted = load_adapted(model, source.folder, peft_config(source.adapter))
     trace = lead(adapted, prompt)
     with adapted.disable_adapter():
         return trace, follow(adapted, trace)

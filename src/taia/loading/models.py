@@ -1,16 +1,42 @@
-"""A live model from a folder, by transformers: no network, no pickle, no code of the folder's."""
+"""Live models and their tokenizers from folders, by transformers.
+
+No network, no pickle, no code of the folder's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from taia.checkpoint.locate import Located
-from taia.errors import CheckpointError
-from taia.loading.reading import read_by_transformers
+from taia.errors import CheckpointError, InputError, first_line, reading_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from peft import PeftModel
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@contextmanager
+def read_by_transformers(what: str) -> Iterator[None]:
+    """Whatever transformers raises is bad input, but for memory that has run out.
+
+    Args:
+        what: What is read, and whose, such as ``"The tokenizer of base/"``.
+
+    Raises:
+        CheckpointError: If anything is raised.
+        MemoryError: If memory ran out, of the machine or of the accelerator.
+    """
+    mend = "Give a folder or hub name with config.json, tokenizer and safetensors weights."
+    with reading_of(what, mend, CheckpointError):
+        try:
+            yield
+        except ImportError as error:  # a quantised model's own package
+            raise CheckpointError(
+                f"{what} cannot be read: {first_line(error)}.", "Install what it names."
+            ) from error
 
 
 def load_config(place: Located) -> PreTrainedConfig:
@@ -21,11 +47,25 @@ def load_config(place: Located) -> PreTrainedConfig:
     """
     from transformers import AutoConfig
 
-    with read_by_transformers(f"The config.json of {place.given}"):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            place.path, local_files_only=True, trust_remote_code=False
-        )
+    config: PreTrainedConfig = _part_of(place, "config.json", AutoConfig)
     return config
+
+
+def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
+    """A model's tokenizer.
+
+    Raises:
+        CheckpointError: If there is none that transformers loads.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = _part_of(place, "tokenizer", AutoTokenizer)
+    return tokenizer
+
+
+def _part_of(place: Located, what: str, loader: Any) -> Any:  # noqa: ANN401 - an auto class
+    with read_by_transformers(f"The {what} of {place.given}"):
+        return loader.from_pretrained(place.path, local_files_only=True, trust_remote_code=False)
 
 
 def load_model(
@@ -82,3 +122,38 @@ def _loader(config: PreTrainedConfig) -> Any:  # noqa: ANN401 - transformers' au
     fitting = [name for name, table in tables.items() if kind in table]
     saved = [name for name in fitting if tables[name][kind] in (config.architectures or ())]
     return getattr(transformers, (saved or fitting or [*tables])[0])
+
+
+def dtype_called(name: str) -> torch.dtype:
+    """The dtype of weights that a command or recipe names.
+
+    Raises:
+        InputError: If there is no such dtype.
+    """
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise InputError(f"There is no dtype {name!r} here.", f"Choose from {', '.join(known)}.")
+    return known[name]
+
+
+def speaker(base: Located, tuned: Located | None) -> Located:
+    """Whose tokenizer and chat template all modes speak with: the tuned model's where it has one.
+
+    A fine-tune may have brought the template with it, and modes are compared on the same prompts.
+    """
+    if tuned is not None and (tuned.path / "tokenizer_config.json").is_file():
+        return tuned
+    return base
+
+
+def end_tokens(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase
+) -> frozenset[int]:
+    """Tokens that end an answer: those that the model was saved with, and the tokenizer's."""
+    config: Any = getattr(model, "generation_config", None)
+    found: set[int] = set()
+    for value in (getattr(config, "eos_token_id", None), tokenizer.eos_token_id):
+        found |= {value} if isinstance(value, int) else set(value or ())
+    return frozenset(found)

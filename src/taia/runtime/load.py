@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
+from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
 from taia.checkpoint.locate import Located, locate
-from taia.checkpoint.patterns import check_patterns
 from taia.errors import AdapterError, blaming, first_line
 from taia.loading.models import load_model
 from taia.runtime.layers import original
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -86,8 +86,6 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
     """
     from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 
-    import taia.molora  # noqa: F401 - makes MoLoRA known to PEFT
-
     adapter = read_adapter(place.path)
     names = (name for name, _ in cast("nn.Module", model).named_modules())
     check_patterns(adapter.config, names, place.path / ADAPTER_CONFIG)
@@ -98,7 +96,7 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
         "Give the base model that the adapter was trained on.",
         telling=_telling,
     ):
-        adapted = PeftModel.from_pretrained(model, place.path)
+        adapted = PeftModel.from_pretrained(model, place.path, config=peft_config(adapter))
     # PEFT leaves out without a word what has no place in the model.
     weights = load_peft_weights(
         str(place.path),
@@ -106,13 +104,43 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
         key_mapping=getattr(model, "_checkpoint_conversion_mapping", {}),
     )
     done: Any = set_peft_model_state_dict(adapted, weights)
-    if done.unexpected_keys:
+    # PEFT itself saves some twice, and uses one of them.
+    unused = {
+        part.tensor
+        for update in adapter.updates
+        if update.kind == "unused"
+        for part in update.parts.values()
+    }
+    if lost := [key for key in done.unexpected_keys if key not in unused]:
         raise AdapterError(
-            f"{len(done.unexpected_keys)} tensors of {place.given} have no place in the base "
-            f"model, {done.unexpected_keys[0]} first.",
+            f"{len(lost)} tensors of {place.given} have no place in the base model, {lost[0]} "
+            "first.",
             "Give the base model that the adapter was trained on.",
         )
     return Loaded(adapted, replaced=before)
+
+
+def peft_config(adapter: Adapter) -> PeftConfig:
+    """An adapter's config as PEFT's own, from the values that taia has read.
+
+    PEFT reads the file once more otherwise, and takes no null where an older version of it wrote
+    one.
+
+    Raises:
+        AdapterError: If PEFT does not take it.
+    """
+    from peft import PeftConfig
+
+    import taia.molora  # noqa: F401 - makes MoLoRA known to PEFT
+
+    values = {key: value for key, value in adapter.config.items() if key != "runtime_config"}
+    with blaming(
+        AdapterError,
+        f"PEFT does not take {adapter.folder / ADAPTER_CONFIG}",
+        "Save the adapter again with PEFT.",
+    ):
+        made: PeftConfig = PeftConfig.from_peft_type(**values)  # type: ignore[no-untyped-call]
+    return made
 
 
 def _kept(model: PreTrainedModel, adapter: Adapter) -> dict[str, torch.Tensor]:

@@ -22,6 +22,8 @@ from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum,
 from taia.text import closest
 
 _Cells = tuple[float, ...]
+#: What one tensor may be at once: the file has it under one of the two names.
+_TIED: Final = {"head": "embedding", "embedding": "head"}
 
 #: All of a label but which tensor it is of.
 _KIND: Final = attrgetter(*(field.name for field in fields(Label) if field.name != "tensor"))
@@ -214,7 +216,9 @@ def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> Non
     assert isinstance(leaf, (Name, Pattern, Sliced))
     known = _vocabulary(anatomy)
     mend = f"this model has: {', '.join(known)}"
-    if isinstance(leaf, Name) and (close := _close(leaf, known)):
+    if isinstance(leaf, Name) and _TIED.get(leaf.text) in known and leaf.within is None:
+        mend = f"{leaf} and {_TIED[leaf.text]} are one tensor here: select {_TIED[leaf.text]}"
+    elif isinstance(leaf, Name) and (close := _close(leaf, known)):
         mend = f"did you mean {close}? {mend}"
     if isinstance(leaf, Sliced):
         depths = [f"{stack} has layers 0 to {n - 1}" for stack, n in _depths(anatomy).items()]

@@ -43,8 +43,7 @@ def load(
         InputError: If they cannot be used together.
     """
     from taia.checkpoint.locate import locate
-    from taia.loading.dtypes import dtype_called
-    from taia.loading.tokenizers import load_tokenizer, speaker
+    from taia.loading.models import dtype_called, load_tokenizer, speaker
     from taia.runtime.switchable import SwitchableModel
 
     tokenizer = load_tokenizer(speaker(locate(base), locate(tuned)))
@@ -62,7 +61,7 @@ def prepare(
     settings: Settings,
 ) -> Loaded:
     """Make a live model ready to be served in some of its modes."""
-    from taia.loading.tokenizers import end_tokens
+    from taia.loading.models import end_tokens
     from taia.runtime.engine import Engine
 
     prompter = Prompter(

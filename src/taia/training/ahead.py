@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.ahead import look_ahead
+from taia.checkpoint.inspection import look_ahead
 from taia.training import folder
 from taia.training.data.containers import SUFFIXES
 from taia.training.data.reading import read_source
@@ -16,8 +16,20 @@ from taia.training.recipe import Recipe
 _SMALL: Final = 8_000_000
 
 
-def check_ahead(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> None:
+def check_ahead(
+    recipe: Recipe,
+    *,
+    config: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
     """Refuse what cannot be trained, where files and headers tell.
+
+    Args:
+        recipe: What to train, and how.
+        config: The file that the recipe was read from, which the output may not hold either.
+        resume: Whether a run that is there goes on.
+        overwrite: Whether an earlier run's folder may go.
 
     Raises:
         InputError: If the model, a selection, the data or the output cannot be used (see
@@ -27,15 +39,22 @@ def check_ahead(recipe: Recipe, *, resume: bool = False, overwrite: bool = False
     selections = [recipe.train, *recipe.lora_ranks, *recipe.learning_rates]
     places = look_ahead(recipe.model_name_or_path, None, selections, recipe.declare)
     if recipe.output_dir and not resume:
-        folder.check(Path(recipe.output_dir), [place.path for place in places], overwrite=overwrite)
-    given = [*recipe.data, *recipe.fisher_data]
-    if isinstance(recipe.held_out, str):
-        given.append(recipe.held_out)
-    for text in given:
-        source = Source.parse(text)
-        path = Path(source.given).expanduser()
-        if _is_small(path) if path.exists() else _is_no_hub_name(source.given):
+        inputs = [*(place.path for place in places), *data_files(recipe), *filter(None, [config])]
+        folder.check(Path(recipe.output_dir), inputs, overwrite=overwrite)
+    for source in _sources(recipe):
+        if _is_small(source.path) if source.path else _is_no_hub_name(source.given):
             read_source(source, on_bad_row=recipe.on_bad_row, format=recipe.format)
+
+
+def data_files(recipe: Recipe) -> list[Path]:
+    """The files and folders that a recipe's rows are read from, those of the hub aside."""
+    return [source.path for source in _sources(recipe) if source.path is not None]
+
+
+def _sources(recipe: Recipe) -> list[Source]:
+    """All that rows are read from: to learn, to validate, to protect."""
+    held_out = [recipe.held_out] if isinstance(recipe.held_out, str) else []
+    return [Source.parse(text) for text in (*recipe.data, *recipe.fisher_data, *held_out)]
 
 
 def _is_small(path: Path) -> bool:

@@ -12,6 +12,8 @@ from typing import TypeAlias
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from taia.signals import Stop
+
 #: Told of a piece of work: its name, how much is done, how much there is.
 Watch: TypeAlias = Callable[[str, int, int | None], None]
 #: Called with the step just made, the steps there will be, and the loss last written down.
@@ -48,7 +50,7 @@ class StopOnRequest(TrainerCallback):
     """Saves a checkpoint and ends training after the step in which SIGINT or SIGTERM came.
 
     In several processes one that heard it is enough, and all of them stop after the same step. A
-    second signal is not waited for: it interrupts.
+    second signal interrupts at once.
 
     Attributes:
         asked: Whether one came.
@@ -66,9 +68,11 @@ class StopOnRequest(TrainerCallback):
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.getsignal(number) for number in numbers}
 
-        def hear(number: int, _: FrameType | None) -> None:
+        stop = Stop(lambda _: KeyboardInterrupt())
+
+        def hear(number: int, frame: FrameType | None) -> None:
             if self.asked:
-                raise KeyboardInterrupt
+                stop(number, frame)
             self.asked = True
 
         for number in numbers:

@@ -17,10 +17,11 @@ from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.destination import resolved, translated
 from taia.checkpoint.output.staging import claimed
 from taia.errors import RunError, StoppedError, out_of_memory
+from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
-from taia.loading.tokenizers import load_tokenizer
 from taia.training import folder
 from taia.training.accelerate.cpu import fsdp_on_cpu
+from taia.training.ahead import data_files
 from taia.training.arguments import arguments
 from taia.training.baselines.from_recipe import regulariser, self_distilled
 from taia.training.callbacks import StopOnRequest, Tell, Watch
@@ -95,8 +96,7 @@ def _train(
     sources, notes = [Source.parse(text) for text in recipe.data], []
     place = locate(recipe.model_name_or_path)
     if first and not resume:
-        files = [Path(source.given).expanduser() for source in sources]
-        folder.check(output, [place.path, *filter(Path.exists, files)], overwrite=overwrite)
+        folder.check(output, [place.path, *data_files(recipe)], overwrite=overwrite)
     tokenizer = load_tokenizer(place)
     if recipe.sdft:
         with args.main_process_first(desc="self-distillation"):

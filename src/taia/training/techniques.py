@@ -11,8 +11,7 @@ import torch
 from taia.anatomy import Anatomy
 from taia.checkpoint.locate import Located
 from taia.errors import InputError
-from taia.loading.dtypes import dtype_called
-from taia.loading.models import load_model
+from taia.loading.models import dtype_called, load_model
 from taia.training.recipe import Recipe
 from taia.training.trainable import Targets, freeze_but, targets
 

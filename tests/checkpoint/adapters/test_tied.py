@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-
 import pytest
 import torch
 from peft import PeftModel
@@ -14,7 +11,7 @@ from taia.checkpoint.compose import compose
 from taia.errors import AdapterError, MismatchError
 from tiny_adapters import load_adapted, load_base, logits, quiet, save_pair
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 ROWS = 70
 
 TOKENS = {"target_modules": ["q_proj"], "trainable_token_indices": [1, 66]}
@@ -155,17 +152,3 @@ def test_tokens_of_a_tied_head(tmp_path, head):
     got = load_base(tmp_path / "out")
     assert got.config.tie_word_embeddings == (head == [1, 5])
     assert (logits(got) - logits(load_adapted(*pair))).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern", "bias", "lora_dropout"])
-def test_null_is_what_peft_takes_without_the_key(pairs, tmp_path, key):
-    base, given = pairs("llama", rows=None, target_modules=["q_proj", "up_proj"])
-    adapter = tmp_path / "adapter"
-    shutil.copytree(given, adapter)
-    config = json.loads((adapter / CONFIG).read_text())
-    (adapter / CONFIG).write_text(json.dumps({**config, key: None}))
-    compose(base, adapter, tmp_path / "out", "tuned")
-    compose(base, adapter, tmp_path / "merged", "tuned", merge=True)
-    wanted = logits(load_adapted(base, given))
-    assert torch.equal(logits(load_adapted(base, tmp_path / "out")), wanted)
-    assert (logits(load_base(tmp_path / "merged")) - wanted).abs().max() < 1e-5

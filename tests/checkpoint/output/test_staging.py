@@ -11,14 +11,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.errors import DestinationError, OutputError
+from taia.signals import GRACE
 from tiny_files import tree
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders are locked and synced on Unix")
@@ -177,7 +180,8 @@ def hangups() -> Iterator[None]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_all_as_it_was(tmp_path: Path, number: signal.Signals) -> None:
     output = fill(tmp_path / "out", OLD)
-    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)]
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [signal.getsignal(n) for n in numbers]
 
     def work() -> None:
         with staged(output, overwrite=True) as folder:
@@ -190,7 +194,54 @@ def test_a_signal_leaves_all_as_it_was(tmp_path: Path, number: signal.Signals) -
         assert caught.value.code == 128 + number
     assert tree(output) == OLD
     assert names(tmp_path) == ["out"]
-    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)] == before
+    assert [signal.getsignal(n) for n in numbers] == before
+
+
+@pytest.mark.usefixtures("hangups")
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("later", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_that_come_while_the_first_unwinds_do_not_disturb_cleanup(
+    tmp_path: Path, first: signal.Signals, later: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = fill(tmp_path / "out", OLD)
+    raised = []
+    for name in ("unlink", "rmdir", "close"):  # at each step of the cleanup
+        call = getattr(os, name)
+
+        def disturbed(*given: Any, call: Any = call, **more: Any) -> None:
+            if raised:
+                signal.raise_signal(later)
+            call(*given, **more)
+
+        monkeypatch.setattr(os, name, disturbed)
+
+    def work() -> None:
+        with staged(output, overwrite=True) as folder:
+            fill(folder, NEW)
+            raised.append(first)
+            signal.raise_signal(first)
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as caught:
+        work()
+    raised.clear()
+    assert caught.type is (KeyboardInterrupt if first == signal.SIGINT else SystemExit)
+    assert tree(output) == OLD
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_signal_that_a_library_swallowed_may_be_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with staged(tmp_path / "out") as folder:
+        fill(folder, NEW)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        later = time.monotonic() + GRACE
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert tree(tmp_path / "out") == NEW
 
 
 def test_somebody_elses_signal_handler_stays(tmp_path: Path) -> None:

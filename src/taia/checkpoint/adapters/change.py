@@ -9,15 +9,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.adapters.find import Finder, Target, token_rows, unstacked
-from taia.checkpoint.adapters.place import Placed, Placement, is_nothing
+from taia.checkpoint.adapters.place import Placed, Placement
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import Untied
 from taia.checkpoint.header import Entry
+from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.pairing import Vocab
-from taia.checkpoint.runs import FLOATS, runs_of
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import FLOATS, Sources, runs_of
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Alpha
 
@@ -83,7 +82,7 @@ def changes_of(
         for target in _targets(base, item):
             # A base stored expert by expert has an α for each; else it is the update's own.
             alpha = placement.alphas[target.entry.name] if item.base is None else item.alpha
-            if not is_nothing(alpha) or item.update.parameter in kept_whole:
+            if alpha != 0.0 or item.update.parameter in kept_whole:
                 changes[target.entry.name].append(Change(item, target, alpha))
         if "lora_B_bias" in item.update.parts and not item.dropped:
             name = finder.find(f"{item.update.module}.bias")

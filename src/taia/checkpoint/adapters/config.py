@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.checkpoint.adapters.names import PEFT_TYPE
+from taia.checkpoint.adapters.patterns import BAD_PATTERN, LONGEST_PATTERN
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
-from taia.checkpoint.patterns import BAD_PATTERN, LONGEST_PATTERN
 from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 
@@ -110,12 +110,14 @@ _NULLS: Final[Mapping[str, object]] = {
     "bias": "none",
     "lora_dropout": 0.0,
 }
+#: What no module or token stands for, so that PEFT does not look for their weights.
+_EMPTY: Final = ("trainable_token_indices",)
 _CHECKPOINTS_INSTEAD: Final = (
     "merge it into its base with PEFT's merge_and_unload, save, and compose the two checkpoints"
 )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
     """Reads an adapter's config.
 
     Raises:
@@ -130,6 +132,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     config = read_json(path)
     config |= {key: value for key, value in _NULLS.items() if key in config and config[key] is None}
+    config |= {key: None for key in _EMPTY if config.get(key) in ([], {})}
     _check(config, path)
     return config
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from taia.checkpoint.adapters.change import resized_to
-from taia.checkpoint.adapters.fold import changed
+from taia.checkpoint.adapters.fold import folded
 from taia.checkpoint.adapters.names import PEFT_TYPE, PREFIX, Part
 from taia.checkpoint.adapters.narrow import narrowed
 from taia.checkpoint.adapters.place import Placed, place
@@ -17,9 +17,9 @@ from taia.checkpoint.adapters.read import FILE, Adapter, Update
 from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import with_tied_heads
 from taia.checkpoint.composition import Row, match_table, row_of
+from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.output import tokenizer_files
-from taia.checkpoint.pairing import Vocab
 from taia.checkpoint.plan import FilePlan, Plan, Tensor, Weights, as_json
 from taia.errors import AdapterError
 from taia.selection import Alpha, Selection
@@ -106,7 +106,7 @@ def _parts(adapter: Adapter, placed: Iterable[Placed]) -> tuple[_Part, ...]:
         update, alpha = item.update, item.alpha
         made: Mapping[str, Tensor] = {}
         if update.wrapper in partial_wrappers or alpha not in (0.0, 1.0):
-            made = dict(changed(adapter, item))
+            made = dict(folded(adapter, item))
         for part in update.parts.values():
             entry = adapter.entries[part.tensor]
             tensor = made.get(part.kind)

@@ -2,35 +2,40 @@
 
 Usually one, by name. transformers 5 stacks experts that older checkpoints keep one by one; an
 update of the stack then changes many tensors, each by its slice of the update.
+
+PEFT targets modules by the live model's names. Checkpoints and older adapters of composite models
+(an image encoder beside a language model) have others; transformers renames them on loading by a
+map of its own, which is asked here.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from taia.anatomy.fused import FUSED_EXPERTS
-from taia.checkpoint.adapters.live import is_composite, live_name
+from taia.checkpoint.adapters.names import PREFIX, Part
 from taia.checkpoint.adapters.read import Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.spelling import fused, newer
 from taia.errors import AdapterError
 
+_Rename = Callable[[str], str]
+
 
 class Finder:
-    """Finds live parameters among a checkpoint's names, through the spellings both may have.
-
-    Args:
-        base: The checkpoint.
-    """
+    """Finds live parameters among a checkpoint's names, through the spellings both may have."""
 
     def __init__(self, base: Checkpoint) -> None:
         names = tuple(base.tensors)
         self._modules: set[str] | None = None
         self._names = {newer(name): name for name in names} | {name: name for name in names}
-        #: A live parameter's name from its name in a file.
-        self.rename = live_name(base.config if is_composite(base.config) else None)
-        self._names |= {self.rename(name): name for name in names}
+        rename = _live_name(base.config)
+        self._names |= {rename(name): name for name in names}
 
     def find(self, parameter: str) -> str | None:
         """The checkpoint's name of a live model's parameter, ``None`` if it has none."""
@@ -84,12 +89,7 @@ def unstacked(parameter: str, base: Checkpoint) -> tuple[Target, ...]:
 
 
 def token_rows(adapter: Adapter, update: Update, vocabulary: int) -> list[int]:
-    """Which rows of an embedding ``trainable_token_indices`` names.
-
-    Args:
-        adapter: The adapter.
-        update: Its update of tokens.
-        vocabulary: How many rows the embedding has.
+    """Which rows of an embedding of so many an update of tokens replaces.
 
     Raises:
         AdapterError: If the config does not say so, names another number of rows, or rows that the
@@ -116,3 +116,82 @@ def token_rows(adapter: Adapter, update: Update, vocabulary: int) -> list[int]:
             "give the base model that the adapter was trained on, resized as it was then",
         )
     return list(indices)
+
+
+# --- the names of the live model ----------------------------------------------------------------
+
+
+def with_live_names(adapter: Adapter, base: Checkpoint) -> Adapter:
+    """An adapter whose updates go by the live model's names."""
+    rename = _live_name(base.config)
+    updates = tuple(_renamed(update, rename) for update in adapter.updates)
+    routed = frozenset(_module(module, rename) for module in adapter.routed)
+    return replace(adapter, updates=updates, routed=routed)
+
+
+def _live_name(config: Mapping[str, Any] | None) -> _Rename:
+    """What gives a live parameter's name, from its name in a file.
+
+    Names stay as they are where the model is not composite, the config does not say which
+    architecture it is, or transformers does not know that or is not installed.
+    """
+    if not config or not isinstance(config.get("text_config"), Mapping):
+        return _same
+    return _asked(json.dumps(config, sort_keys=True)) if config.get("architectures") else _same
+
+
+def _same(name: str) -> str:
+    return name
+
+
+@lru_cache(maxsize=4)
+def _asked(text: str) -> _Rename:
+    try:
+        import torch
+        import transformers
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming, rename_source_key
+    except ImportError:
+        return _same
+    config = json.loads(text)
+    kind: Any = getattr(transformers, str(config["architectures"][0]), None)
+    try:
+        with torch.device("meta"):
+            model = kind._from_config(transformers.AutoConfig.for_model(**config))
+    except Exception:
+        return _same
+    known = model.state_dict()
+    renamings = [
+        each for each in get_model_conversion_mapping(model) if isinstance(each, WeightRenaming)
+    ]
+    prefix = model.base_model_prefix
+
+    def rename(name: str) -> str:
+        if name in known:
+            return name
+        found, _ = rename_source_key(name, renamings, [], prefix, known)
+        return str(found)
+
+    return rename
+
+
+def _module(module: str, rename: _Rename) -> str:
+    return rename(f"{module}.weight").removesuffix(".weight")
+
+
+def _renamed(update: Update, rename: _Rename) -> Update:
+    module = _module(update.module, rename)
+    if module == update.module:
+        return update
+    leaf = update.parameter.removeprefix(update.module)
+    wrapper = update.wrapper
+    if wrapper is not None:
+        inside = update.module.removeprefix(wrapper)
+        wrapper = module.removesuffix(inside)
+    parts = {kind: _part(part, module) for kind, part in update.parts.items()}
+    return replace(update, module=module, parameter=f"{module}{leaf}", parts=parts, wrapper=wrapper)
+
+
+def _part(part: Part, module: str) -> Part:
+    tail = part.name.removeprefix(f"{PREFIX}{part.module}")
+    return replace(part, module=module, name=f"{PREFIX}{module}{tail}")

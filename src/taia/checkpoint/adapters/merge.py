@@ -12,13 +12,13 @@ from taia.checkpoint.adapters.change import Change, changes_of, merged, resized_
 from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.adapters.shapes import is_quantised
-from taia.checkpoint.adapters.tied import Untied, untie
+from taia.checkpoint.adapters.tied import Untied, as_embedding, untie
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config
 from taia.checkpoint.header import Entry
+from taia.checkpoint.heads import Vocab, is_of_vocabulary, rows_of, vocab_notes
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
-from taia.checkpoint.pairing import Vocab, is_of_vocabulary, vocab_notes
 from taia.checkpoint.plan import Plan, Tensor, config_file, like_base
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Selection
@@ -53,7 +53,11 @@ def plan_merge(
         SelectionError: If a part of the selection matches nothing.
     """
     _check(base, adapter)
+    files = base
     placement = place(adapter, base, selection, declare)
+    base = as_embedding(base, placement)
+    if base is not files:
+        placement = place(adapter, base, selection, declare)
     _check_experts(placement.items)
     placement, untied = untie(base, adapter, placement)
     changes = changes_of(base, adapter, placement, untied, vocab)
@@ -65,11 +69,9 @@ def plan_merge(
         components[untied.head] = "head"
         alphas[untied.head] = untied.alpha
     resized = _resized(adapter, changes, vocab)
-    rows = None
-    if resized is not None:
-        rows = resized[0] if vocab == "base" else resized[1]
-        if rows != resized[0]:
-            _check_all_resized(placement.labels, entries, changes, rows)
+    rows = rows_of(resized, vocab)
+    if resized and rows == resized[1]:
+        _check_all_resized(placement.labels, entries, changes, resized[1])
     tensors = {}
     for name, entry in entries.items():
         if name not in changes:
@@ -80,20 +82,11 @@ def plan_merge(
             shape = (rows, *shape[1:])
         calculated = partial(merged, adapter, changes[name], vocab)
         tensors[name] = Tensor.made(name, entry.dtype, shape, calculated)
-    config = None
-    if base.config is not None:
-        config, _ = composed_config(
-            base.config,
-            None,
-            attention_tuned=False,
-            tokens_tuned=False,
-            rows=rows,
-            untied=untied is not None,
-        )
+    config, _ = composed_config(base.config, rows=rows, untied=untied is not None)
     tokens_tuned = vocab != "base" and tokenizer_files.has_tokenizer(adapter.folder)
     return Plan(
         kind="checkpoint",
-        weights=like_base(base, tensors),
+        weights=like_base(files, _by_files_names(files, tensors)),
         beside=tokenizer_files.beside(base.folder, adapter.folder, tokens_tuned)[0],
         config=config_file(base, config),
         rows=match_table(
@@ -103,6 +96,17 @@ def plan_merge(
         alphas=alphas,
         notes=(*_notes(adapter, placement, changes, untied), *vocab_notes(resized, vocab)),
     )
+
+
+def _by_files_names(base: Checkpoint, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output's tensors by the names that they have in the base's files.
+
+    An embedding takes the place of the head that it was stored as, unless that is there as well.
+    """
+    stored = [name for name in base.tensors if name not in tensors]
+    renamed = (name for name in tensors if stored and name not in base.tensors)
+    names = dict(zip(renamed, stored, strict=False))
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def _resized(

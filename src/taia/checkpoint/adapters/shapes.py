@@ -8,8 +8,8 @@ from taia.anatomy.labels import Label
 from taia.checkpoint.adapters.find import unstacked
 from taia.checkpoint.adapters.read import SIDES, Adapter, Update
 from taia.checkpoint.header import Entry
+from taia.checkpoint.heads import is_of_vocabulary
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.pairing import is_of_vocabulary
 from taia.errors import MismatchError
 
 

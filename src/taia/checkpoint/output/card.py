@@ -1,4 +1,7 @@
-"""The model card of an output: what was done, and how to do it again."""
+"""The model card of an output: what was done, and how to do it again.
+
+It is published, so it tells nobody's folders: of a local path it has the last name.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,23 @@ from pathlib import Path
 from typing import Final
 
 from taia.checkpoint.composition import Composition, Row
-from taia.checkpoint.locate import Located
+from taia.checkpoint.locate import Located, home_written_out, is_hub_name, is_there
 from taia.checkpoint.output.manifest import MANIFEST
-from taia.checkpoint.output.public import name_of, public, without_paths
 from taia.checkpoint.reading import is_file, read_bytes
 from taia.text import markdown, one_line, printable
 
 _PAPER: Final = "https://arxiv.org/abs/2405.20192"
 _FORMULA: Final = "W = W_base + α · (W_tuned − W_base)"
+#: A local path in a text: absolute, from a home, or from the folder that somebody was in.
+_LOCAL: Final = re.compile(
+    r"(?<![\w:/.\\<~-])(?:file://)?(?:(?:~|\.{1,2}|[A-Za-z]:)[/\\]|/[^\s/`'\"<>()|\[\],;]+/)"
+    r"[^\s`'\"<>()|\[\],;]+"
+)
+_CACHED: Final = re.compile(r"models--([\w.-]+?--[\w.-]+)[/\\]snapshots[/\\]")
 
 
 def checkpoint_card(done: Composition, base: Located | None, tuned: Located, made: str) -> str:
-    """The card of a composed checkpoint.
-
-    Args:
-        done: What was done.
-        base: The base.
-        tuned: The tuned model or adapter.
-        made: The command that did it.
-    """
+    """The card of a composed checkpoint, made by a command line of the inputs' names."""
     names = _name(base), _name(tuned)
     shown = [_code(name) for name in names]
     head = [
@@ -70,7 +71,7 @@ def adapter_card(
         trained_on: What the adapter calls its base model.
         alone: Whether PEFT loads it without taia.
     """
-    model = public(trained_on) if trained_on else base and name_of(base)
+    model = public(trained_on) if trained_on else base and called(base)
     known = {"library_name": "peft"}
     if model:
         known["base_model"] = json.dumps(model, ensure_ascii=False)
@@ -118,7 +119,7 @@ def _title(composition: Composition) -> str:
 
 
 def _name(located: Located | None) -> str:
-    return "BASE" if located is None else located.repo or name_of(located)
+    return "BASE" if located is None else located.repo or called(located)
 
 
 def _code(words: str) -> str:
@@ -174,3 +175,38 @@ def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:
         if not skip:
             lines.append(line)
     return lines
+
+
+# --- what may be said of where models lie -------------------------------------------------------
+
+
+def called(place: Located) -> str:
+    """What to call a model: its name on the hub, else its folder's; safe in a card."""
+    return place.given if place.repo else last_name(str(place.path.resolve()))
+
+
+def public(name: str) -> str:
+    """A name that may be a path: one of the hub as it is, of a path its last name."""
+    is_path = not is_hub_name(name) or is_there(home_written_out(name))
+    return last_name(name) if is_path else name
+
+
+def last_name(path: str) -> str:
+    """A path's last name, or the model's where it lies in the hub's cache; safe in a card."""
+    if cached := _CACHED.search(path):
+        return cached.group(1).replace("--", "/", 1)
+    name = re.split(r"[/\\]", path.rstrip("/\\."))[-1]
+    return re.sub(r"[^\w.+@ -]", "_", name)
+
+
+def without_paths(text: str, known: Iterable[str]) -> str:
+    """A text in which every local path is its last name.
+
+    Args:
+        text: The text.
+        known: Paths that may be in it, which do not all look like ones.
+    """
+    for path in sorted(known, key=len, reverse=True):
+        inside = re.compile(rf"(?<![\w./\\-]){re.escape(path)}(?![\w-])")
+        text = inside.sub(lambda found: last_name(found.group()), text)
+    return _LOCAL.sub(lambda found: last_name(found.group()), text)

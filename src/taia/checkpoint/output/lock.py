@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from taia.checkpoint.output.inplace import is_fixed
 from taia.errors import DestinationError
+from taia.signals import Stop
 
 try:
     import fcntl
@@ -48,8 +48,8 @@ def hidden(name: str) -> str:
 def locked(output: Path, *, wait: bool = False) -> Iterator[bool]:
     """Keep other processes from an output while the block lasts.
 
-    SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that cleanup runs. The output's parent
-    folders are made; those that are empty in the end go.
+    SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that cleanup runs, and another signal
+    does not disturb it. The output's parent folders are made; those that are empty in the end go.
 
     Args:
         output: A file or folder, or where one shall be; absolute and free of symlinks.
@@ -61,25 +61,26 @@ def locked(output: Path, *, wait: bool = False) -> Iterator[bool]:
     Raises:
         DestinationError: If another process has it.
     """
-    made = _make_parents(output)
-    try:
-        file = _place(output)
-        handle = _hold(output, file, wait)
+    made: list[Path] = []
+    with _terminable():
         try:
-            with _terminable():
+            _make_parents(output, made)
+            file = _place(output)
+            handle = _hold(output, file, wait)
+            try:
                 yield handle is not None
+            finally:
+                if handle is not None:
+                    _ours.discard(output)
+                    with contextlib.suppress(OSError):
+                        file.unlink()
+                    # A child process may have the handle, too: closing it alone would free nothing.
+                    fcntl.flock(handle, fcntl.LOCK_UN)
+                    os.close(handle)
         finally:
-            if handle is not None:
-                _ours.discard(output)
+            for folder in reversed(made):
                 with contextlib.suppress(OSError):
-                    file.unlink()
-                # A child process may have the handle, too: closing it alone would free nothing.
-                fcntl.flock(handle, fcntl.LOCK_UN)
-                os.close(handle)
-    finally:
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+                    folder.rmdir()
 
 
 def check_free(output: Path) -> None:
@@ -98,15 +99,13 @@ def _place(output: Path) -> Path:
     return output / _MARK if is_fixed(output) else output.parent / f"{hidden(output.name)}{_MARK}"
 
 
-def _make_parents(output: Path) -> list[Path]:
-    """Make an output's parent folders; those that were not there, from the top."""
+def _make_parents(output: Path, made: list[Path]) -> None:
+    """Make an output's parent folders; ``made`` gets those that were not there, from the top."""
     missing = [folder for folder in output.parents if not folder.exists()]
-    made = []
     with contextlib.suppress(OSError):  # whoever writes there will tell
         for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
             made.append(folder)
-    return made
+            folder.mkdir(exist_ok=True)
 
 
 def _hold(output: Path, file: Path, wait: bool) -> int | None:
@@ -166,22 +165,19 @@ def _taken(output: Path, file: Path) -> DestinationError:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that cleanup runs."""
+    """Let signals whose handlers are Python's own unwind the stack, so that cleanup runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    changed = []
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, stop)
-            changed.append(number)
+    stop = Stop(lambda n: KeyboardInterrupt() if n == signal.SIGINT else SystemExit(128 + n))
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    before = {number: signal.getsignal(number) for number in numbers if number is not None}
+    own = (signal.SIG_DFL, signal.default_int_handler)
+    changed = {number: handler for number, handler in before.items() if handler in own}
     try:
+        for number in changed:
+            signal.signal(number, stop)
         yield
     finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in changed.items():
+            signal.signal(number, handler)

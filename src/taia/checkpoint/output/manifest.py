@@ -23,8 +23,7 @@ from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.plan import as_json
 from taia.checkpoint.reading import is_file, read_bytes
-from taia.checkpoint.runs import Run
-from taia.checkpoint.sources import Sources
+from taia.checkpoint.sources import Run, Sources
 
 #: The name of the record in an output.
 MANIFEST: Final = "taia_config.json"

@@ -1,6 +1,6 @@
-"""A folder that appears whole or not at all.
+"""A folder, or a file, that appears whole or not at all.
 
-It is written as a hidden sibling of the output and renamed at the end; see :mod:`.inplace` for
+What is written is a hidden sibling of the output, renamed at the end; see :mod:`.inplace` for
 outputs that cannot be. A process that is killed leaves only the hidden folder; the next run removes
 it. Why this way, and what a power cut may do: docs/decisions/0002-output-appears-whole.md.
 """
@@ -11,15 +11,22 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from taia.checkpoint.output import inplace
-from taia.checkpoint.output.destination import check_output, failed, nearest, resolved
+from taia.checkpoint.output.destination import (
+    check_output,
+    nearest,
+    resolved,
+    translated,
+)
 from taia.checkpoint.output.lock import hidden, locked
 from taia.errors import DestinationError, OutputError
+from taia.text import in_bytes
 
 #: In the names of what is not in its place yet.
 MARK: Final = ".taia-tmp-"
@@ -64,21 +71,18 @@ def staged(
         output = check_output(output, [], overwrite, marks)
         _check_space(output, needed)
         inside = output.is_dir() and (inplace.is_fixed(output) or output == Path.cwd())
+        folder = _free(output, inside)
         try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            folder = _make(output, inside)
-        except OSError as error:
-            raise failed(output, error) from error
-        try:
-            yield folder
-            if durable:
-                for path in (*folder.rglob("*"), folder):
-                    _sync(path)
-            _into_place(folder, output, overwrite, inside)
-            if durable:
-                _sync(output if inside else output.parent)
-        except OSError as error:
-            raise failed(output, error) from error
+            with translated(output):
+                output.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                yield folder
+                if durable:
+                    for path in (*folder.rglob("*"), folder):
+                        _sync(path)
+                _into_place(folder, output, overwrite, inside)
+                if durable:
+                    _sync(output if inside else output.parent)
         finally:
             # After success this is the replaced output, if there was one.
             inplace.remove(folder)
@@ -88,29 +92,15 @@ def _check_space(output: Path, needed: int) -> None:
     free = shutil.disk_usage(nearest(output)).free
     if free < needed:
         raise OutputError(
-            f"{output} needs {_for_people(needed)}; the disk has {_for_people(free)} free.",
+            f"{output} needs {in_bytes(needed)}; the disk has {in_bytes(free)} free.",
             "Free some space, or choose an --output on another disk.",
         )
 
 
-def _for_people(count: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
-def _make(output: Path, inside: bool) -> Path:
-    """A new staging folder."""
-    for attempt in range(100):
-        name = f"{MARK}{os.getpid()}-{attempt}"
-        folder = output / name if inside else _beside(output, name)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise OSError(errno.EEXIST, "no name left for a temporary folder", str(output.parent))
+def _free(output: Path, inside: bool) -> Path:
+    """Where a staging folder can be: nobody else's name, even where there are no locks."""
+    name = f"{MARK}{os.getpid()}-{secrets.token_hex(4)}"
+    return output / name if inside else _beside(output, name)
 
 
 def _beside(output: Path, suffix: str) -> Path:
@@ -204,3 +194,59 @@ def _exchange(one: Path, other: Path) -> bool:
         _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_EXCHANGE)
     )
     return swapped == 0
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def check_file(path: Path, overwrite: bool) -> Path:
+    """Say beforehand whether a file may be written.
+
+    Returns:
+        Its path, absolute and free of symlinks.
+
+    Raises:
+        DestinationError: If something is there, and is not a file that may be replaced.
+    """
+    path = resolved(path)
+    if path.is_dir():
+        raise DestinationError(f"The output {path} is a folder.", "Give a file's name.")
+    if path.exists() and not path.is_file():
+        raise DestinationError(
+            f"The output {path} is a device or pipe, which is never replaced.",
+            "Give a file's name.",
+        )
+    if path.exists() and not overwrite:
+        raise DestinationError(
+            f"The output {path} exists already.", "Choose another --output, or add --overwrite."
+        )
+    return path
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file in UTF-8: beside its place first, then into it.
+
+    Raises:
+        DestinationError: If a folder, device or pipe is there.
+        OutputError: If it cannot be written; what was there stays.
+    """
+    path = check_file(path, overwrite=True)
+    beside = temporary(path)
+    # Half a surrogate pair is no UTF-8, but may be in a path that the text names.
+    data = text.encode("utf-8", "backslashreplace")
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(data)
+            beside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+def sweep_files(folder: Path) -> None:
+    """Remove what killed processes left of files in a folder that this process has claimed."""
+    for left in folder.rglob(f".*{MARK}*"):
+        with contextlib.suppress(OSError):
+            left.unlink()

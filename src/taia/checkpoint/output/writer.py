@@ -21,8 +21,7 @@ from typing import Final
 
 from taia.checkpoint.composition import Progress
 from taia.checkpoint.plan import FilePlan, Weights
-from taia.checkpoint.runs import Run, elements
-from taia.checkpoint.sources import BUFFER, Sources
+from taia.checkpoint.sources import BUFFER, Run, Sources, elements
 from taia.checkpoint.steps import Blend, Convert, Copy, Made, Step, joined
 
 try:

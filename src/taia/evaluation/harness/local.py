@@ -11,7 +11,7 @@ from taia.evaluation.harness.encoder import Encoder, Pair
 from taia.evaluation.harness.turns import Turn, in_stages
 from taia.evaluation.likelihood import Likelihood, Request, likelihoods
 from taia.evaluation.settings import Watch
-from taia.loading.tokenizers import end_tokens
+from taia.loading.models import end_tokens
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generation
 

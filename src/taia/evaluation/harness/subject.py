@@ -16,9 +16,7 @@ from taia.evaluation.harness.local import LocalBackend
 from taia.evaluation.harness.server import SPARE, ServerBackend
 from taia.evaluation.identity import tokenizer_hash, weights
 from taia.evaluation.settings import Server, Watch
-from taia.loading.dtypes import dtype_called
-from taia.loading.models import load_config
-from taia.loading.tokenizers import load_tokenizer, speaker
+from taia.loading.models import dtype_called, load_config, load_tokenizer, speaker
 
 if TYPE_CHECKING:
     import torch

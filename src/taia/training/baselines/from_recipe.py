@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from taia.checkpoint.files import write_file
 from taia.checkpoint.locate import Located
+from taia.checkpoint.output.staging import write_file
 from taia.errors import DataError
 from taia.loading.cache import cache_folder
 from taia.training.baselines.regularisers import Regulariser, ewc, fisher, l2

@@ -13,8 +13,8 @@ import torch
 
 from taia.checkpoint.locate import Located, locate
 from taia.errors import CheckpointError, blaming
+from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
-from taia.loading.tokenizers import load_tokenizer
 from taia.training.callbacks import Watch
 from taia.training.data import Prepared, Source
 from taia.training.data import preview as one_example

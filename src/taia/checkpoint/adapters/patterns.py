@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ def check_patterns(config: Mapping[str, Any], names: Iterable[str], path: Path) 
     kinds = {_NUMBER.sub("0", name): name for name in names}
     # What nearly matches takes longest.
     tried = [text for name in kinds.values() for text in (name, f"{name}!")]
-    slow = _slow([text for _, text in doubtful], tried)
+    slow = _slow(tuple(text for _, text in doubtful), tuple(tried))
     if slow is not None:
         key, text = doubtful[slow]
         shown = text if len(text) < 80 else f"{text[:77]}…"
@@ -94,8 +95,9 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield "layers_pattern", rf"(?:^|.*?\.){pattern}\.(\d+)\.", not _SPECIAL.search(pattern)
 
 
-def _slow(patterns: list[str], names: list[str]) -> int | None:
-    """Which pattern took too long, ``None`` if all were done in time."""
+@lru_cache(maxsize=32)
+def _slow(patterns: tuple[str, ...], names: tuple[str, ...]) -> int | None:
+    """Which pattern took too long, ``None`` if all were done in time; a process for each answer."""
     try:
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", _TRIAL],

@@ -59,7 +59,7 @@ def test_what_never_ends_on_the_bases_names_alone_is_refused(tmp_path: Path) -> 
 def test_what_people_write_is_taken(tmp_path: Path, pattern: str) -> None:
     base = write(tmp_path / "base", llama(), config=llama_config())
     for number, values in enumerate(
-        ({"target_modules": pattern}, {"exclude_modules": "!" + pattern})
+        ({"target_modules": pattern}, {"exclude_modules": f"!(?:{pattern})"})
     ):
         made = with_config(tmp_path / str(number), **values)
         done = compose(base, made, tmp_path / f"out{number}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taia.checkpoint.files import check_file, write_file
+from taia.checkpoint.output.staging import check_file, write_file
 from taia.errors import DestinationError, OutputError
 
 

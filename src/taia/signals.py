@@ -1,0 +1,38 @@
+"""Signals that end the work: the first unwinds the stack, and cleanup is then left in peace."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+#: Seconds that cleanup has. Later a signal raises again: a library may have swallowed the first.
+GRACE: Final = 10.0
+
+
+class Stop:
+    """A handler that raises, but not again while what it raised unwinds the stack.
+
+    Whoever presses Ctrl-C twice, or a manager of processes that sends SIGTERM after SIGINT, would
+    cut short what removes a half-written output.
+
+    Args:
+        error: What to raise for a signal's number.
+    """
+
+    def __init__(self, error: Callable[[int], BaseException]) -> None:
+        self._error = error
+        self._peace = -math.inf
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Hear a signal.
+
+        Raises:
+            BaseException: What was asked for.
+        """
+        now = time.monotonic()
+        if now >= self._peace:
+            self._peace = now + GRACE
+            raise self._error(number)
