@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import random
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -305,3 +307,17 @@ with open("/proc/self/status") as status:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "model.safetensors").stat().st_size > 300_000_000
     assert int(done.stdout) * 1024 < 100e6
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("keep", ["taia", "0.5*no_such_part"])
+def test_the_search_for_cycles_is_as_it_was(tmp_path, enabled, keep) -> None:
+    pair = [write(tmp_path / n, llama(), i, config=llama_config()) for i, n in enumerate("ab")]
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(TaiaError) if "no" in keep else nullcontext():
+            compose(*pair, tmp_path / "out", keep)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()

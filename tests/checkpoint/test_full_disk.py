@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,3 +152,26 @@ def test_a_limit_on_the_size_of_files(
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert [path.name for path in place.iterdir()] == (["out"] if there else [])
         assert not there or tree(place / "out") == tree(inputs["old"])
+
+
+def test_a_disk_that_fills_up_beside_the_weights_ends_their_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tuned = (
+        write(tmp_path / name, llama(), seed, config=llama_config())
+        for seed, name in enumerate(("base", "tuned"))
+    )
+    (base / "LICENSE").write_text("of the base")
+    before = tree(tmp_path)
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", fill)
+        with pytest.raises(OutputError, match="filled up"):
+            compose(base, tuned, tmp_path / "out", "taia")
+    assert {n: b for n, b in tree(tmp_path).items() if not n.endswith("lock")} == before
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    compose(base, tuned, tmp_path / "out", "taia")
+    assert (tmp_path / "out" / "LICENSE").read_text() == "of the base"

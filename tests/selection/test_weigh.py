@@ -7,7 +7,7 @@ import re
 import pytest
 
 from anatomies import alphas, gpt2, gpt_oss, kept, llama, made, moe, phi3
-from taia.anatomy import Anatomy
+from taia.anatomy import Anatomy, TensorInfo
 from taia.errors import SelectionError
 from taia.selection import MODES, Alpha, Pieces
 
@@ -421,3 +421,16 @@ def test_factors_that_overflow_are_refused() -> None:
         alphas("1e200*1e200*mlp", LLAMA)
     with pytest.raises(SelectionError, match="more than a number can hold"):
         alphas("(1e200*1e200*q_proj)[:, 0]", LLAMA)
+
+
+def test_a_pattern_tells_tensors_apart_that_are_alike_but_for_their_names() -> None:
+    anatomy = Anatomy.of_tensors(
+        TensorInfo(f"model.layers.0.mlp.experts.{expert}.{side}_proj.weight", (4, 4))
+        for expert in range(12)
+        for side in ("gate", "up", "down")
+    )
+    for expert, others in (("1", "experts"), ("11", "0.5*mlp")):
+        found = alphas(f"all - {others} + re:'experts[.]{expert}[.]'", anatomy)
+        rest = 0.0 if others == "experts" else 0.5
+        for name, alpha in found.items():
+            assert alpha == (1.0 if name.split(".")[5] == expert else rest), name

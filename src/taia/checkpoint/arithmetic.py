@@ -170,7 +170,9 @@ def _stored(runs: Runs, sources: Sources, room: Room) -> npt.NDArray[Any]:
 def _decoded(stored: npt.NDArray[Any], dtype: str, room: Room) -> Array:
     if dtype == "BF16":
         bits = room.array("decoded", stored.shape, np.uint32)
-        np.left_shift(stored, 16, out=bits, dtype=np.uint32)  # not in the 16 bits read
+        # In one step NumPy would shift 16 bits, or cast piece by piece.
+        np.copyto(bits, stored)
+        bits <<= 16
         return bits.view(np.float32)
     if dtype == "F16":
         decoded = room.array("decoded", stored.shape, np.float32)

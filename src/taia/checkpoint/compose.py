@@ -26,7 +26,7 @@ from taia.checkpoint.output import manifest, tokenizer_files
 from taia.checkpoint.output.card import adapter_card, called, checkpoint_card
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
-from taia.checkpoint.output.writer import write_weights
+from taia.checkpoint.output.writer import writing
 from taia.checkpoint.pairing import plan_checkpoints
 from taia.checkpoint.plan import Plan
 from taia.errors import AdapterError, InputError
@@ -146,15 +146,18 @@ def compose(
         durable = plan.kind == "adapter" or target.exists()
         needed = plan.weights.size + _SLACK
         with staged(target, overwrite, needed=needed, durable=durable) as folder:
-            write_weights(plan.weights, folder, progress)
-            tokenizer_files.copy(plan.beside, folder)
             settings = {
                 "merge": merge,
                 "vocab": vocab,
                 "strict": strict,
                 "declare": dict(declare or {}),
             }
-            _describe(folder, plan, done, sides, selection.text, settings, hash_inputs)
+            with writing(plan.weights, folder, progress):
+                tokenizer_files.copy(plan.beside, folder)
+                _describe(folder, plan, done, sides, selection.text, settings, hash_inputs)
+            if plan.config is not None:
+                name, content = plan.config
+                (folder / name).write_bytes(content)  # last: it makes the folder a model
     return done
 
 
@@ -217,7 +220,7 @@ def _describe(
     settings: Mapping[str, Any],
     hash_inputs: bool,
 ) -> None:
-    """Write the card, the record, and last what makes the folder a model."""
+    """Write the card and the record."""
     here, there, tuned = sides.here, sides.there, sides.tuned
     base = None
     if here is not None and sides.base is not None:
@@ -236,9 +239,6 @@ def _describe(
     (folder / "README.md").write_text(text, "utf-8", "backslashreplace")
     given = {key: value for key, value in settings.items() if value}
     manifest.write_manifest(folder, done, keep=keep, base=base, tuned=origin, **given)
-    if plan.config is not None:
-        name, content = plan.config
-        (folder / name).write_bytes(content)
 
 
 def _flags(settings: Mapping[str, Any]) -> Iterator[str]:

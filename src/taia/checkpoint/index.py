@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import reprlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import ADAPTER_CONFIG, INDEX, SINGLE, holds_adapter, refusal
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.checkpoint.reading import read_json
+from taia.checkpoint.spelling import newer
 from taia.errors import CheckpointError
 
 __all__ = ["ADAPTER_CONFIG", "INDEX", "SINGLE", "Checkpoint", "Entry", "Shard", "read_json"]
@@ -36,6 +38,11 @@ class Checkpoint:
     config: dict[str, Any] | None
     metadata: dict[str, Any]
     index: dict[str, Any] | None = None
+
+    @cached_property
+    def experts(self) -> dict[str, Entry]:
+        """The tensors that lie in experts, by the names that the newest version gives them."""
+        return {newer(name): e for name, e in self.tensors.items() if ".experts." in name}
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from taia.checkpoint.header import BITS, Entry
 from taia.checkpoint.reading import descriptor
@@ -23,6 +25,8 @@ FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 #: Bytes read at once: what fits a processor's cache.
 BUFFER: Final = 1 << 19
 _OPEN_FILES: Final = 64
+
+_Made = TypeVar("_Made")
 
 
 class Run(NamedTuple):
@@ -88,6 +92,7 @@ class Sources:
 
     def __init__(self) -> None:
         self._open: dict[Path, int] = {}
+        self._remembered: deque[tuple[object, Any]] = deque(maxlen=2)
 
     def __enter__(self) -> Sources:
         return self
@@ -117,6 +122,15 @@ class Sources:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return handle
+
+    def remembered(self, key: object, make: Callable[[], _Made]) -> _Made:
+        """What ``make`` gives, or gave when it was last asked for by that key; of two keys only."""
+        for known, made in self._remembered:
+            if known == key:
+                return cast(_Made, made)
+        made = make()
+        self._remembered.append((key, made))
+        return made
 
     def read_into(self, run: Run, offset: int, view: memoryview) -> None:
         """Fill a view with a run's bytes, from ``offset`` on.

@@ -15,7 +15,7 @@ from taia.checkpoint.locate import Located
 from taia.checkpoint.output import tokenizer_files
 from taia.checkpoint.output.card import without_paths
 from taia.checkpoint.output.manifest import MANIFEST, write_json
-from taia.checkpoint.output.writer import write_weights
+from taia.checkpoint.output.writer import writing
 from taia.checkpoint.plan import copied
 from taia.errors import CheckpointError
 from taia.export.job import SCRATCH, Check, Written
@@ -36,7 +36,8 @@ def write(job: Job, folder: Path) -> Written:
     """Writes a folder that transformers or PEFT load."""
     source = job.source
     if source.adapter is None:
-        write_weights(copied(Checkpoint.open(source.folder)), folder)
+        with writing(copied(Checkpoint.open(source.folder)), folder):
+            pass
         _copy_beside(job, folder)
         return Written()
     if job.merge:

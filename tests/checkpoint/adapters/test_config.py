@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -61,7 +62,9 @@ matching = st.fixed_dictionaries(
             st.sampled_from([r".*\.c_proj", r".*(q|up)_proj", r"model\.layers\.1\..*_proj"]),
         ),
         "exclude_modules": st.sampled_from([None, ["attn.c_proj"], r".*\.10\..*", ["lm_head"]]),
-        "modules_to_save": st.sampled_from([None, ["lm_head"]]),
+        "modules_to_save": st.sampled_from(
+            [None, ["lm_head"], ["mlp"], ["layers.1", "h.1.attn"], ["up_proj", "c_pro"]]
+        ),
     }
 )
 layers = st.sampled_from(
@@ -76,6 +79,30 @@ def test_targets_are_those_of_peft(values, wanted_layers):
         values = {**values, "layers_to_transform": transform, "layers_pattern": pattern}
     values = config(**values)
     assert {m for m in UNIVERSE if targets(values, m)} == peft_matches(values, UNIVERSE)
+
+
+class Counted(list[str]):
+    """A list that knows how often it was gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
+
+    def __contains__(self, item: object) -> bool:
+        self.times += 1
+        return super().__contains__(item)
+
+
+@pytest.mark.parametrize("key", ["target_modules", "exclude_modules", "modules_to_save"])
+def test_a_list_of_names_is_gone_through_once_for_all_modules(key):
+    modules = [f"model.layers.{i}.mlp.experts.{j}.up_proj" for i in range(9) for j in range(9)]
+    names = Counted(modules[::2])
+    values = config(**{"target_modules": ["up_proj"], key: names})
+    found = {module for module in modules if targets(values, module)}
+    assert found == set(modules[::2] if key == "target_modules" else modules[1::2])
+    assert names.times <= 2
 
 
 @given(st.data(), matching, layers, st.booleans())

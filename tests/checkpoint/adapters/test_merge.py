@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.sources import Sources
 from taia.errors import AdapterError, MismatchError
 from tiny_adapters import load_adapted, load_base, logits, quiet, save_pair
 
@@ -187,6 +189,74 @@ def test_experts_kept_one_by_one_get_their_slices(pairs, tmp_path):
     merge(pair, "taif", tmp_path / "out")
     base, out = raw(pair[0]), raw(tmp_path / "out")
     assert {name for name in base if base[name] != out[name]} == set(names)
+
+
+@pytest.mark.parametrize("experts", [4, 12])
+def test_a_stack_is_read_once_for_all_of_its_experts(tmp_path, monkeypatch, experts):
+    """By each of two writers: what is read does not grow with the square of the experts."""
+    rank, shape = 2, (8, 16)
+    stem = "model.layers.0.mlp.experts"
+    sides = {"gate": shape, "up": shape, "down": shape[::-1]}
+    tensors = {
+        f"{stem}.{expert}.{side}_proj.weight": torch.randn(size)
+        for expert in range(experts)
+        for side, size in sides.items()
+    }
+    stacks = {"gate_up_proj": (16, 16), "down_proj": (16, 8)}
+    factors = {}
+    for wraps, (outputs, inputs) in zip((".base_layer", ""), stacks.values(), strict=True):
+        at = f"base_model.model.{stem}{wraps}"
+        factors[f"{at}.lora_A.weight"] = torch.randn(rank * experts, inputs)
+        factors[f"{at}.lora_B.weight"] = torch.randn(outputs, rank * experts)
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": []}
+    config["target_parameters"] = [f"{stem}.{name}" for name in stacks]
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for folder, files in (
+        (base, {"model.safetensors": tensors, "config.json": {"model_type": "qwen3_moe"}}),
+        (adapter, {"adapter_model.safetensors": factors, "adapter_config.json": config}),
+    ):
+        folder.mkdir()
+        for name, value in files.items():
+            if name.endswith("json"):
+                (folder / name).write_text(json.dumps(value))
+            else:
+                save_file(value, folder / name, {"format": "pt"})
+    read = []
+    read_into = Sources.read_into
+
+    def counted(self, run, offset, view):
+        if run.file.parent == adapter:
+            read.append(len(view))
+        read_into(self, run, offset, view)
+
+    monkeypatch.setattr(Sources, "read_into", counted)
+    merge((base, adapter), "tuned", tmp_path / "out")
+    size = sum(tensor.nbytes for tensor in factors.values())
+    assert size <= sum(read) <= 3 * size  # and once for the record of the inputs
+    monkeypatch.undo()
+    out = load_file(tmp_path / "out" / "model.safetensors")
+    for (outputs, inputs), names, wraps in zip(
+        stacks.values(), (("gate", "up"), ("down",)), (".base_layer", ""), strict=True
+    ):
+        at = f"base_model.model.{stem}{wraps}"
+        a = factors[f"{at}.lora_A.weight"].reshape(experts, rank, inputs)
+        b = factors[f"{at}.lora_B.weight"].reshape(outputs, rank, experts)
+        for expert in range(experts):
+            parts = [f"{stem}.{expert}.{name}_proj.weight" for name in names]
+            wanted = torch.cat([tensors[x] for x in parts]) + b[:, :, expert] @ a[expert]
+            torch.testing.assert_close(torch.cat([out[x] for x in parts]), wanted)
+
+
+def test_only_what_may_be_lost_is_waited_for(pairs, tmp_path, monkeypatch):
+    pair, synced = pairs("llama"), []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    merge(pair, "taia", tmp_path / "out")
+    assert not synced  # it can be made again
+    merge(pair, "taia", tmp_path / "out", overwrite=True)
+    assert synced
+    synced.clear()
+    compose(*pair, tmp_path / "adapter", "taia")
+    assert synced
 
 
 def test_the_folder_is_a_model(pairs, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -209,11 +209,22 @@ def _apply(adapter: Adapter, change: Change, weight: Array, sources: Sources) ->
 
 
 def _products(adapter: Adapter, change: Change, sources: Sources) -> tuple[LowRank, ...]:
-    """A low-rank update of a matrix, or of each expert of a stack."""
+    """A low-rank update of a matrix, or of each expert of a stack; of one, where that is asked."""
+    target = change.target
+    if target.expert is None:
+        return _factored(adapter, change.placed, sources)
+    # A base may keep experts apart that the adapter stacks: its stack is read once for all of them.
+    key = adapter.folder, change.placed.update.parameter
+    every = sources.remembered(key, lambda: _factored(adapter, change.placed, sources))
+    one, rows = every[target.expert], target.rows
+    return (one if rows is None else replace(one, b=one.b[slice(*rows)]),)
+
+
+def _factored(adapter: Adapter, placed: Placed, sources: Sources) -> tuple[LowRank, ...]:
     from taia.checkpoint.adapters.low_rank import LowRank, factors
     from taia.checkpoint.arithmetic import load
 
-    update, target = change.placed.update, change.target
+    update = placed.update
     a, b = (
         load(adapter.entries[update.parts[side].tensor], sources) for side in SIDES[update.kind]
     )
@@ -221,18 +232,16 @@ def _products(adapter: Adapter, change: Change, sources: Sources) -> tuple[LowRa
     norms = None
     if magnitude is not None:
         norms = load(adapter.entries[magnitude.tensor], sources).reshape(-1)
-    rows = slice(None) if target.rows is None else slice(*target.rows)
-    each = tuple(
-        LowRank(one, other[rows], adapter.scaling(update), norms, change.placed.transposed)
+    return tuple(
+        LowRank(one, other, adapter.scaling(update), norms, placed.transposed)
         for one, other in factors(a, b, experts(adapter, update))
     )
-    return each if target.expert is None else each[target.expert : target.expert + 1]
 
 
 def _targets(base: Checkpoint, item: Placed) -> tuple[Target, ...]:
     if item.base is not None:
         return (Target(item.base),)
-    targets = unstacked(item.update.parameter, base.tensors)
+    targets = unstacked(item.update.parameter, base)
     if not targets and not item.dropped:
         raise MismatchError(
             f"the adapter changes {item.update.parameter!r}, for which {base.folder} has no tensor",

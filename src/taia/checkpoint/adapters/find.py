@@ -64,18 +64,18 @@ class Target(NamedTuple):
     rows: tuple[int, int] | None = None
 
 
-def unstacked(parameter: str, tensors: Mapping[str, Entry]) -> tuple[Target, ...]:
+def unstacked(parameter: str, base: Checkpoint) -> tuple[Target, ...]:
     """The per-expert tensors that a stacked parameter is made of; none where there are none.
 
     Args:
         parameter: The live model's name, as ``model.layers.0.mlp.experts.gate_up_proj``.
-        tensors: The checkpoint's.
+        base: The checkpoint.
     """
     stack = fused(newer(parameter))
     if stack is None:
         return ()
     stem, kind = stack
-    newest = {newer(name): entry for name, entry in tensors.items() if ".experts." in name}
+    newest = base.experts
     found: list[Target] = []
     expert = 0
     while all(f"{stem}.{expert}.{name}.weight" in newest for name in FUSED_EXPERTS[kind]):

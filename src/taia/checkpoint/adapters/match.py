@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from taia.checkpoint.adapters.patterns import BAD_PATTERN
 
@@ -126,24 +126,31 @@ def _dotted(text: str, places: tuple[int, ...]) -> str:
     return "".join(characters)
 
 
-class _Recent:
-    """Keys of the tables asked for last: the same ones are asked for once a module.
+_Table = TypeVar("_Table", bound=Collection[str])
+_Made = TypeVar("_Made")
+
+
+class _Recent(Generic[_Table, _Made]):
+    """What was made of the tables asked for last: the same ones are asked for once a module.
 
     A config is not changed in place, so a table is known by being the same object.
     """
 
-    def __init__(self) -> None:
-        self._known: deque[tuple[Mapping[str, Any], _Keys]] = deque(maxlen=8)
+    def __init__(self, make: Callable[[_Table], _Made]) -> None:
+        self._make = make
+        self._known: deque[tuple[_Table, int, _Made]] = deque(maxlen=8)
 
-    def __call__(self, table: Mapping[str, Any]) -> _Keys:
-        for known, keys in tuple(self._known):
-            if known is table and len(keys.names) == len(table):
-                return keys
-        self._known.append((table, _Keys(table)))
-        return self._known[-1][1]
+    def __call__(self, table: _Table) -> _Made:
+        for known, size, made in tuple(self._known):
+            if known is table and size == len(table):
+                return made
+        made = self._make(table)
+        self._known.append((table, len(table), made))
+        return made
 
 
-_keys: Final = _Recent()
+_keys: Final = _Recent[Mapping[str, Any], _Keys](_Keys)
+_names: Final = _Recent[Collection[str], frozenset[str]](frozenset)
 
 
 def _match(pattern: str, text: str) -> re.Match[str] | None:
@@ -161,9 +168,9 @@ def targets(config: Mapping[str, Any], module: str) -> bool:
         return False
     if isinstance(wanted, str):
         return wanted.lower() == "all-linear" or re.fullmatch(wanted, module) is not None
-    if module in wanted:
+    if module in _names(wanted):
         return True
-    return _ends_with_any(module, wanted) and _in_layers(config, module)
+    return _ends_with_any(module, _names(wanted)) and _in_layers(config, module)
 
 
 def excluded(config: Mapping[str, Any], module: str) -> bool:
@@ -173,13 +180,18 @@ def excluded(config: Mapping[str, Any], module: str) -> bool:
         return False
     if isinstance(unwanted, str):
         return re.fullmatch(unwanted, module) is not None
-    return module in unwanted or _ends_with_any(module, unwanted)
+    return module in _names(unwanted) or _ends_with_any(module, _names(unwanted))
 
 
 def _saved_whole(config: Mapping[str, Any], module: str) -> bool:
+    saved = config.get("modules_to_save")
+    if not saved:
+        return False
+    parts = module.split(".")
+    paths = (parts[:stop] for stop in range(1, len(parts) + 1))
     return any(
-        re.match(rf"(^|.*\.){re.escape(entry)}($|\..*)", module)
-        for entry in config.get("modules_to_save") or ()
+        ".".join(path) in _names(saved) or _ends_with_any(".".join(path), _names(saved))
+        for path in paths
     )
 
 
@@ -189,7 +201,7 @@ def wrapper_of(config: Mapping[str, Any], module: str) -> str | None:
     parts = module.split(".")
     for stop in range(1, len(parts) + 1):
         path = ".".join(parts[:stop])
-        if any(path.endswith(entry) for entry in saved):
+        if path.endswith(tuple(saved)):
             return path
     return None
 
@@ -207,8 +219,9 @@ def parameters_of(config: Mapping[str, Any], module: str, wrappers: int) -> list
     return named if len(named) == wrappers else list(dict.fromkeys(named + bare))
 
 
-def _ends_with_any(module: str, suffixes: Iterable[str]) -> bool:
-    return any(module.endswith(f".{suffix}") for suffix in suffixes)
+def _ends_with_any(module: str, suffixes: frozenset[str]) -> bool:
+    """Whether some parts at a module's end, not all of it, are among names."""
+    return any(module[at + 1 :] in suffixes for at, mark in enumerate(module) if mark == ".")
 
 
 def _in_layers(config: Mapping[str, Any], module: str) -> bool:

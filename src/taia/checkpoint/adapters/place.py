@@ -140,7 +140,7 @@ def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | Non
     for update in adapter.updates:
         name = finder.find(update.parameter)
         entry = None if name is None else base.tensors[name]
-        known = known or entry is not None or bool(unstacked(update.parameter, base.tensors))
+        known = known or entry is not None or bool(unstacked(update.parameter, base))
         if packed and (entry is None or entry.dtype not in FLOATS):
             # Its bytes are not numbers of the weight, nor its shape the weight's.
             entry, known = None, known or finder.has_module(update.module)

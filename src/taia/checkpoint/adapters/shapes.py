@@ -47,7 +47,7 @@ def stored_shape(
     outputs, inputs = low_rank_sizes(adapter, update)
     if update.through_parameter:
         # transformers stacks experts as [experts, outputs, inputs] where it stacks them itself.
-        known = base is not None and unstacked(update.parameter, base.tensors)
+        known = base is not None and unstacked(update.parameter, base)
         return (experts(adapter, update), outputs, inputs) if known else None
     transposed = is_transposed(adapter, update, None, base)
     return (inputs, outputs) if transposed else (outputs, inputs)

@@ -1,10 +1,8 @@
 """Write the safetensors files of a plan in constant memory, by two threads.
 
 Where the file system shares blocks (btrfs, XFS), whole ranges are cloned. Elsewhere bytes go
-through a buffer that fits the processor's cache into space that was allocated beforehand, which is
-at least as fast as ``copy_file_range`` and ``sendfile``: those hand over page by page. Long copies
-are cut into pieces, so that both threads have work until the end
-(docs/decisions/0003-copying.md has the measurements).
+through a buffer that fits the processor's cache into space that was allocated beforehand, in pieces
+that keep both threads busy until the end (docs/decisions/0003-copying.md has the measurements).
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -43,8 +41,11 @@ _CLONE: Final = 0x4020940D
 _CLONE_RANGE: Final = struct.Struct("qQQQ")
 
 
-def write_weights(weights: Weights, folder: Path, progress: Progress | None = None) -> None:
-    """Write safetensors files and their index; each gets its header last, so half a file is none.
+@contextmanager
+def writing(weights: Weights, folder: Path, progress: Progress | None = None) -> Iterator[None]:
+    """Write safetensors files and their index while a ``with`` block does something else.
+
+    They are written when the block is left. Each gets its header last, so half a file is none.
 
     Args:
         weights: What to write.
@@ -61,6 +62,7 @@ def write_weights(weights: Weights, folder: Path, progress: Progress | None = No
         with ThreadPoolExecutor(_WRITERS) as writers:
             pending = [writers.submit(work.run) for _ in range(_WRITERS)]
             try:
+                yield
                 for future in pending:
                     future.result()
             finally:  # after an error or Ctrl-C the other threads must not go on
@@ -86,6 +88,7 @@ class _File:
     Attributes:
         plan: What it will be.
         handle: A descriptor to write with.
+        pieces: All of it but the header, from the first byte to the last; once.
         left: How many of its pieces are not written, and one more while not all are handed out.
         clones: Whether its blocks can be those of the files that it is copied from.
     """
@@ -97,16 +100,12 @@ class _File:
         self.handle = os.open(folder / plan.name, flags, 0o666)
         try:
             os.ftruncate(self.handle, plan.size)
-            self._pieces, self.clones = self._first_copy_cloned()
+            self.pieces, self.clones = self._first_copy_cloned()
             if not self.clones:
                 _allocate(self.handle, plan.size)
         except BaseException:
             os.close(self.handle)
             raise
-
-    def pieces(self) -> Iterator[_Piece]:
-        """All of it but the header, from the first byte to the last; once."""
-        return self._pieces
 
     def _cut(self) -> Iterator[_Piece]:
         position = len(self.plan.header)
@@ -135,7 +134,7 @@ class _File:
         return skip, skip + size
 
     def _first_copy_cloned(self) -> tuple[Iterator[_Piece], bool]:
-        """Its pieces, and whether the first that is a copy of whole blocks could be cloned."""
+        """Its pieces, and whether the first copy of whole blocks could be cloned."""
         pieces, seen = self._cut(), []
         with Sources() as sources:
             for piece in pieces:
@@ -181,7 +180,7 @@ class _Work:
         for plan in self._weights.files:
             file = _File(plan, self._folder)
             self._open.add(file)
-            for piece in file.pieces():
+            for piece in file.pieces:
                 file.left += 1
                 yield piece
             self._finish(file)
