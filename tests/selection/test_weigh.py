@@ -421,3 +421,17 @@ def test_factors_that_overflow_are_refused() -> None:
         alphas("1e200*1e200*mlp", LLAMA)
     with pytest.raises(SelectionError, match="more than a number can hold"):
         alphas("(1e200*1e200*q_proj)[:, 0]", LLAMA)
+
+
+@pytest.mark.parametrize("regex", [r"(\w+\.?)+!", "(.*.*)*!", "(?:.?.?.?){30}!"])
+@pytest.mark.parametrize("selection", ["re:'{}'", "attention + 0.5*re:'{}'[1:]"])
+def test_a_pattern_that_never_ends_is_refused(regex: str, selection: str) -> None:
+    text = selection.format(regex)
+    with pytest.raises(SelectionError, match="takes too long") as caught:
+        alphas(text, LLAMA)
+    first, shown, mark = caught.value.problem.splitlines()
+    assert shown[mark.index("^")] == "r"
+
+
+def test_a_pattern_that_people_write_is_taken() -> None:
+    assert kept(r"re:'(\w+\.)*(q|k)_proj\.(weight|bias)'", LLAMA) == kept("q_proj + k_proj", LLAMA)
