@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils import FullyShardedDataParallelPlugin, patch_environment
 
 import tiny_models
 from cli_runner import inside
@@ -92,17 +92,21 @@ def in_parallel(kind):
 
 
 def typed(arguments):
-    """A command line of ``taia``, in a process that goes on afterwards."""
+    """A command line of ``taia``, in a process that goes on afterwards; how it was split."""
     print(inside(*arguments).stdout, end="")
+    kind = str(AcceleratorState().distributed_type)
     AcceleratorState._reset_state(reset_partial_state=True)
+    return kind
 
 
 if __name__ == "__main__":
-    commands = json.loads(sys.argv[2])
-    for arguments in commands:
-        typed(arguments)
+    kinds = []
+    for environment, arguments in json.loads(sys.argv[2]):
+        with patch_environment(**environment):
+            kinds.append(typed(arguments))
     os.environ["FSDP_VERSION"] = "2"
     results = {kind: in_parallel(kind) for kind in ("full", "lora")}
+    results["typed"] = kinds
     # The control: what accelerate does by itself.
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
     results["alone"] = str(Accelerator(cpu=True, fsdp_plugin=plugin).distributed_type)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from taia.checkpoint.configs import check_kinship, composed_config
-from taia.errors import MismatchError
+from taia.checkpoint.configs import check_kinship, composed_config, read_config
+from taia.errors import CheckpointError, MismatchError
 
 PLAIN = {"attention_tuned": False, "tokens_tuned": False, "rows": None, "untied": False}
 
@@ -57,3 +59,20 @@ def test_only_one_side_quantised_is_refused() -> None:
             check_kinship(*pair)
     check_kinship(quantised, quantised)
     check_kinship(None, quantised)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    "value", [1, True, "LlamaForCausalLM", {"a": 1}, [1], ["A", None], [["A"]]]
+)
+def test_architectures_are_names(tmp_path, value, inside) -> None:
+    config = {"architectures": value}
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": config} if inside else config))
+    with pytest.raises(CheckpointError, match=r"architectures=.*not a list of names"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, [], ["LlamaForCausalLM"], ["A", "B"]])
+def test_and_those_that_are_stay(tmp_path, value) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": value}))
+    assert read_config(tmp_path) == {"architectures": value}

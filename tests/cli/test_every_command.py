@@ -9,6 +9,7 @@ import io
 import sys
 import unicodedata
 from pathlib import Path
+from typing import get_args
 from unittest import mock
 
 import pytest
@@ -20,6 +21,7 @@ from taia.cli import app
 from taia.cli.flags import given
 from taia.cli.meant import meant_flag
 from taia.errors import InputError, StoppedError
+from taia.export.job import Name, Outtype
 
 COMMANDS = get_command(app).commands
 FLAGS = [
@@ -215,6 +217,30 @@ def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
         assert typed in ended.said.stderr
         assert flag in ended.said.stderr.split("`")[0], ended
         is_two_lines(ended.said, 2)
+
+
+CHOICES = [
+    ("export", ("/nowhere", "--to", "gguf", "-o", "/nowhere/out"), "--outtype", get_args(Outtype)),
+    ("export", ("/nowhere", "-o", "/nowhere/out"), "--to", get_args(Name)),
+    ("train", ("/nowhere",), "--routing", ("softmax_topk", "topk_softmax")),
+    ("train", ("/nowhere",), "--on-bad-row", ("stop", "skip")),
+    ("serve", ("/nowhere",), "--dtype", ("float32", "bfloat16", "float16")),
+]
+
+
+@pytest.mark.parametrize(("command", "rest", "flag", "choices"), CHOICES)
+def test_choices_are_spelled_as_they_are(command, rest, flag, choices):
+    refused = run(command, *rest, flag, "no_such-one")
+    is_two_lines(refused.said, 2)
+    first = refused.said.stderr.splitlines()[0]
+    assert first == (
+        f"taia: Invalid value for '{flag}': 'no_such-one' is not one of "
+        f"{', '.join(map(repr, choices))}."
+    )
+    assert f"{flag} <{'|'.join(choices)}>" in run(command, "--help").said.stdout
+    underscored = f"--{flag[2:].replace('-', '_')}"
+    for choice in choices:
+        assert flag not in run(command, *rest, underscored, choice).said.stderr
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,6 @@ def test_the_real_model_knows_something(tmp_path):
     from taia.demo.run import demonstrate
     from taia.demo.setting import RECIPE
 
-    done = demonstrate(
-        tmp_path / "out", modes=["base", "tuned"], limit=12, recipe=replace(RECIPE, max_steps=1)
-    )
+    recipe = replace(RECIPE, max_steps=1, per_device_train_batch_size=1)
+    done = demonstrate(tmp_path / "out", modes=["base", "tuned"], limit=4, recipe=recipe)
     assert done.comparison.accuracy("base", "knowledge").low > 0.25

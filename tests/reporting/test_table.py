@@ -113,11 +113,11 @@ def composed(selection: str) -> Composition:
 
 def test_the_match_table_has_a_line_for_each_source_that_gave_something():
     assert rows(match_table(composed("attention + 0.5*mlp"))) == [
-        ["attention", "tuned", "4", "4 K", "8 KB"],
+        ["attention", "tuned", "4", "4 K", "8 kB"],
         ["mlp", "base", "2", "2 M", "4 MB"],
         ["mlp", "both", "1", "30", "60 B"],
         ["total", "base", "2", "2 M", "4 MB"],
-        ["total", "tuned", "4", "4 K", "8 KB"],
+        ["total", "tuned", "4", "4 K", "8 kB"],
         ["total", "both", "1", "30", "60 B"],
     ]
 

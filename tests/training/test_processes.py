@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 import tiny_models
 import two_processes as script
 from cli_runner import inside
 from taia.checkpoint.compose import compose
+from taia.training.accelerate import relaunch_command
 
 pytestmark = [
     pytest.mark.slow,
@@ -71,11 +74,21 @@ def alone(place):
     return folders
 
 
+def fsdp_environment():
+    """What ``accelerate launch`` sets for the processes of ``--accelerate fsdp``."""
+    given = relaunch_command("fsdp", ["train"], 2)[3:]
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(given))
+    set_ = prepare_multi_gpu_env(arguments)
+    return {key: value for key, value in set_.items() if key.startswith(("ACCELERATE_", "FSDP_"))}
+
+
 @pytest.fixture(scope="module")
 def two(place):
     """What two processes under torchrun came to: the command line's folders, and parts of it."""
     folders = {technique: place / f"torchrun-{technique}" for technique in TECHNIQUES}
-    commands = [command(place, technique, output, 2) for technique, output in folders.items()]
+    folders["fsdp"] = place / "fsdp-lora"
+    commands = [({}, command(place, each, folders[each], 2)) for each in TECHNIQUES]
+    commands.append((fsdp_environment(), command(place, "lora", folders["fsdp"], 2)))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     found = place / "found.pt"
     said = run(*launcher, ROOT / "tests" / "two_processes.py", found, json.dumps(commands))
@@ -98,17 +111,22 @@ def assert_same_model(one, two, out, base):
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_torchrun_gives_the_losses_and_the_model_of_one(place, alone, two, tmp_path, technique):
-    assert two["said"].count("parameters trained") == len(TECHNIQUES)  # one speaks for both
+    assert two["said"].count("parameters trained") == len(two["folders"])  # one speaks for both
     folder = two["folders"][technique]
     assert_same_model(alone[technique], folder, tmp_path / "taia", place / "base")
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
-def test_fsdp_gives_the_losses_and_the_model_of_one(place, alone, tmp_path, technique):
-    arguments = command(place, technique, tmp_path / "two", 2)
+def test_fsdp_gives_the_losses_and_the_model_of_one(place, alone, tmp_path):
+    arguments = command(place, "full", tmp_path / "two", 2)
     said = run("-m", "taia", *arguments, "--accelerate", "fsdp", "--processes", 2)
     assert said.count("parameters trained") == 1
-    assert_same_model(alone[technique], tmp_path / "two", tmp_path / "taia", place / "base")
+    assert_same_model(alone["full"], tmp_path / "two", tmp_path / "taia", place / "base")
+
+
+def test_fsdp_of_an_adapter_gives_the_losses_and_the_model_of_one(place, alone, two, tmp_path):
+    """In processes that stand already, told of it as the launcher above tells its own."""
+    assert two["typed"] == [*["DistributedType.MULTI_CPU"] * 2, "DistributedType.FSDP"]
+    assert_same_model(alone["lora"], two["folders"]["fsdp"], tmp_path / "taia", place / "base")
 
 
 @pytest.mark.parametrize("kind", TECHNIQUES)

@@ -177,8 +177,8 @@ def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -
     """A fused tensor of the base, from the tuned model's tensors of single experts."""
     count = len(FUSED_EXPERTS[kind])
     example = next(iter(pieces.values()))
-    expected = {(number, which) for number in range(_first(whole.shape)) for which in range(count)}
     rows, columns = _matrix(whole, count, example)
+    expected = {(number, which) for number in range(whole.shape[0]) for which in range(count)}
     if pieces.keys() != expected:
         raise _layouts_differ(whole.name, example.name, "they differ in the number of experts")
     for entry in pieces.values():
@@ -206,10 +206,6 @@ def _matrix(whole: Entry, count: int, single: Entry) -> tuple[int, int]:
     if len(whole.shape) != 3 or whole.shape[1] % count:
         raise _layouts_differ(whole.name, single.name, f"its shape is {whole.shape}")
     return whole.shape[1] // count, whole.shape[2]
-
-
-def _first(shape: tuple[int, ...]) -> int:
-    return shape[0] if shape else 0
 
 
 def _layouts_differ(name: str, other: str, why: str) -> MismatchError:

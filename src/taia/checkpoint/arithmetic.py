@@ -30,14 +30,38 @@ _STORED: Final[Mapping[str, type[np.generic]]] = {
     "F32": np.float32,
     "F64": np.float64,
 }
-#: Elements calculated at once: what fits a processor's cache in float32, several times.
-CHUNK = 1 << 18
+#: Elements calculated at once. As read, decoded and summed they take 1.3 MB, which a core's own
+#: cache may hold; with fewer, Python takes a large part of the time, one thread of it at once.
+CHUNK = 1 << 17
 
 
-def read(runs: Runs, sources: Sources) -> Array:
-    """The elements of runs, in one dimension; float64 where any of them is."""
-    parts = [_decoded(_stored((run,), sources), run.dtype) for run in runs]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+class Room:
+    """Memory for chunks of one calculation, used again for each: new memory lies in no cache."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, tuple[int, ...], type[np.generic]], npt.NDArray[Any]] = {}
+
+    def array(self, use: str, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
+        """An array that holds anything: the same one whenever it is asked for by the same words."""
+        key = use, shape, dtype
+        array = self._arrays.get(key)
+        if array is None:
+            array = self._arrays[key] = np.empty(shape, dtype)
+        return array
+
+
+def read(runs: Runs, sources: Sources, room: Room | None = None) -> Array:
+    """The elements of runs, in one dimension; float64 where any of them is.
+
+    Args:
+        runs: Where they lie.
+        sources: What to read with.
+        room: Where to put them, until more are read into it; memory of their own if not given.
+    """
+    if len(runs) == 1:
+        room = room or Room()
+        return _decoded(_stored(runs, sources, room), runs[0].dtype, room)
+    return np.concatenate([read((run,), sources) for run in runs])
 
 
 def load(entry: Entry, sources: Sources | None = None) -> Array:
@@ -61,12 +85,19 @@ def load(entry: Entry, sources: Sources | None = None) -> Array:
     return read(runs_of(entry, "base"), sources).reshape(entry.shape)
 
 
-def dump(values: Array, dtype: str) -> memoryview:
-    """The bytes of numbers rounded to a safetensors dtype."""
+def dump(values: Array, dtype: str, room: Room | None = None) -> memoryview:
+    """The bytes of numbers rounded to a safetensors dtype.
+
+    Args:
+        values: The numbers.
+        dtype: The dtype.
+        room: What chunks are read into: the bytes lie there until the next chunk is read.
+    """
+    room = room or Room()
     flat = np.ascontiguousarray(values).reshape(-1)
-    out = np.empty(flat.shape, _STORED[dtype])
+    out = room.array("stored", flat.shape, _STORED[dtype])
     for start in range(0, flat.size, CHUNK):
-        _encode(flat[start : start + CHUNK], dtype, out[start : start + CHUNK])
+        _encode(flat[start : start + CHUNK], dtype, out[start : start + CHUNK], room)
     return _bytes(out)
 
 
@@ -77,9 +108,10 @@ def wide(*dtypes: str) -> type[np.floating[Any]]:
 
 def converted(step: Convert, sources: Sources) -> Iterator[memoryview]:
     """A run's elements rounded to another dtype, chunk by chunk."""
+    room = Room()
     for start in range(0, step.run.elements, CHUNK):
         stop = min(start + CHUNK, step.run.elements)
-        yield dump(read((step.run.cut(start, stop),), sources), step.dtype)
+        yield dump(read((step.run.cut(start, stop),), sources, room), step.dtype, room)
 
 
 def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
@@ -89,9 +121,13 @@ def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
     """
     total = elements(step.base)
     rows = max(1, CHUNK // step.period)
+    rooms = Room(), Room()
     for start in range(0, total, rows * step.period):
         stop = min(start + rows * step.period, total)
-        base, tuned = (_Side(cut(s, start, stop), step, sources) for s in (step.base, step.tuned))
+        base, tuned = (
+            _Side(cut(runs, start, stop), step, sources, room)
+            for runs, room in zip((step.base, step.tuned), rooms, strict=True)
+        )
         out = np.empty(((stop - start) // step.period, step.period), _STORED[step.dtype])
         for first, last, alpha in step.pieces:
             piece = np.s_[:, first:last]
@@ -99,47 +135,52 @@ def blended(step: Blend, sources: Sources) -> Iterator[memoryview]:
                 out[piece] = (tuned if alpha else base).stored[piece]
             else:
                 value = mix(base.numbers[piece], tuned.numbers[piece], alpha)
-                _encode(value, step.dtype, out[piece])
+                _encode(value, step.dtype, out[piece], rooms[0])
         yield _bytes(out)
 
 
 class _Side:
     """One side's elements of a chunk, [rows, period], decoded only where that is needed."""
 
-    def __init__(self, runs: Runs, step: Blend, sources: Sources) -> None:
-        self._runs, self._step, self._sources = runs, step, sources
+    def __init__(self, runs: Runs, step: Blend, sources: Sources, room: Room) -> None:
+        self._runs, self._step, self._sources, self._room = runs, step, sources, room
 
     @cached_property
     def stored(self) -> npt.NDArray[Any]:
         """As the result stores them."""
         if all(run.dtype == self._step.dtype for run in self._runs):
-            return _stored(self._runs, self._sources).reshape(-1, self._step.period)
+            stored = _stored(self._runs, self._sources, self._room)
+            return stored.reshape(-1, self._step.period)
         out = np.empty(self.numbers.shape, _STORED[self._step.dtype])
-        _encode(self.numbers, self._step.dtype, out)
+        _encode(self.numbers, self._step.dtype, out, self._room)
         return out
 
     @cached_property
     def numbers(self) -> Array:
-        return read(self._runs, self._sources).reshape(-1, self._step.period)
+        return read(self._runs, self._sources, self._room).reshape(-1, self._step.period)
 
 
-def _stored(runs: Runs, sources: Sources) -> npt.NDArray[Any]:
+def _stored(runs: Runs, sources: Sources, room: Room) -> npt.NDArray[Any]:
     """The elements of runs of one dtype, as they lie in their files."""
-    buffer = bytearray(sum(run.stop - run.start for run in runs))
-    sources.read_runs(runs, 0, memoryview(buffer))
-    return np.frombuffer(buffer, _STORED[runs[0].dtype])
+    stored = room.array("stored", (elements(runs),), _STORED[runs[0].dtype])
+    sources.read_runs(runs, 0, _bytes(stored))
+    return stored
 
 
-def _decoded(stored: npt.NDArray[Any], dtype: str) -> Array:
+def _decoded(stored: npt.NDArray[Any], dtype: str, room: Room) -> Array:
     if dtype == "BF16":
-        stored = np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
-    elif dtype == "F16":
-        stored = stored.astype(np.float32)
+        bits = room.array("decoded", stored.shape, np.uint32)
+        np.left_shift(stored, 16, out=bits, dtype=np.uint32)  # not in the 16 bits read
+        return bits.view(np.float32)
+    if dtype == "F16":
+        decoded = room.array("decoded", stored.shape, np.float32)
+        np.copyto(decoded, stored)
+        return decoded
     values: Array = stored
     return values
 
 
-def _encode(values: Array, dtype: str, out: npt.NDArray[Any]) -> None:
+def _encode(values: Array, dtype: str, out: npt.NDArray[Any], room: Room) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # too large is ∞, as everywhere
         if dtype != "BF16":
             np.copyto(out, values, casting="unsafe")
@@ -147,7 +188,10 @@ def _encode(values: Array, dtype: str, out: npt.NDArray[Any]) -> None:
         values = np.ascontiguousarray(values, np.float32)
     bits = values.view(np.uint32)
     # To nearest, ties to even: half of the last place that stays, less one if that place is even.
-    rounded = bits >> 16
+    rounded = room.array("decoded", bits.shape, np.uint32)
+    if np.may_share_memory(rounded, bits):  # these are numbers as they were read
+        rounded = np.empty_like(bits)
+    np.right_shift(bits, 16, out=rounded)
     rounded &= 1
     rounded += 0x7FFF
     rounded += bits

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.composition import Composition, Progress
 from taia.checkpoint.folders import holds_adapter
@@ -23,7 +23,7 @@ from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output import manifest, tokenizer_files
-from taia.checkpoint.output.card import adapter_card, checkpoint_card, name_of
+from taia.checkpoint.output.card import adapter_card, called, checkpoint_card
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.checkpoint.output.writer import write_weights
@@ -123,7 +123,6 @@ def compose(
     if target is not None:
         inputs = [place.path for place in (here, there) if place is not None]
         target = check_output(target, inputs, overwrite)
-    options = _Options(merge, vocab, declare or {}, hash_inputs, strict)
     sides = _Sides(
         here,
         there,
@@ -131,7 +130,7 @@ def compose(
         _adapter(there) if is_adapter else Checkpoint.open(there.path),
     )
     doubts = _doubts(sides, strict)
-    plan = _plan(sides, selection, options)
+    plan = _plan(sides, selection, merge, vocab, declare)
     done = Composition(
         output=target,
         kind=plan.kind,
@@ -142,44 +141,21 @@ def compose(
         written=not dry_run,
     )
     if target is not None and not dry_run:
-        # Waiting for the disk takes longer than copying a checkpoint; it is worth it where a model
-        # would be lost, and where the output is small or calculated.
-        durable = is_adapter or target.exists()
+        # Waiting for the disk takes longer than writing a checkpoint; it is worth it where a model
+        # would be lost, and where the output is small.
+        durable = plan.kind == "adapter" or target.exists()
         needed = plan.weights.size + _SLACK
         with staged(target, overwrite, needed=needed, durable=durable) as folder:
-            _write(folder, plan, done, sides, selection.text, options, progress)
+            write_weights(plan.weights, folder, progress)
+            tokenizer_files.copy(plan.beside, folder)
+            settings = {
+                "merge": merge,
+                "vocab": vocab,
+                "strict": strict,
+                "declare": dict(declare or {}),
+            }
+            _describe(folder, plan, done, sides, selection.text, settings, hash_inputs)
     return done
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What was asked for besides the selection and the places."""
-
-    merge: bool
-    vocab: Vocab | None
-    declare: Mapping[str, str]
-    hash_inputs: bool
-    strict: bool
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Those that change the result or refuse one, for the record."""
-        declare = dict(self.declare) or None
-        return {
-            "vocab": self.vocab,
-            "merge": self.merge or None,
-            "strict": self.strict or None,
-            "declare": declare,
-        }
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The same, as on the command line."""
-        merge = ("--merge",) if self.merge else ()
-        vocab = ("--vocab", self.vocab) if self.vocab else ()
-        strict = ("--strict",) if self.strict else ()
-        declared = [("--declare", f"{pattern}={label}") for pattern, label in self.declare.items()]
-        return (*merge, *vocab, *strict, *(word for pair in declared for word in pair))
 
 
 @dataclass(frozen=True)
@@ -209,43 +185,47 @@ def _adapter(place: Located) -> Adapter:
     return read_adapter(place.path)
 
 
-def _plan(sides: _Sides, selection: Selection, options: _Options) -> Plan:
-    base, tuned, declare = sides.base, sides.tuned, options.declare
+def _plan(
+    sides: _Sides,
+    selection: Selection,
+    merge: bool,
+    vocab: Vocab | None,
+    declare: Mapping[str, str] | None,
+) -> Plan:
+    base, tuned = sides.base, sides.tuned
     if isinstance(tuned, Checkpoint):
         assert base is not None
-        return plan_checkpoints(base, tuned, selection, vocab=options.vocab, declare=declare)
+        return plan_checkpoints(base, tuned, selection, vocab=vocab, declare=declare)
     from taia.checkpoint.adapters.filter import plan_filter
     from taia.checkpoint.adapters.find import with_live_names
     from taia.checkpoint.adapters.merge import plan_merge
 
     if base is not None:
         tuned = with_live_names(tuned, base)
-    if options.merge:
+    if merge:
         assert base is not None
-        return plan_merge(base, tuned, selection, vocab=options.vocab, declare=declare)
-    return plan_filter(base, tuned, selection, vocab=options.vocab, declare=declare)
+        return plan_merge(base, tuned, selection, vocab=vocab, declare=declare)
+    return plan_filter(base, tuned, selection, vocab=vocab, declare=declare)
 
 
-def _write(
+def _describe(
     folder: Path,
     plan: Plan,
     done: Composition,
     sides: _Sides,
     keep: str,
-    options: _Options,
-    progress: Progress | None,
+    settings: Mapping[str, Any],
+    hash_inputs: bool,
 ) -> None:
-    """Write a plan: the weights, what comes along, and last what makes the folder a model."""
+    """Write the card, the record, and last what makes the folder a model."""
     here, there, tuned = sides.here, sides.there, sides.tuned
     base = None
     if here is not None and sides.base is not None:
-        base = manifest.identity(here, sides.base, options.hash_inputs)
-    origin = manifest.identity(there, tuned, options.hash_inputs)
-    write_weights(plan.weights, folder, progress)
-    tokenizer_files.copy(plan.beside, folder)
+        base = manifest.identity(here, sides.base, hash_inputs)
+    origin = manifest.identity(there, tuned, hash_inputs)
     title = "OUTPUT" if done.output is None else done.output.name
     made = manifest.command(
-        name_of(here) if here else "BASE", name_of(there), keep, title, *options.flags
+        called(here) if here else "BASE", called(there), keep, title, *_flags(settings)
     )
     if plan.kind == "adapter":
         named = (tuned.config or {}).get("base_model_name_or_path")
@@ -254,7 +234,20 @@ def _write(
     else:
         text = checkpoint_card(done, here, there, made)
     (folder / "README.md").write_text(text, "utf-8", "backslashreplace")
-    manifest.write_manifest(folder, done, keep=keep, base=base, tuned=origin, **options.settings)
+    given = {key: value for key, value in settings.items() if value}
+    manifest.write_manifest(folder, done, keep=keep, base=base, tuned=origin, **given)
     if plan.config is not None:
         name, content = plan.config
         (folder / name).write_bytes(content)
+
+
+def _flags(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Settings as on the command line."""
+    for name, value in settings.items():
+        if value is True:
+            yield f"--{name}"
+        elif isinstance(value, str):
+            yield from (f"--{name}", value)
+        elif value:
+            for pattern, label in value.items():
+                yield from (f"--{name}", f"{pattern}={label}")

@@ -105,15 +105,7 @@ class Composition:
 
 @lru_cache(maxsize=4096)  # most tensors of a model are like others of it
 def row_of(component: str, dtype: str, shape: tuple[int, ...], alpha: Alpha | None) -> Row:
-    """One tensor as a line of the match table.
-
-    Args:
-        component: What it is.
-        dtype: Its safetensors dtype.
-        shape: Its sizes.
-        alpha: How much of it is the tuned model's; ``None`` for what is neither's alone, whatever
-            was selected.
-    """
+    """One tensor as a line of the match table; α is ``None`` for what is neither's alone."""
     whole = Share(1, math.prod(shape), nbytes(dtype, shape))
     if isinstance(alpha, Pieces):
         counts = {0.0: 0, 1.0: 0, None: 0}

@@ -112,6 +112,8 @@ def _check(config: _Config, file: Path) -> None:
             raise _wrong(file, key, value, "a table")
         if key == "model_type" and not isinstance(value, str | None):
             raise _wrong(file, key, value, "a name")
+        if key == "architectures" and not _is_list_of_names(value):
+            raise _wrong(file, key, value, "a list of names")
         count = _COUNT.fullmatch(key)
         if isinstance(value, Mapping) and not (count and count[1]):
             _check(value, file)
@@ -122,6 +124,11 @@ def _check(config: _Config, file: Path) -> None:
                 beyond = not 0 <= one <= most if type(one) is int else bool(count[1])
                 if one is not None and beyond:
                     raise _wrong(file, key, value, f"a whole number from 0 to {most}")
+
+
+def _is_list_of_names(value: object) -> bool:
+    listed = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return value is None or listed
 
 
 def _wrong(file: Path, key: str, value: object, wanted: str) -> CheckpointError:
@@ -165,27 +172,29 @@ def check_kinship(base: _Config | None, tuned: _Config | None) -> None:
 
 
 def composed_config(
-    base: _Config,
-    tuned: _Config | None,
+    base: _Config | None,
+    tuned: _Config | None = None,
     *,
-    attention_tuned: bool,
-    tokens_tuned: bool,
+    attention_tuned: bool = False,
+    tokens_tuned: bool = False,
     rows: int | None,
     untied: bool,
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The output's config.
 
     Args:
-        base: The base's.
-        tuned: The tuned model's.
+        base: The base's, where it has one.
+        tuned: The tuned model's, where what is kept may need it.
         attention_tuned: Whether any of the tuned model's attention is kept.
         tokens_tuned: Whether the output has the tuned model's tokenizer.
         rows: The output's vocabulary rows where the two models differ in them.
         untied: Whether head and embedding differ where the base's config ties them.
 
     Returns:
-        The config, ``None`` where the base's can be taken as it is; and notes.
+        The config, ``None`` where the base's can be taken as it is or is none; and notes.
     """
+    if base is None:
+        return None, []
     config, notes = copy.deepcopy(dict(base)), []
     inner = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     if tuned is not None:

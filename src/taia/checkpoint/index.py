@@ -132,7 +132,8 @@ def _check_places(checkpoint: Checkpoint, weight_map: dict[str, str]) -> None:
         return
     for name, file in weight_map.items():
         if places.get(name) != file:
-            why = f"{checkpoint.folder / INDEX} says that tensor {name!r} is in {file!r}, where it is not."
+            listed = checkpoint.folder / INDEX
+            why = f"{listed} says that tensor {name!r} is in {file!r}, where it is not."
             break
     else:
         name = next(name for name in places if name not in weight_map)

@@ -194,17 +194,15 @@ def plan_checkpoints(
         if tokenizer_files.has_tokenizer(base.folder):
             notes.append("The tuned model has no tokenizer; the output has the base's.")
         tokens_tuned = False
-    config = None
-    if base.config is not None:
-        config, more = composed_config(
-            base.config,
-            tuned.config,
-            attention_tuned=any(labels[name].component == "attention" for name in kept),
-            tokens_tuned=tokens_tuned,
-            rows=rows_of(pairing.resized, vocab),
-            untied=untied,
-        )
-        notes += more
+    config, more = composed_config(
+        base.config,
+        tuned.config,
+        attention_tuned=any(labels[name].component == "attention" for name in kept),
+        tokens_tuned=tokens_tuned,
+        rows=rows_of(pairing.resized, vocab),
+        untied=untied,
+    )
+    notes += more
     beside, more = tokenizer_files.beside(base.folder, tuned.folder, tokens_tuned)
     tensors = {name: Tensor.of_pair(pair, alphas[name]) for name, pair in pairs.items()}
     return Plan(

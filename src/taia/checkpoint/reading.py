@@ -188,7 +188,7 @@ def is_file(file: Path, folder: Path | None = None) -> bool:
 
 def _inside(file: Path, folder: Path) -> Path:
     """Where a file really lies, if it may."""
-    if file.parent == folder and not os.path.islink(file):
+    if file.parent == folder and not os.path.islink(file):  # noqa: PTH114 - is_symlink may raise
         return file  # in its folder, whatever links lead to that
     try:
         real, home = Path(os.path.realpath(file)), Path(os.path.realpath(folder))

@@ -112,7 +112,7 @@ class Sources:
             if len(self._open) >= _OPEN_FILES:
                 os.close(self._open.pop(next(iter(self._open))))
             # A link to it was followed, or not, when its header was read.
-            folder = file.resolve().parent if os.path.islink(file) else None
+            folder = file.resolve().parent if file.is_symlink() else None
             handle = self._open[file] = descriptor(file, folder)
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)

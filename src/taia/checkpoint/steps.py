@@ -113,12 +113,7 @@ class Pair:
 
 
 def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
-    """How to write one tensor of two checkpoints, from its first byte to its last.
-
-    Args:
-        pair: The tensor.
-        alpha: Its α.
-    """
+    """How to write one tensor of two checkpoints, from its first byte to its last."""
     if not math.prod(pair.shape):
         return
     if pair.tuned is None or alpha == 0.0:

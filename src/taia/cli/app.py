@@ -53,11 +53,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # tables of flags cut their names in a narrow terminal
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        # TRL and transformers write --lora_r, everybody else --lora-r.
-        "token_normalize_func": lambda token: token.replace("_", "-"),
-    },
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, train, compose, export, inspect, report, serve):
     app.command(command.__name__, cls=Command)(_guarded(command.__name__, command))

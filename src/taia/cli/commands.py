@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from copy import copy
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -13,6 +14,15 @@ from taia.cli.meant import no_command
 
 class Command(TyperCommand):
     """A command whose help lists its flags under their headings."""
+
+    def make_parser(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """Its parser, to which ``--lora_r``, as TRL and transformers write it, is ``--lora-r``.
+
+        Only of flags: to Typer, whose own setting this is, ``q8_0`` would be ``q8-0``, too.
+        """
+        ctx = copy(ctx)
+        ctx.token_normalize_func = lambda token: token.replace("_", "-")
+        return super().make_parser(ctx)
 
     def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - Typer's own
         """Its help, in letters that stdout has."""

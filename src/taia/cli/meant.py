@@ -157,7 +157,8 @@ def usage(error: Any) -> InputError:  # noqa: ANN401 - Typer keeps the class of 
         there = [name for param in context.command.params for name in (*param.opts,)]
         hint = meant_flag(flag, there, _arguments(context.command))
         return InputError(f"{path} has no {flag}.", f"{hint} {has_all}" if hint else has_all)
-    return InputError(error.format_message(), f"`{path} --help` tells what it takes.")
+    said = error.format_message().replace(": Value error, ", ": ", 1)  # as pydantic begins
+    return InputError(said, f"`{path} --help` tells what it takes.")
 
 
 def meant_flag(flag: str, flags: Collection[str], arguments: Collection[str]) -> str:

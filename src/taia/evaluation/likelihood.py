@@ -16,14 +16,13 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 
 from taia.errors import DataError
 from taia.evaluation.questions import Normalise, Question
-from taia.runtime.caches import cache_of
-from taia.runtime.forward import Forward, can_share
+from taia.runtime.forward import LogProbabilities, can_share
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -148,7 +147,7 @@ def likelihoods(
     model.train(False)
     try:
         run = _shared if (can_share(model) if share is None else share) else _apart
-        for done in run(_Logs(model), requests, batch_tokens, found):
+        for done in run(LogProbabilities(model), requests, batch_tokens, found):
             if progress:
                 progress(done)
     finally:
@@ -165,30 +164,8 @@ class _Longer(NamedTuple):
     option: tuple[int, ...]
 
 
-class _Logs:
-    """Log-probabilities of a model's forward pass, computed only where they are asked for."""
-
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        self._forward = Forward(model)
-
-    def cached(
-        self, ids: torch.Tensor, cache: DynamicCache | None, keep: int = 1
-    ) -> tuple[torch.Tensor, Any]:
-        """Log-probabilities at the last ``keep`` positions of ``ids``, and the cache after it."""
-        logits, out = self._forward(ids, keep, use_cache=True, cache=cache)
-        return _log_softmax(logits), cache_of(out)
-
-    def plain(self, ids: torch.Tensor, keep: int) -> torch.Tensor:
-        """Log-probabilities ``[rows, keep, vocabulary]`` at the last ``keep`` positions."""
-        return _log_softmax(self._forward(ids, keep, use_cache=False)[0])
-
-
-def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
-    return logits.float().log_softmax(-1).cpu()
-
-
 def _shared(
-    forward: _Logs, requests: Sequence[Request], batch_tokens: int, found: _Found
+    forward: LogProbabilities, requests: Sequence[Request], batch_tokens: int, found: _Found
 ) -> Iterator[int]:
     """Each prompt once; its options continue its cache."""
     head = _common([request.prompt for request in requests])
@@ -242,7 +219,7 @@ def _batches(longer: Sequence[_Longer], batch_tokens: int) -> Iterator[list[_Lon
 
 
 def _continue(
-    forward: _Logs, longer: Sequence[_Longer], cache: DynamicCache, found: _Found
+    forward: LogProbabilities, longer: Sequence[_Longer], cache: DynamicCache, found: _Found
 ) -> None:
     """Add the options' tokens after their first, run after the prompts' cache."""
     width = len(longer[-1].option) - 1
@@ -260,7 +237,7 @@ def _continue(
 
 
 def _apart(
-    forward: _Logs, requests: Sequence[Request], batch_tokens: int, found: _Found
+    forward: LogProbabilities, requests: Sequence[Request], batch_tokens: int, found: _Found
 ) -> Iterator[int]:
     """One row per option, prompt and all."""
     rows = sorted(

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from taia.errors import DataError
 from taia.evaluation.results import TaskResult
@@ -41,6 +41,19 @@ class Task:
     version: str
     parts: tuple[str, ...]
     items: Mapping[str, Mapping[str, float]]
+
+    def described(self, averaged: bool) -> dict[str, Any]:
+        """Itself without its items, as JSON values; and whether it counts in averages."""
+        return {
+            "task": self.name,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "protocol": self.protocol,
+            "version": self.version,
+            "parts": list(self.parts),
+            "averaged": averaged,
+            "safety": self.is_safety,
+        }
 
     @cached_property
     def is_binary(self) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, stdev
-from typing import Final
+from typing import Final, Self
 
 #: Two-sided 95% quantile of the normal distribution, about 1.96.
 _Z: Final = NormalDist().inv_cdf(0.975)
@@ -27,6 +27,10 @@ class Estimate:
     def is_clear(self) -> bool:
         """Whether the interval excludes zero; of a difference."""
         return self.low > 0 or self.high < 0
+
+    def turned(self) -> Self:
+        """The same difference the other way round."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
 
 @dataclass(frozen=True, slots=True)

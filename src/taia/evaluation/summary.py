@@ -204,14 +204,13 @@ class Summary:
             pairs = [self.about[name].paired(mode, other) for name in self.averaged]
             if len(pairs) > 1 and all(first for first, _ in pairs):
                 there = average_difference(pairs)
-                found[mode, other] = there
-                found[other, mode] = Estimate(-there.value, -there.high, -there.low)
+                found[mode, other], found[other, mode] = there, there.turned()
         return found
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; scores and differences are as the tasks count them, not in percent."""
         return {
-            "tasks": [_described(self.about[name], name in self.averaged) for name in self.tasks],
+            "tasks": [self.about[name].described(name in self.averaged) for name in self.tasks],
             "modes": [self._mode(mode) for mode in self.modes],
             "readings": [asdict(reading) for reading in self.readings],
             "notes": list(self.notes),
@@ -281,28 +280,7 @@ def _compared(
 
 
 def _negated(change: Change) -> Change:
-    """The same difference the other way round."""
-    return replace(
-        change,
-        value=-change.value,
-        low=-change.high,
-        high=-change.low,
-        gained=change.lost,
-        lost=change.gained,
-    )
-
-
-def _described(task: Task, averaged: bool) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "metric": task.metric,
-        "higher_is_better": task.higher_is_better,
-        "protocol": task.protocol,
-        "version": task.version,
-        "parts": list(task.parts),
-        "averaged": averaged,
-        "safety": task.is_safety,
-    }
+    return replace(change.turned(), gained=change.lost, lost=change.gained)
 
 
 def _plain(estimate: Estimate | Average | None) -> dict[str, Any] | None:

@@ -41,12 +41,7 @@ _MEND: Final = "Export it --to transformers, and serve it with vLLM or transform
 
 
 def add_keys(writer: Any, place: Located, names: Names) -> tuple[str, ...]:  # noqa: ANN401 - gguf's
-    """Writes the hyper-parameters.
-
-    Args:
-        writer: A ``gguf.GGUFWriter``.
-        place: The model.
-        names: Its architecture's.
+    """Writes a model's hyper-parameters with a ``gguf.GGUFWriter``.
 
     Returns:
         What a careful reader would want to know.

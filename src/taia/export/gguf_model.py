@@ -64,13 +64,7 @@ class Stored:
 
 
 def write_model(place: Located, file: Path, title: str, outtype: Outtype) -> tuple[str, ...]:
-    """Writes a checkpoint as GGUF.
-
-    Args:
-        place: The checkpoint.
-        file: Where.
-        title: What the file calls itself.
-        outtype: Of its matrices; not "auto".
+    """Writes a checkpoint as GGUF, with matrices of a type that is not "auto".
 
     Returns:
         What a careful reader would want to know.

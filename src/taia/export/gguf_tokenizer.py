@@ -71,12 +71,12 @@ class Vocabulary:
 
 
 def add_tokenizer(writer: Any, place: Located, rows: int) -> tuple[str, ...]:  # noqa: ANN401 - gguf's
-    """Writes the tokenizer and the chat template.
+    """Writes a model's tokenizer and chat template with a ``gguf.GGUFWriter``.
 
     Args:
-        writer: A ``gguf.GGUFWriter``.
+        writer: The writer.
         place: The model.
-        rows: Of its embedding.
+        rows: Of its embedding: tokens beyond have none and are left out.
 
     Returns:
         What a careful reader would want to know.

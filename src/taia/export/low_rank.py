@@ -66,11 +66,7 @@ def alike(adapter: Adapter) -> bool:
 
 
 def plain_low_rank(adapter: Adapter, program: str) -> None:
-    """Checks that an adapter is low-rank updates of matrices and nothing else.
-
-    Args:
-        adapter: The adapter.
-        program: Who will load it, for the message.
+    """Checks, for a program, that an adapter is low-rank updates of matrices and nothing else.
 
     Raises:
         AdapterError: With the first thing that the program cannot carry, and the alternative.

@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
+from taia.checkpoint.locate import home_written_out, is_there
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
+from taia.checkpoint.reading import opened
 from taia.errors import InputError, RunError
 from taia.export.job import MARKS, SCRATCH, TARGETS, Check, Export, Job, Name, Outtype
 from taia.export.source import read_source
@@ -120,14 +122,10 @@ def _check_installed(target: Name) -> None:
 
 
 def _gguf(file: Path) -> Path:
-    file = file.expanduser()
-    try:
-        with file.open("rb") as stream:
-            magic = stream.read(4)
-    except OSError as error:
-        raise InputError(
-            f"{file} cannot be read: {error.strerror or error}.", "Check the path."
-        ) from error
-    if magic != b"GGUF":
-        raise InputError(f"{file} is not a GGUF file.", "Give the base model as GGUF.")
-    return file.resolve()
+    file = home_written_out(file)
+    if is_there(file):
+        file = file.resolve()  # whoever names a file may name a link to it
+    with opened(file) as stream:
+        if stream.read(4) != b"GGUF":
+            raise InputError(f"{file} is not a GGUF file.", "Give the base model as GGUF.")
+    return file

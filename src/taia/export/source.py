@@ -67,7 +67,7 @@ class Source:
         try:
             return locate(name)
         except CheckpointError as error:
-            if self.given_base or is_there(name):  # there it is, but not sound
+            if self.given_base or _is_path(name):  # there it is, but not sound
                 raise
             raise CheckpointError(
                 f"{self.place.given} was trained on {name!r}, which is not there.",
@@ -78,13 +78,13 @@ class Source:
     def base_at_hand(self) -> Path | None:
         """Where the adapter's base lies, if it is a folder here."""
         name = self._base_name
-        return home_written_out(name) if name and is_there(home_written_out(name)) else None
+        return home_written_out(name) if name and _is_path(name) else None
 
     @property
     def _base_name(self) -> str | None:
         own = self.recorded("base") or self._adapters_own
         name = self.given_base or own
-        if name and own and name == own.partition("@")[0] and not Path(name).expanduser().exists():
+        if name and own and name == own.partition("@")[0] and not _is_path(name):
             return own
         return name
 
@@ -104,7 +104,7 @@ class Source:
         name, revision = config.get("base_model_name_or_path"), config.get("revision")
         if not isinstance(name, str) or not name:
             return None
-        if not isinstance(revision, str) or not revision or Path(name).expanduser().exists():
+        if not isinstance(revision, str) or not revision or _is_path(name):
             return name  # a folder has no revisions, whatever the config says
         return f"{name}@{revision}"
 
@@ -122,7 +122,7 @@ class Source:
             origin = self.record.get(side)
             names += [origin.get("path")] if isinstance(origin, dict) else []
         local = (name for name in names if isinstance(name, str) and re.search(r"[/\\]", name))
-        return frozenset(n for n in local if Path(n).is_absolute() or Path(n).expanduser().exists())
+        return frozenset(n for n in local if Path(n).is_absolute() or _is_path(n))
 
     @cached_property
     def base_config(self) -> Mapping[str, Any]:
@@ -148,8 +148,15 @@ class Source:
         origin = self.record.get(side)
         if not isinstance(origin, dict):
             return None
-        repo, commit = origin.get("repo"), origin.get("commit")
-        return f"{repo}@{commit}" if repo and commit else repo or origin.get("path")
+        repo, commit, path = (
+            value if isinstance(value := origin.get(key), str) else None
+            for key in ("repo", "commit", "path")
+        )
+        return f"{repo}@{commit}" if repo and commit else repo or path
+
+
+def _is_path(name: str) -> bool:
+    return is_there(home_written_out(name))
 
 
 def read_source(given: str | Path, base: str | None = None) -> Source:

@@ -67,14 +67,7 @@ def _place(job: Job, folder: Path) -> Located:
 
 
 def write_adapter(file: Path, adapter: Adapter, names: Names, title: str) -> None:
-    """Writes an adapter of low-rank updates as GGUF.
-
-    Args:
-        file: Where.
-        adapter: The adapter.
-        names: The base's.
-        title: What the file calls itself.
-    """
+    """Writes an adapter of low-rank updates as GGUF, under the base's names."""
     import gguf
 
     writer = gguf.GGUFWriter(file, names.architecture.name)
@@ -137,11 +130,6 @@ def compare_file(place: Located, file: Path, outtype: Outtype) -> tuple[int, int
 
     What the file says is undone, not done again: dequantised, it must be the checkpoint's numbers
     within what the dtype can hold.
-
-    Args:
-        place: The checkpoint.
-        file: The file.
-        outtype: What its matrices should be.
 
     Returns:
         How many tensors are as they should be, and of how many.

@@ -132,7 +132,8 @@ def read_recipe(source: Source) -> Recipe:
         InputError: If that is no composition of two checkpoints, or mergekit cannot say it.
     """
     record = source.record
-    if source.adapter is not None or record.get("kind") != "checkpoint" or _merged_adapter(record):
+    settings = _table(record, "settings")
+    if source.adapter or record.get("kind") != "checkpoint" or settings.get("merge"):
         raise InputError(
             f"{source.place.given} is no composition of two whole checkpoints.",
             "mergekit merges whole checkpoints: give a folder that taia compose wrote of two.",
@@ -144,15 +145,11 @@ def read_recipe(source: Source) -> Recipe:
     labels = Anatomy.of_tensors(
         (entry.info for entry in here.tensors.values()),
         here.config,
-        _table(record, "settings").get("declare"),
+        settings.get("declare"),
     )
     selection = Selection.parse(_canonical(record))
     alphas = {name: _number(name, alpha) for name, alpha in selection.alphas(labels).items()}
     return Recipe(base, tuned, alphas, _dtype(here.tensors, alphas))
-
-
-def _merged_adapter(record: Mapping[str, Any]) -> bool:
-    return bool(_table(record, "settings").get("merge"))
 
 
 def _canonical(record: Mapping[str, Any]) -> str:
@@ -236,11 +233,7 @@ def _spelled(place: Located) -> str:
 
 
 def filters(values: Mapping[str, float]) -> list[Filter]:
-    """The filters under which every tensor gets its value.
-
-    Args:
-        values: Tensor's name → value.
-    """
+    """The filters under which every tensor, by its name, gets its value."""
     each = (_beside(rest, values) for rest in sorted(set(values.values())))
     return min(each, key=len)
 

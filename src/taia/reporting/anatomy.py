@@ -11,8 +11,8 @@ from rich.table import Table
 
 from taia.anatomy import Label
 from taia.anatomy.components import GROUPS
-from taia.reporting.sizes import in_millions
 from taia.selection import Alpha, Pieces
+from taia.text import in_millions
 
 
 class _Kind(NamedTuple):

@@ -13,7 +13,7 @@ from rich.table import Table
 from taia.checkpoint.composition import Composition, Row, Share
 from taia.checkpoint.composition import Progress as Told
 from taia.reporting.screen import Text
-from taia.reporting.sizes import in_bytes, in_millions
+from taia.text import in_bytes, in_millions
 
 
 def match_table(done: Composition) -> Table:

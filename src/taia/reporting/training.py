@@ -13,7 +13,7 @@ from rich.table import Table
 from taia.checkpoint.output.staging import write_file
 from taia.reporting import svg
 from taia.reporting.screen import Text
-from taia.reporting.sizes import in_bytes, in_millions, in_time
+from taia.text import in_bytes, in_millions, in_time
 
 if TYPE_CHECKING:
     from taia.training.forecast.forecast import Forecast

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taia.checkpoint.adapters.place import check_pair
+from taia.checkpoint.adapters.place import check_router
 from taia.errors import AdapterError, SelectionError
 from taia.runtime.exchange import Exchanged, exchange, same_bits
 from taia.runtime.layers import Layer, base_tensors, read_anatomy, read_layers, with_parts
@@ -147,7 +147,7 @@ class AdapterUpdate:
             return self._ends(layer, [found[part.name] for part in layer.parts])
         of = {part.kind: self._alpha(layer, found[part.name]) for part in layer.parts}
         if "router" in of:
-            check_pair(layer.name.removesuffix(".weight"), of["experts"], of["router"])
+            check_router(layer.name.removesuffix(".weight"), of["experts"], of["router"])
         return [*of.values()]
 
     def _alpha(self, layer: Layer, alpha: Alpha) -> float:

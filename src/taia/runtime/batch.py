@@ -19,6 +19,11 @@ class Batch(Protocol):
 
     answers: list[Answer]
 
+    @property
+    def modes(self) -> list[str]:
+        """The mode of each row."""
+        return [answer.request.mode for answer in self.answers]
+
     def forward(self) -> torch.Tensor:
         """Run what has not run of every row; logits ``[rows, vocabulary]`` of what follows."""
         ...
@@ -28,7 +33,7 @@ class Batch(Protocol):
         ...
 
 
-class Padded:
+class Padded(Batch):
     """Rows of different lengths in one cache of keys and values, padded on the left.
 
     The cache has every layer whole, also where attention has a window: the mask cuts the window,
@@ -124,7 +129,7 @@ class Padded:
         return [layer for layer in self.cache.layers if isinstance(layer, RoomyLayer)]
 
 
-class Single:
+class Single(Batch):
     """One row, with whatever state its architecture goes on from."""
 
     def __init__(self, forward: Forward, answer: Answer) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -23,7 +22,7 @@ from taia.runtime.answer import Answer
 from taia.runtime.batch import Batch, Padded, Single
 from taia.runtime.check import Limits
 from taia.runtime.detokenise import Vocabulary
-from taia.runtime.forward import Forward, can_pad, can_share
+from taia.runtime.forward import Forward, at_rest, can_pad, can_share
 from taia.runtime.generation import Generated, Generation, Progress
 from taia.runtime.sampling import choose
 
@@ -131,7 +130,7 @@ class Engine:
         if self._failed:
             raise RunError("The engine's last step failed.", "Drop its answers with abort().")
         try:
-            with self._scoring():
+            with at_rest(self._model.model):
                 return self._step()
         except BaseException:
             self._failed = True
@@ -191,20 +190,6 @@ class Engine:
         answers = dict(zip(order, map(Generated.of, parts.values()), strict=True))
         return [answers[index] for index in range(len(requests))]
 
-    @contextmanager
-    def _scoring(self) -> Iterator[None]:
-        """Without gradients and dropout."""
-        model = self._model.model
-        training = model.training
-        if training:
-            model.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            if training:
-                model.train()
-
     def _step(self) -> list[Progress]:
         gone, fresh = self._intake()
         done = [answer.cancel() for answer in gone]
@@ -237,7 +222,7 @@ class Engine:
         """One forward a batch, one token an answer."""
         logits = []
         for batch in batches:
-            with self._model.rows(_modes(batch)):
+            with self._model.rows(batch.modes):
                 logits.append(batch.forward())
         answers = [answer for batch in batches for answer in batch.answers]
         tokens = choose(
@@ -306,8 +291,4 @@ class Engine:
     def _changed_rows(self, batch: Batch) -> None:
         """Tell the model which modes a cache's rows are of, as it cannot know of cuts and joins."""
         if isinstance(batch, Padded):
-            self._model.filled(batch.cache, _modes(batch))
-
-
-def _modes(batch: Batch) -> list[str]:
-    return [answer.request.mode for answer in batch.answers]
+            self._model.filled(batch.cache, batch.modes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +14,7 @@ from taia.runtime.layers import token_embedding
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
 #: Part of the logits' spread by which padding may move a logit: rounding does less, a position that
 #: is off by one does more.
@@ -64,7 +66,38 @@ class Forward:
         return out.logits[:, -keep:], out
 
 
-@torch.inference_mode()
+class LogProbabilities:
+    """Log-probabilities of a model's forward pass, float32 on the CPU."""
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        self._forward = Forward(model)
+
+    def cached(
+        self, ids: torch.Tensor, cache: DynamicCache | None, keep: int = 1
+    ) -> tuple[torch.Tensor, Any]:
+        """Those at the last ``keep`` positions of ``ids``, and the cache after it."""
+        logits, out = self._forward(ids, keep, use_cache=True, cache=cache)
+        return logits.float().log_softmax(-1).cpu(), cache_of(out)
+
+    def plain(self, ids: torch.Tensor, keep: int) -> torch.Tensor:
+        """Those at the last ``keep`` positions, ``[rows, keep, vocabulary]``."""
+        return self._forward(ids, keep, use_cache=False)[0].float().log_softmax(-1).cpu()
+
+
+@contextmanager
+def at_rest(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """A model without gradients and dropout, for a while."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        if training:
+            model.train()
+
+
 def can_share(model: PreTrainedModel | PeftModel) -> bool:
     """Whether a prompt's cache can be cut, joined and continued by several tokens.
 
@@ -74,13 +107,9 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-    training = model.training
-    model.train(False)
-    try:
+    with at_rest(model):
         probe = torch.zeros(1, 1, dtype=torch.long)
         cache = cache_of(Forward(model)(probe, 1, use_cache=True)[1])
-    finally:
-        model.train(training)
     return type(cache) is DynamicCache and all(
         isinstance(layer, DynamicLayer)
         and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
@@ -89,7 +118,6 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     )
 
 
-@torch.inference_mode()
 def can_pad(model: PreTrainedModel | PeftModel) -> bool:
     """Whether a row that is padded on its left gives what it gives alone.
 
@@ -99,12 +127,8 @@ def can_pad(model: PreTrainedModel | PeftModel) -> bool:
     forward = Forward(model)
     if forward.takes_positions:
         return True
-    training = model.training
-    model.train(False)
-    try:
+    with at_rest(model):
         alone = forward(torch.tensor([[1, 2, 3]]), 1)[0].float()
         mask = torch.tensor([[0, 0, 1, 1, 1]], device=forward.device)
         padded = forward(torch.tensor([[0, 0, 1, 2, 3]]), 1, attention_mask=mask)[0].float()
-    finally:
-        model.train(training)
     return bool((alone - padded).abs().max() <= _MOVED * alone.std())

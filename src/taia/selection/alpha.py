@@ -24,6 +24,11 @@ class Pieces:
 Alpha: TypeAlias = float | Pieces
 
 
+def shown(alpha: Alpha) -> str:
+    """An α in a sentence."""
+    return "different for some rows" if isinstance(alpha, Pieces) else f"{alpha:g}"
+
+
 def plain(alpha: Alpha) -> float | dict[str, object]:
     """An α as JSON values: a number, or ``{"axis": …, "pieces": [[start, stop, α], …]}``."""
     if isinstance(alpha, Pieces):

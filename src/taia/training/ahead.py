@@ -49,15 +49,13 @@ def check_ahead(
         inputs = [*(place.path for place in places), *data_files(recipe), *filter(None, [config])]
         folder.check(Path(recipe.output_dir), inputs, overwrite=overwrite)
     for source in _sources(recipe):
-        path = Path(source.given).expanduser()
-        if _is_small(path) if path.exists() else _is_no_hub_name(source.given):
+        if _is_small(source.path) if source.path else _is_no_hub_name(source.given):
             read_source(source, on_bad_row=recipe.on_bad_row, format=recipe.format)
 
 
 def data_files(recipe: Recipe) -> list[Path]:
     """The files and folders that a recipe's rows are read from, those of the hub aside."""
-    paths = (Path(source.given).expanduser() for source in _sources(recipe))
-    return [path for path in paths if path.exists()]
+    return [source.path for source in _sources(recipe) if source.path is not None]
 
 
 def _sources(recipe: Recipe) -> list[Source]:

@@ -13,7 +13,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
-from taia.checkpoint.adapters.config import read_config
+from taia.checkpoint.adapters.config import read_adapter_config
 from taia.checkpoint.adapters.match import scaling, targets
 from taia.checkpoint.adapters.narrow import NO_MODULES, Kept, narrow
 from taia.errors import AdapterError, InputError
@@ -234,14 +234,14 @@ def test_tokens_and_biases_go_with_their_tensors():
 def test_refusals_say_why(tmp_path, values, reason):
     (tmp_path / "adapter_config.json").write_text(json.dumps(config(**values)))
     with pytest.raises(AdapterError, match=re.escape(reason)) as caught:
-        read_config(tmp_path)
+        read_adapter_config(tmp_path)
     assert caught.value.mend
 
 
 @pytest.mark.parametrize("init", [True, False, "eva", "gaussian", "orthogonal", "mica"])
 def test_starts_that_leave_the_base_alone_are_fine(tmp_path, init):
     (tmp_path / "adapter_config.json").write_text(json.dumps(config(init_lora_weights=init)))
-    assert read_config(tmp_path)["init_lora_weights"] == init
+    assert read_adapter_config(tmp_path)["init_lora_weights"] == init
 
 
 @pytest.mark.parametrize(
@@ -261,9 +261,9 @@ def test_starts_that_leave_the_base_alone_are_fine(tmp_path, init):
 def test_damaged_configs_are_refused(tmp_path, text):
     (tmp_path / "adapter_config.json").write_text(text)
     with pytest.raises(InputError, match="adapter_config"):
-        read_config(tmp_path)
+        read_adapter_config(tmp_path)
 
 
 def test_a_folder_without_config_is_refused(tmp_path):
     with pytest.raises(AdapterError, match="no adapter_config"):
-        read_config(tmp_path)
+        read_adapter_config(tmp_path)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from taia.errors import DataError
@@ -22,6 +22,8 @@ def test_shares_are_exact_to_rounding_and_add_up(total, weights):
 
 @settings(max_examples=60)
 @given(SIZES, WEIGHTS, st.integers(1, 60) | st.none())
+@example([1, 5, 5], [1.0, 3.0, 3.0], None)  # the two that have more round up, the smallest down
+@example([1, 9, 9, 9], [0.1, 1.0, 1.0, 1.0], None)
 def test_weights_draw_the_largest_total_that_repeats_nothing(sizes, weights, limit):
     weights = (weights * 4)[: len(sizes)]
     assume(any(weights))

@@ -58,6 +58,18 @@ def test_a_path_that_exists_has_no_weight(tmp_path):
     assert Source.parse(str(path)) == Source(str(path))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 5000 + ".json", "~nobody-of-that-name/rows.json", "rows\0.json", "a" * 300 + "/b.csv"],
+)
+def test_a_name_that_no_path_can_be_is_a_file_that_does_not_exist(name):
+    for text in (name, f"{name}:0.5"):
+        source = Source.parse(text)
+        assert (source.given, source.path) == (name, None)
+        with pytest.raises(DataError, match="does not exist"):
+            read_source(source)
+
+
 def test_hub_names_have_a_revision_a_configuration_and_a_split():
     assert HubName.parse("org/name") == HubName("org/name", None, None, "train")
     assert HubName.parse("o/n@v1.0:main/test") == HubName("o/n", "v1.0", "main", "test")

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.adapters.find import Finder, Target, token_rows, unstacked
-from taia.checkpoint.adapters.place import Placed, Placement, is_nothing
+from taia.checkpoint.adapters.place import Placed, Placement
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import Untied
@@ -82,7 +82,7 @@ def changes_of(
         for target in _targets(base, item):
             # A base stored expert by expert has an α for each; else it is the update's own.
             alpha = placement.alphas[target.entry.name] if item.base is None else item.alpha
-            if not is_nothing(alpha) or item.update.parameter in kept_whole:
+            if alpha != 0.0 or item.update.parameter in kept_whole:
                 changes[target.entry.name].append(Change(item, target, alpha))
         if "lora_B_bias" in item.update.parts and not item.dropped:
             name = finder.find(f"{item.update.module}.bias")
@@ -155,7 +155,7 @@ def merged(
 
     A single low-rank update of a matrix is applied to some rows after others, in little memory.
     """
-    from taia.checkpoint.arithmetic import CHUNK, dump, mix, of_rows, read
+    from taia.checkpoint.arithmetic import CHUNK, Room, dump, mix, of_rows, read
 
     entry = changes[0].target.entry
     update = _one_product(adapter, changes, sources)
@@ -165,11 +165,13 @@ def merged(
     count, width = entry.shape
     step = max(1, CHUNK // width)
     (run,) = runs_of(entry, "base")
+    room = Room()
     for first in range(0, count, step):
         last = min(first + step, count)
-        rows = read((run.cut(first * width, last * width),), sources).reshape(-1, width)
-        tuned = update.rows(first, last).tuned(rows)
-        yield dump(mix(rows, tuned, of_rows(changes[0].alpha, first, last)), entry.dtype)
+        rows = read((run.cut(first * width, last * width),), sources, room).reshape(-1, width)
+        product = room.array("product", rows.shape, rows.dtype.type)
+        tuned = update.rows(first, last).tuned(rows, product)
+        yield dump(mix(rows, tuned, of_rows(changes[0].alpha, first, last)), entry.dtype, room)
 
 
 def _one_product(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> LowRank | None:

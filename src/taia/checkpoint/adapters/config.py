@@ -117,7 +117,7 @@ _CHECKPOINTS_INSTEAD: Final = (
 )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
     """Reads an adapter's config.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from taia.checkpoint.adapters.change import resized_to
-from taia.checkpoint.adapters.fold import changed
+from taia.checkpoint.adapters.fold import folded
 from taia.checkpoint.adapters.names import PEFT_TYPE, PREFIX, Part
 from taia.checkpoint.adapters.narrow import narrowed
 from taia.checkpoint.adapters.place import Placed, place
@@ -106,7 +106,7 @@ def _parts(adapter: Adapter, placed: Iterable[Placed]) -> tuple[_Part, ...]:
         update, alpha = item.update, item.alpha
         made: Mapping[str, Tensor] = {}
         if update.wrapper in partial_wrappers or alpha not in (0.0, 1.0):
-            made = dict(changed(adapter, item))
+            made = dict(folded(adapter, item))
         for part in update.parts.values():
             entry = adapter.entries[part.tensor]
             tensor = made.get(part.kind)

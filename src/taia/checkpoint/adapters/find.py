@@ -28,11 +28,7 @@ _Rename = Callable[[str], str]
 
 
 class Finder:
-    """Finds live parameters among a checkpoint's names, through the spellings both may have.
-
-    Args:
-        base: The checkpoint.
-    """
+    """Finds live parameters among a checkpoint's names, through the spellings both may have."""
 
     def __init__(self, base: Checkpoint) -> None:
         names = tuple(base.tensors)
@@ -93,12 +89,7 @@ def unstacked(parameter: str, tensors: Mapping[str, Entry]) -> tuple[Target, ...
 
 
 def token_rows(adapter: Adapter, update: Update, vocabulary: int) -> list[int]:
-    """Which rows of an embedding ``trainable_token_indices`` names.
-
-    Args:
-        adapter: The adapter.
-        update: Its update of tokens.
-        vocabulary: How many rows the embedding has.
+    """Which rows of an embedding of so many an update of tokens replaces.
 
     Raises:
         AdapterError: If the config does not say so, names another number of rows, or rows that the

@@ -17,15 +17,12 @@ from taia.checkpoint.plan import Tensor
 from taia.checkpoint.sources import Run, Runs, Sources, cut, runs_of
 from taia.checkpoint.steps import Pair
 from taia.errors import AdapterError
-from taia.selection import Alpha, Pieces
+from taia.selection import Pieces
+from taia.selection.alpha import shown
 
 
-def changed(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
+def folded(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     """The tensors of an update that a fraction of α changes.
-
-    Args:
-        adapter: The adapter.
-        item: The update.
 
     Yields:
         The kind of a part, and the output's tensor under PEFT's name for it.
@@ -42,7 +39,7 @@ def changed(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     (part,) = update.parts.values()
     if item.base is None:
         raise AdapterError(
-            f"α of {update.parameter!r} is {_show(item.alpha)}: the adapter replaces it, so a "
+            f"α of {update.parameter!r} is {shown(item.alpha)}: the adapter replaces it, so a "
             "part of the change needs the base's values",
             "give the base model's folder, or an α of 0 or 1",
         )
@@ -52,7 +49,7 @@ def changed(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     if update.kind == "tokens":
         if isinstance(item.alpha, Pieces):
             raise AdapterError(
-                f"α of {update.parameter!r} is {_show(item.alpha)}, but only some of its rows "
+                f"α of {update.parameter!r} is {shown(item.alpha)}, but only some of its rows "
                 "were trained",
                 "give the embedding one α",
             )
@@ -81,13 +78,13 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     update, alpha = item.update, item.alpha
     if "magnitude" in update.parts:
         raise AdapterError(
-            f"α of {update.parameter!r} is {_show(alpha)}, but DoRA's update is not linear in α: "
+            f"α of {update.parameter!r} is {shown(alpha)}, but DoRA's update is not linear in α: "
             "its magnitude and its norm hang together",
             "use --merge, which blends the merged weights; or an α of 0 or 1",
         )
     if isinstance(alpha, Pieces) and "lora_B_bias" in update.parts:
         raise AdapterError(
-            f"α of {update.parameter!r} is {_show(alpha)}, and its update has a bias (lora_bias)",
+            f"α of {update.parameter!r} is {shown(alpha)}, and its update has a bias (lora_bias)",
             "give the whole tensor one α",
         )
     sides = dict(zip(("a", "b"), SIDES[update.kind], strict=True))
@@ -119,14 +116,10 @@ def _fold(
     if stacked:  # one LoRA of rank experts · r
         tensor = tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
         tensor = tensor.T if key == "b" else tensor
-    folded = fold_low_rank(
+    values = fold_low_rank(
         {key: tensor},
         item.alpha,
         stored_inputs_first=item.transposed,
         experts=experts(adapter, item.update),
     )[key]
-    yield dump(folded.T if stacked and key == "b" else folded, entry.dtype)
-
-
-def _show(alpha: Alpha) -> str:
-    return "different for some rows" if isinstance(alpha, Pieces) else f"{alpha:g}"
+    yield dump(values.T if stacked and key == "b" else values, entry.dtype)

@@ -50,11 +50,17 @@ class LowRank:
         norms = self.magnitude if self.magnitude is None else self.magnitude[first:last]
         return replace(self, b=self.b[first:last], magnitude=norms)
 
-    def tuned(self, weight: Array) -> Array:
-        """The tensor with the whole update; in and out [.., ..] as stored."""
+    def tuned(self, weight: Array, out: Array | None = None) -> Array:
+        """The tensor with the whole update; in and out [.., ..] as stored.
+
+        Args:
+            weight: The tensor.
+            out: Where to put the result: contiguous, of the tensor's shape and dtype.
+        """
         turned = weight.T if self.inputs_first else weight
+        into = out.T if self.inputs_first and out is not None else out
         a, b = (factor.astype(turned.dtype, copy=False) for factor in (self.a, self.b))
-        tuned = (b * turned.dtype.type(self.scaling)) @ a
+        tuned: Array = np.matmul(b * turned.dtype.type(self.scaling), a, out=into)
         tuned += turned
         if self.magnitude is not None:
             norm = np.sqrt(np.einsum("oi,oi->o", tuned, tuned))

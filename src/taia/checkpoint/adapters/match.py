@@ -183,6 +183,30 @@ def _saved_whole(config: Mapping[str, Any], module: str) -> bool:
     )
 
 
+def wrapper_of(config: Mapping[str, Any], module: str) -> str | None:
+    """The module kept whole: the outermost whose path ends as ``modules_to_save`` says."""
+    saved = config.get("modules_to_save") or ()
+    parts = module.split(".")
+    for stop in range(1, len(parts) + 1):
+        path = ".".join(parts[:stop])
+        if any(path.endswith(entry) for entry in saved):
+            return path
+    return None
+
+
+def parameters_of(config: Mapping[str, Any], module: str, wrappers: int) -> list[str]:
+    """The last parts of those ``target_parameters`` that lie in a module."""
+    named, bare = [], []
+    for entry in config.get("target_parameters") or ():
+        holder, _, leaf = entry.rpartition(".")
+        if holder and f".{module}".endswith(f".{holder}"):
+            named.append(leaf)
+        elif not holder:
+            bare.append(leaf)  # may lie anywhere
+    named = list(dict.fromkeys(named))
+    return named if len(named) == wrappers else list(dict.fromkeys(named + bare))
+
+
 def _ends_with_any(module: str, suffixes: Iterable[str]) -> bool:
     return any(module.endswith(f".{suffix}") for suffix in suffixes)
 

@@ -82,16 +82,7 @@ def plan_merge(
             shape = (rows, *shape[1:])
         calculated = partial(merged, adapter, changes[name], vocab)
         tensors[name] = Tensor.made(name, entry.dtype, shape, calculated)
-    config = None
-    if base.config is not None:
-        config, _ = composed_config(
-            base.config,
-            None,
-            attention_tuned=False,
-            tokens_tuned=False,
-            rows=rows,
-            untied=untied is not None,
-        )
+    config, _ = composed_config(base.config, rows=rows, untied=untied is not None)
     tokens_tuned = vocab != "base" and tokenizer_files.has_tokenizer(adapter.folder)
     return Plan(
         kind="checkpoint",

@@ -62,12 +62,7 @@ class Kept:
 def narrowed(
     adapter: Adapter, placed: tuple[Placed, ...], base: Checkpoint | None
 ) -> dict[str, Any]:
-    """The config for what is kept of an adapter.
-
-    Args:
-        adapter: The adapter.
-        placed: All of its updates.
-        base: Its base model, where it is at hand.
+    """The config for what is kept of an adapter's updates, of which all are given.
 
     Raises:
         AdapterError: If one config cannot say it.
@@ -158,12 +153,17 @@ def narrow(
     if not after.modules and not after.parameters:
         new["target_modules"] = NO_MODULES
     if after.parameters != before.parameters:
-        new["target_parameters"] = _target_parameters(config, before, after)
+        new["target_parameters"] = _narrow_list(
+            config["target_parameters"], before.parameters, after.parameters, "."
+        )
     for key in ("rank_pattern", "alpha_pattern"):
         if new.get(key):
             new[key] = matching(new[key], after.modules | after.parameters)
     if after.wholes != before.wholes:
-        new["modules_to_save"] = _modules_to_save(config, before.wholes, after.wholes)
+        # PEFT wraps every module whose path ends with an entry, without asking for a dot before it.
+        new["modules_to_save"] = _narrow_list(
+            config["modules_to_save"], before.wholes, after.wholes, ""
+        )
     if after.tokens != before.tokens:
         new["trainable_token_indices"] = _tokens(config, after.tokens)
     if config.get("bias", "none") != "none" and not after.biases:
@@ -220,17 +220,6 @@ def _endings(module: str) -> list[str]:
     return [".".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)]
 
 
-def _target_parameters(config: Mapping[str, Any], before: Kept, after: Kept) -> list[str] | None:
-    return _narrow_list(config["target_parameters"], before.parameters, after.parameters, ".")
-
-
-def _modules_to_save(
-    config: Mapping[str, Any], before: Collection[str], after: Collection[str]
-) -> list[str] | None:
-    # PEFT wraps every module whose path ends with an entry, without asking for a dot before it.
-    return _narrow_list(config["modules_to_save"], before, after, "")
-
-
 def _narrow_list(
     entries: Iterable[str], before: Collection[str], after: Collection[str], joint: str
 ) -> list[str] | None:
@@ -252,12 +241,7 @@ def _tokens(config: Mapping[str, Any], kept: Collection[str]) -> object:
 
 
 def _without_experts(config: dict[str, Any], before: Kept, after: Kept) -> dict[str, Any]:
-    """MoLoRA's part of a narrowed config: without experts it is a LoRA's.
-
-    Args:
-        config: The adapter's config, narrowed as a LoRA's.
-        before: What the adapter has.
-        after: What is kept of it.
+    """MoLoRA's part of a config that is narrowed as a LoRA's: without experts it is a LoRA's.
 
     Raises:
         AdapterError: If shared experts are kept beside some experts and not beside others.

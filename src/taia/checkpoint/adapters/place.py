@@ -24,7 +24,8 @@ from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import FLOATS
 from taia.errors import AdapterError, MismatchError
-from taia.selection import Alpha, Pieces, Selection
+from taia.selection import Alpha, Selection
+from taia.selection.alpha import shown
 
 #: Kind of an update → what it is of, on a module of the feed-forward block that has experts.
 _COMPONENTS: Final = {"low rank": "shared_experts", "experts": "experts", "router": "router"}
@@ -52,7 +53,7 @@ class Placed:
     @property
     def dropped(self) -> bool:
         """Whether nothing of it is kept."""
-        return is_nothing(self.alpha)
+        return self.alpha == 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,6 @@ class Placement:
     items: tuple[Placed, ...]
     labels: Mapping[str, Label]
     alphas: Mapping[str, Alpha]
-
-
-def is_nothing(alpha: Alpha) -> bool:
-    """Whether an α keeps nothing at all."""
-    return not isinstance(alpha, Pieces) and alpha == 0.0
 
 
 def place(
@@ -122,7 +118,7 @@ def place(
         name = name_of(update.kind, changed(update))
         entry, alpha = entries[update.parameter], alphas[name]
         transposed = is_transposed(adapter, update, entry, base)
-        if entry is not None and not is_nothing(alpha):
+        if entry is not None and alpha != 0.0:
             check_shape(adapter, update, entry, wholes.get(entry.name), labels[name], transposed)
         items.append(Placed(update, entry, labels[name], alpha, transposed))
     _check_together(items)
@@ -201,7 +197,7 @@ def with_experts(
     return found
 
 
-def check_pair(module: str, experts: Alpha, router: Alpha) -> None:
+def check_router(module: str, experts: Alpha, router: Alpha) -> None:
     """Check that a selection treats the experts and the router of a module as one.
 
     Raises:
@@ -216,9 +212,8 @@ def check_pair(module: str, experts: Alpha, router: Alpha) -> None:
             "select both (experts + router) or none of the two",
         )
     if router not in (1.0, experts):
-        shown = "different for some rows" if isinstance(router, Pieces) else f"{router:g}"
         raise AdapterError(
-            f"α of the router of {module!r} is {shown}: it chooses, and has no fraction",
+            f"α of the router of {module!r} is {shown(router)}: it chooses, and has no fraction",
             "give the fraction to its experts: experts and router are scaled as one by "
             "0.5*(experts + router)",
         )
@@ -230,4 +225,4 @@ def _check_together(placed: Iterable[Placed]) -> None:
         if item.update.kind in BESIDE:
             alphas[item.update.module][item.update.kind] = item.alpha
     for module, of in alphas.items():
-        check_pair(module, of["experts"], of["router"])
+        check_router(module, of["experts"], of["router"])

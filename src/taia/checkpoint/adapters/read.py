@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.anatomy.fused import REGISTERED
-from taia.checkpoint.adapters.config import read_config
-from taia.checkpoint.adapters.match import rank_and_alpha, scaling, targets
+from taia.checkpoint.adapters.config import read_adapter_config
+from taia.checkpoint.adapters.match import (
+    parameters_of,
+    rank_and_alpha,
+    scaling,
+    targets,
+    wrapper_of,
+)
 from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
 from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.folders import ADAPTER_CONFIG
@@ -110,7 +116,7 @@ def read_adapter(folder: Path) -> Adapter:
         AdapterError: If something is missing or taia cannot filter it faithfully.
         CheckpointError: If the safetensors file is damaged.
     """
-    config = read_config(folder)
+    config = read_adapter_config(folder)
     path = folder / FILE
     if not is_file(path):
         if (folder / "adapter_model.bin").exists():
@@ -184,21 +190,10 @@ def _replacement(config: Mapping[str, Any], module: str, group: dict[str, Part])
     ((kind, part),) = group.items()
     if kind in ("tokens", "unused"):
         return Update(part.parameter, module, kind, group)
-    wrapper = _wrapper(config, module)
+    wrapper = wrapper_of(config, module)
     if wrapper is None and part.leaf == "bias":
         return Update(part.parameter, module, "bias", group)
     return Update(part.parameter, module, "whole", group, wrapper=wrapper)
-
-
-def _wrapper(config: Mapping[str, Any], module: str) -> str | None:
-    """The module PEFT wraps: the outermost whose path ends with an entry of modules_to_save."""
-    saved = config.get("modules_to_save") or ()
-    parts = module.split(".")
-    for stop in range(1, len(parts) + 1):
-        path = ".".join(parts[:stop])
-        if any(path.endswith(entry) for entry in saved):
-            return path
-    return None
 
 
 def _low_rank(
@@ -215,7 +210,7 @@ def _low_rank(
             )
     if wrappers == 1 and targets(config, module):
         return Update(f"{module}.weight", module, kind, group)
-    names = _parameters(config, module, wrappers)
+    names = parameters_of(config, module, wrappers)
     if not names and wrappers == 1:
         _check_named(config, module, group)
         return Update(f"{module}.weight", module, kind, group)
@@ -243,19 +238,6 @@ def _check_named(config: Mapping[str, Any], module: str, group: Mapping[str, Par
             f"{ADAPTER_CONFIG} does not name: PEFT would leave it out",
             "name it in target_modules if it belongs to the adapter; else take its tensors out",
         )
-
-
-def _parameters(config: Mapping[str, Any], module: str, wrappers: int) -> list[str]:
-    """The last parts of those ``target_parameters`` that lie in a module."""
-    named, bare = [], []
-    for entry in config.get("target_parameters") or ():
-        holder, _, leaf = entry.rpartition(".")
-        if holder and f".{module}".endswith(f".{holder}"):
-            named.append(leaf)
-        elif not holder:
-            bare.append(leaf)  # may lie anywhere
-    named = list(dict.fromkeys(named))
-    return named if len(named) == wrappers else list(dict.fromkeys(named + bare))
 
 
 def _check_shapes(adapter: Adapter) -> None:

@@ -48,15 +48,17 @@ def as_embedding(base: Checkpoint, placement: Placement) -> Checkpoint:
     called. Where the adapter changes neither, the base stays as it is.
     """
     labels = placement.labels
-    heads = [n for n in base.tensors if _is(labels[n], "head") and n.endswith(".weight")]
+    heads = [n for n in base.tensors if labels[n].component == "head" and n.endswith(".weight")]
     if base.config is None or not _ties(base) or len(heads) != 1:
         return base
     (head,) = heads
     shape = base.tensors[head].shape
-    if any(_is(labels[n], "embedding") and e.shape == shape for n, e in base.tensors.items()):
+    if any(
+        labels[n].component == "embedding" and e.shape == shape for n, e in base.tensors.items()
+    ):
         return base
     changed = [item for item in placement.items if item.label.component in ("embedding", "head")]
-    names = [item.update.parameter for item in changed if _is(item.label, "embedding")]
+    names = [item.update.parameter for item in changed if item.label.component == "embedding"]
     for shard in base.shards:
         names += [name for name, other in shard.metadata.items() if other == head]
     if not changed or not names:
@@ -85,14 +87,15 @@ def untie(
     """
     if not _ties(base):
         return placement, None
-    heads = [n for n in base.tensors if _is(placement.labels[n], "head") and n.endswith(".weight")]
-    embedding = _embedding(base, placement.labels)
+    labels = placement.labels
+    heads = [n for n in base.tensors if labels[n].component == "head" and n.endswith(".weight")]
+    embedding = _embedding(base, labels)
     stated = "tie_word_embeddings" in {**text_config(base.config or {}), **(base.config or {})}
     sides = _Sides([], [])
     for item in placement.items:
         if item.update.kind in ("bias", "unused"):
             continue
-        if _is(item.label, "head") and (item.base is None or item.base.name in heads):
+        if item.label.component == "head" and (item.base is None or item.base.name in heads):
             sides.head.append(item)
         elif embedding is not None and item.base == embedding:
             sides.embedding.append(item)
@@ -131,7 +134,8 @@ def untie(
             "how PEFT combines the two is not settled",
             "compose without --merge, or leave the head or the embedding out of the selection",
         )
-    whole = next((_shape(adapter, i) for i in on_head if i.update.kind == "whole"), None)
+    wholes = (i.update.parts["whole"] for i in on_head if i.update.kind == "whole")
+    whole = next(map(adapter.shape, wholes), None)
     for item in on_head:
         check_shape(adapter, item.update, source, whole, item.label, item.transposed)
     alpha = on_head[0].alpha if on_head else 0.0
@@ -176,7 +180,9 @@ def with_tied_heads(base: Checkpoint | None, placement: Placement) -> tuple[Plac
     if base is not None and _ties(base):
         embedding = _embedding(base, placement.labels)
     return tuple(
-        replace(item, base=embedding) if item.base is None and _is(item.label, "head") else item
+        replace(item, base=embedding)
+        if item.base is None and item.label.component == "head"
+        else item
         for item in placement.items
     )
 
@@ -199,10 +205,6 @@ def _repeats(adapter: Adapter, head: Iterable[Placed], embedding: Iterable[Place
 def _runs(adapter: Adapter, item: Placed, part: str) -> Runs:
     found = item.update.parts.get(part)
     return () if found is None else runs_of(adapter.entries[found.tensor], "tuned")
-
-
-def _shape(adapter: Adapter, item: Placed) -> tuple[int, ...]:
-    return adapter.shape(item.update.parts["whole"])
 
 
 def _is_below(item: Placed) -> bool:
@@ -229,14 +231,6 @@ def _embedding(base: Checkpoint, labels: Mapping[str, Label]) -> Entry | None:
     found = [
         entry
         for name, entry in base.tensors.items()
-        if _is(labels[name], "embedding") and _rows(entry.shape) == vocabulary
+        if labels[name].component == "embedding" and entry.shape[:1] == (vocabulary,)
     ]
     return found[0] if len(found) == 1 else None
-
-
-def _rows(shape: Iterable[int]) -> int | None:
-    return next(iter(shape), None)
-
-
-def _is(label: Label, component: str) -> bool:
-    return label.component == component

@@ -28,14 +28,7 @@ _CACHED: Final = re.compile(r"models--([\w.-]+?--[\w.-]+)[/\\]snapshots[/\\]")
 
 
 def checkpoint_card(done: Composition, base: Located | None, tuned: Located, made: str) -> str:
-    """The card of a composed checkpoint.
-
-    Args:
-        done: What was done.
-        base: The base.
-        tuned: The tuned model or adapter.
-        made: The command that did it.
-    """
+    """The card of a composed checkpoint, made by a command line of the inputs' names."""
     names = _name(base), _name(tuned)
     shown = [_code(name) for name in names]
     head = [
@@ -78,7 +71,7 @@ def adapter_card(
         trained_on: What the adapter calls its base model.
         alone: Whether PEFT loads it without taia.
     """
-    model = public(trained_on) if trained_on else base and name_of(base)
+    model = public(trained_on) if trained_on else base and called(base)
     known = {"library_name": "peft"}
     if model:
         known["base_model"] = json.dumps(model, ensure_ascii=False)
@@ -126,7 +119,7 @@ def _title(composition: Composition) -> str:
 
 
 def _name(located: Located | None) -> str:
-    return "BASE" if located is None else located.repo or name_of(located)
+    return "BASE" if located is None else located.repo or called(located)
 
 
 def _code(words: str) -> str:
@@ -187,7 +180,7 @@ def _inherited(card: Path, known: Mapping[str, str]) -> list[str]:
 # --- what may be said of where models lie -------------------------------------------------------
 
 
-def name_of(place: Located) -> str:
+def called(place: Located) -> str:
     """What to call a model: its name on the hub, else its folder's; safe in a card."""
     return place.given if place.repo else last_name(str(place.path.resolve()))
 

@@ -20,13 +20,13 @@ from typing import Final
 from taia.checkpoint.output import inplace
 from taia.checkpoint.output.destination import (
     check_output,
-    failed,
     nearest,
     resolved,
     translated,
 )
 from taia.checkpoint.output.lock import hidden, locked
 from taia.errors import DestinationError, OutputError
+from taia.text import in_bytes
 
 #: In the names of what is not in its place yet.
 MARK: Final = ".taia-tmp-"
@@ -73,17 +73,16 @@ def staged(
         inside = output.is_dir() and (inplace.is_fixed(output) or output == Path.cwd())
         folder = _free(output, inside)
         try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
-            yield folder
-            if durable:
-                for path in (*folder.rglob("*"), folder):
-                    _sync(path)
-            _into_place(folder, output, overwrite, inside)
-            if durable:
-                _sync(output if inside else output.parent)
-        except OSError as error:
-            raise failed(output, error) from error
+            with translated(output):
+                output.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                yield folder
+                if durable:
+                    for path in (*folder.rglob("*"), folder):
+                        _sync(path)
+                _into_place(folder, output, overwrite, inside)
+                if durable:
+                    _sync(output if inside else output.parent)
         finally:
             # After success this is the replaced output, if there was one.
             inplace.remove(folder)
@@ -93,16 +92,9 @@ def _check_space(output: Path, needed: int) -> None:
     free = shutil.disk_usage(nearest(output)).free
     if free < needed:
         raise OutputError(
-            f"{output} needs {_for_people(needed)}; the disk has {_for_people(free)} free.",
+            f"{output} needs {in_bytes(needed)}; the disk has {in_bytes(free)} free.",
             "Free some space, or choose an --output on another disk.",
         )
-
-
-def _for_people(count: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def _free(output: Path, inside: bool) -> Path:

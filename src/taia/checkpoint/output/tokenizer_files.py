@@ -53,12 +53,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def beside(base: Path, tuned: Path, tokens_tuned: bool) -> tuple[dict[str, Path], list[str]]:
-    """The files to copy beside the weights.
-
-    Args:
-        base: The base's folder.
-        tuned: The tuned model's folder.
-        tokens_tuned: Whether tokenizer and generation config are the tuned model's.
+    """The files to copy beside the weights, tokens' among them from either folder.
 
     Returns:
         Name in the output → file; and notes.
@@ -88,12 +83,8 @@ def copy(files: Mapping[str, Path], folder: Path) -> None:
     for name, file in files.items():
         target = folder / name
         target.parent.mkdir(exist_ok=True)
-        reading.copy(file, target, _home(file, name))
-
-
-def _home(file: Path, name: str) -> Path:
-    """The folder that a file was found in by its name there."""
-    return file.parents[len(Path(name).parts) - 1]
+        found_in = file.parents[len(Path(name).parts) - 1]
+        reading.copy(file, target, found_in)
 
 
 def _find(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:

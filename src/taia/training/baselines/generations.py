@@ -1,10 +1,10 @@
-"""What a model wrote, kept in a file so that it is never written twice."""
+"""What a model writes, kept in a file so that it is never written twice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from taia.checkpoint.output.staging import claimed
 from taia.errors import DataError, OutputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: Values of each tensor that tell one model from another.
 _SAMPLES = 256
@@ -34,6 +34,59 @@ class Generation:
 
     text: str
     ended: bool
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[tuple[int, ...]],
+    ends: frozenset[int],
+    most: int,
+) -> Iterator[Generation]:
+    """Greedy answers to prompts, in one batch padded on the left.
+
+    Args:
+        model: Who writes; it is left as it was.
+        tokenizer: Its tokenizer.
+        prompts: Their tokens.
+        ends: The tokens that end an answer.
+        most: Tokens that an answer may have.
+
+    Yields:
+        One answer for each prompt, in order.
+    """
+    from transformers import GenerationConfig
+
+    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
+    width = max(map(len, prompts))
+    ids = torch.tensor([[filler] * (width - len(prompt)) + [*prompt] for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        max_new_tokens=most,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=filler,
+    )
+    writer: Any = model
+    training, own = writer.training, writer.generation_config
+    try:
+        writer.eval()
+        # Else what the model's own says beyond ours, such as a penalty for repetition, applies.
+        writer.generation_config = type(config)()
+        output = writer.generate(
+            input_ids=ids.to(writer.device),
+            attention_mask=mask.to(writer.device),
+            generation_config=config,
+        )
+    finally:
+        writer.generation_config = own
+        writer.train(training)
+    for row in output[:, width:].tolist():
+        stop = next((place for place, token in enumerate(row) if token in ends), None)
+        text = tokenizer.decode(row[:stop], skip_special_tokens=True)
+        assert isinstance(text, str)
+        yield Generation(text.strip(), stop is not None)
 
 
 class Generations:

@@ -24,11 +24,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
 from taia.errors import DataError, InputError, MismatchError, RunError
-from taia.training.baselines.updates import Update, gathered, updates, wide
+from taia.training.baselines.updates import Update, gathered, like, updates, wide
 
 #: Told after each example or batch how many there were.
 Progress: TypeAlias = Callable[[int], None]
@@ -209,9 +208,9 @@ class _Towards:
 
         def term(*parameters: Tensor) -> Tensor:
             if weight is None:
-                return gathered(update.square(parameters, _like(base, parameters[0])))
-            delta = update.delta(parameters, _like(base, parameters[0]))
-            importance = _like(weight, delta)
+                return gathered(update.square(parameters, like(base, parameters[0])))
+            delta = update.delta(parameters, like(base, parameters[0]))
+            importance = like(weight, delta)
             assert importance is not None
             return gathered((delta.square() * importance).sum())
 
@@ -240,17 +239,6 @@ def _base(model: nn.Module, device: torch.device | str | None) -> dict[str, Tens
         for update in _trained(model)
         if update.needs_base
     }
-
-
-def _like(tensor: Tensor | None, other: Tensor) -> Tensor | None:
-    """A constant, wide, on another tensor's device and laid out over processes as that one is."""
-    if tensor is None:
-        return None
-    if isinstance(other, DTensor) and not isinstance(tensor, DTensor):
-        tensor = distribute_tensor(tensor, other.device_mesh, other.placements)
-    elif isinstance(tensor, DTensor) and not isinstance(other, DTensor):
-        tensor = tensor.full_tensor()
-    return wide(tensor.to(other.device))
 
 
 @contextmanager

@@ -21,13 +21,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
-
-import torch
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from taia.errors import InputError
 from taia.loading.models import end_tokens
-from taia.training.baselines.generations import Generation, Generations, fingerprint
+from taia.training.baselines.generations import Generation, Generations, fingerprint, generate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -168,7 +166,9 @@ def rewrite(
         for batch in batches:
             if any(tokens not in written for tokens in batch):
                 for tokens, answer in zip(
-                    batch, generate(model, tokenizer, batch, ends, options), strict=True
+                    batch,
+                    generate(model, tokenizer, batch, ends, options.max_new_tokens),
+                    strict=True,
                 ):
                     written.add(tokens, answer)
             done += len(batch)
@@ -242,59 +242,6 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, chat: Messages) -> tuple[int, ..
         text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         return tuple(tokenizer(text, add_special_tokens=False).input_ids)
     return tuple(tokenizer("\n\n".join(message["content"] for message in chat)).input_ids)
-
-
-@torch.inference_mode()
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[tuple[int, ...]],
-    ends: frozenset[int],
-    options: SdftOptions,
-) -> Iterator[Generation]:
-    """Greedy answers to prompts, in one batch padded on the left.
-
-    Args:
-        model: Who writes; it is left as it was.
-        tokenizer: Its tokenizer.
-        prompts: Their tokens.
-        ends: The tokens that end an answer.
-        options: How long answers may be.
-
-    Yields:
-        One answer for each prompt, in order.
-    """
-    from transformers import GenerationConfig
-
-    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
-    width = max(map(len, prompts))
-    ids = torch.tensor([[filler] * (width - len(prompt)) + [*prompt] for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False,
-        max_new_tokens=options.max_new_tokens,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=filler,
-    )
-    writer: Any = model
-    training, own = writer.training, writer.generation_config
-    try:
-        writer.eval()
-        # Else what the model's own says beyond ours, such as a penalty for repetition, applies.
-        writer.generation_config = type(config)()
-        output = writer.generate(
-            input_ids=ids.to(writer.device),
-            attention_mask=mask.to(writer.device),
-            generation_config=config,
-        )
-    finally:
-        writer.generation_config = own
-        writer.train(training)
-    for row in output[:, width:].tolist():
-        stop = next((place for place, token in enumerate(row) if token in ends), None)
-        text = tokenizer.decode(row[:stop], skip_special_tokens=True)
-        assert isinstance(text, str)
-        yield Generation(text.strip(), stop is not None)
 
 
 def _apply(

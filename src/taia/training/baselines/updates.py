@@ -14,7 +14,7 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from taia.errors import AdapterError, InputError
 
@@ -278,3 +278,14 @@ def wide(tensor: Tensor) -> Tensor:
 def gathered(tensor: Tensor) -> Tensor:
     """A tensor whole, where FSDP has spread it over processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor | None, other: Tensor) -> Tensor | None:
+    """A constant, wide, on another tensor's device and laid out over processes as that one is."""
+    if tensor is None:
+        return None
+    if isinstance(other, DTensor) and not isinstance(tensor, DTensor):
+        tensor = distribute_tensor(tensor, other.device_mesh, other.placements)
+    elif isinstance(tensor, DTensor) and not isinstance(other, DTensor):
+        tensor = tensor.full_tensor()
+    return wide(tensor.to(other.device))

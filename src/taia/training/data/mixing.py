@@ -43,9 +43,9 @@ def draw(
     most = sum(sizes) if limit is None else min(limit, sum(sizes))
     if weights is None:
         return apportion(most, sizes) if most else list(sizes)
-    # Rounding may let a total be a little larger than the exact shares do.
-    exact = min(size * sum(weights) / w for size, w in zip(sizes, weights, strict=True) if w)
-    total = min(most, int(exact) + len(sizes))
+    # A share that is rounded down may be up to one larger than the source.
+    bound = min((size + 1) * sum(weights) / w for size, w in zip(sizes, weights, strict=True) if w)
+    total = min(most, int(bound) + 1)  # one more, for where the division itself rounds down
     while any(count > size for count, size in zip(apportion(total, weights), sizes, strict=True)):
         total -= 1
     return apportion(total, weights)

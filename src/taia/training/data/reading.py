@@ -42,8 +42,7 @@ def read_source(
             be told, or ``on_bad_row`` is ``stop`` and a row is bad. The message has their numbers.
         DownloadError: If a hub name cannot be fetched.
     """
-    path = Path(source.given).expanduser()
-    parts = read_path(path) if path.exists() else [_absent(path, source.given)]
+    parts = [_absent(source.given)] if source.path is None else read_path(source.path)
     values = [value for part in parts for _, value in part.values]
     form = find_format(values, source.given, format)
     rows: list[Row] = []
@@ -78,7 +77,7 @@ def refusal(name: str, bad: Sequence[BadRow], of: int, limit_shown: int = SHOWN)
     )
 
 
-def _absent(path: Path, given: str) -> Part:
-    if path.suffix.lower() in SUFFIXES:
+def _absent(given: str) -> Part:
+    if Path(given).suffix.lower() in SUFFIXES:
         raise DataError(f"{given!r} does not exist.", "Check the path.")
     return read_hub(given)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from taia.checkpoint.locate import home_written_out, is_there
 from taia.errors import DataError
 
 _HUB: Final = re.compile(
@@ -42,7 +43,7 @@ class Source:
             weight = float(last)
         except ValueError:
             given = text
-        if given == text or Path(text).expanduser().exists():
+        if given == text or cls(text).path is not None:
             if not text.strip():
                 raise DataError("A source of data is empty.", "Give a file, a folder or a name.")
             return cls(text)
@@ -52,6 +53,12 @@ class Source:
                 "Write it as data.json:0.8, with a weight of at least 0.",
             )
         return cls(given, weight)
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder that it is, ``None`` where there is none."""
+        path = home_written_out(self.given)
+        return path if is_there(path) else None
 
 
 @dataclass(frozen=True, slots=True)
