@@ -429,7 +429,7 @@ def test_a_pattern_that_never_ends_is_refused(regex: str, selection: str) -> Non
     text = selection.format(regex)
     with pytest.raises(SelectionError, match="takes too long") as caught:
         alphas(text, LLAMA)
-    first, shown, mark = caught.value.problem.splitlines()
+    _, shown, mark = caught.value.problem.splitlines()
     assert shown[mark.index("^")] == "r"
 
 

@@ -105,7 +105,7 @@ def write_model(place: Located, file: Path, title: str, outtype: Outtype) -> tup
             writer.write_padding(stream, each.bytes)
     except UnicodeEncodeError as error:
         raise CheckpointError(
-            f"The tokenizer or chat template of {place.given} holds half a character (a surrogate).",
+            f"The tokenizer or template of {place.given} holds half a character (a surrogate).",
             "Download or save its files again.",
         ) from error
     finally:
