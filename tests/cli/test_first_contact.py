@@ -73,6 +73,10 @@ def right(tmp_path_factory) -> dict[str, str]:
         ("train {base} --data {folder}/odd.yaml --output {folder}/out", "odd.yaml"),
         ("train {base} --data {data} --validation gone.csv --output {folder}/out", "gone.csv"),
         ("train {base} --data {data} --output {base}", "is an input"),
+        ("train {adapter} --data {data} --output {folder}/out", "is an adapter"),
+        ("eval --server nonsense --tasks lookalikes", "no address of a server"),
+        ("eval --server ftp://x/v1 --tasks lookalikes", "no address of a server"),
+        ("demo --model {base} --seed 4294967296 --output {folder}/out", "--seed"),
         ("train {base} --data {data} --output {folder}", "{folder}"),
         ("train {base} --data {data} --train atention --output {folder}/out", "attention"),
         ("train {base} --data {data} --lora-ranks foo=4 --output {folder}/out", "foo"),
@@ -216,3 +220,24 @@ def test_what_was_wrong_counts_though_nobody_can_be_told():
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = subprocess.run([sys.executable, "-m", "taia", "inspect", "./nowhere"], stderr=full)
     assert done.returncode == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_the_exit_code_is_130_wherever_the_signal_comes(number):
+    """Much of what is imported runs in an exec() of a text, such as every data class."""
+    script = f"""
+import sys
+import taia.checkpoint.inspection as inspection
+def interrupted(*_):
+    exec("import os, signal; os.kill(os.getpid(), signal.{number}); input()")
+inspection.anatomy_of = interrupted
+sys.argv = ["taia", "inspect", "x"]
+from taia.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 130
+    assert done.stderr.startswith("taia: interrupted")

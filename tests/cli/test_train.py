@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -129,6 +130,35 @@ def test_what_is_read_is_not_overwritten(base, data, tmp_path, arguments):
     refused = inside("train", str(base), *given, "--output", str(out), "--overwrite", code=2)
     assert "an input" in refused.stderr
     assert tiny_files.tree(out) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer.json",
+        "chat_template.jinja",
+        "generation_config.json",
+        "special_tokens_map.json",
+        "additional_chat_templates",
+        "LICENSE",
+    ],
+)
+def test_no_link_carries_somebodys_file_into_the_output(base, data, tmp_path, name):
+    """What the libraries read is refused where it is a link; what they do not read stays behind."""
+    secret = tmp_path / "elsewhere" / name
+    (secret if name == "additional_chat_templates" else secret.parent).mkdir(parents=True)
+    file = secret / "x.jinja" if secret.is_dir() else secret
+    file.write_text('{"secret": "rosebud"}')
+    model = shutil.copytree(base, tmp_path / "model")
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(secret)
+    arguments = ["train", str(model), "--data", str(data), "--max-steps", "1"]
+    output = tmp_path / "out"
+    read = name != "LICENSE"
+    ended = inside(*arguments, "--output", str(output), code=2 if read else 0)
+    assert ("is a link that leaves its folder" in ended.stderr) == read
+    assert output.exists() != read
+    assert not any(b"rosebud" in content for content in tiny_files.tree(output).values())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 import tiny_gguf
 import tiny_models
 from taia.checkpoint.compose import compose
-from taia.errors import InputError, OutputError, RunError
+from taia.errors import CheckpointError, InputError, OutputError, RunError
 from taia.export import architectures, gguf_model
 from taia.export.run import export
 from taia.export.trace import STEPS
@@ -420,3 +420,27 @@ def test_what_is_not_the_models_is_left_out(tmp_path):
     done = export(tmp_path / "model", "gguf", tmp_path / "out", outtype="f32")
     assert all(check.passed for check in done.checks)
     assert len(tensors_of(tmp_path / "out")) == 28
+
+
+def test_a_template_that_is_no_text_is_refused_and_an_outputs_name_is_not(tmp_path):
+    base = save(tmp_path / "base")
+    name = os.fsdecode(b"n\xffme")
+    try:
+        (tmp_path / name).touch()
+    except OSError:  # not every file system takes it
+        name = "n\u202eme"
+    (tmp_path / name).unlink(missing_ok=True)
+    export(base, "gguf", tmp_path / name, outtype="f32")
+    (title,) = [
+        field.contents()
+        for key, field in GGUFReader(tmp_path / name / "model.gguf").fields.items()
+        if key == "general.name"
+    ]
+    assert title in (r"n\udcffme", r"n\u202eme")
+    file = base / "tokenizer_config.json"
+    config = json.loads(file.read_text()) | {"chat_template": "\ud800{{ messages }}"}
+    file.write_text(json.dumps(config))
+    (base / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match="half a character"):
+        export(base, "gguf", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -99,3 +99,13 @@ def test_no_other_console_is_made():
         assert "Console" not in found, path
         assert "Text.from_markup" not in found, path
         assert "typer.echo" not in found or path.name == "app.py", path
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "7", "39"])
+def test_a_screen_of_no_width_loses_no_word(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    screen = Screen()
+    with screen.capture() as shown:
+        screen.print("attention and mlp")
+        screen.print(table("embedding"))
+    assert {"attention", "mlp", "embedding"} <= set(shown.get().replace("│", " ").split())

@@ -434,3 +434,17 @@ def test_a_pattern_tells_tensors_apart_that_are_alike_but_for_their_names() -> N
         rest = 0.0 if others == "experts" else 0.5
         for name, alpha in found.items():
             assert alpha == (1.0 if name.split(".")[5] == expert else rest), name
+
+
+@pytest.mark.parametrize("regex", [r"(\w+\.?)+!", "(.*.*)*!", "(?:.?.?.?){30}!"])
+@pytest.mark.parametrize("selection", ["re:'{}'", "attention + 0.5*re:'{}'[1:]"])
+def test_a_pattern_that_never_ends_is_refused(regex: str, selection: str) -> None:
+    text = selection.format(regex)
+    with pytest.raises(SelectionError, match="takes too long") as caught:
+        alphas(text, LLAMA)
+    _, shown, mark = caught.value.problem.splitlines()
+    assert shown[mark.index("^")] == "r"
+
+
+def test_a_pattern_that_people_write_is_taken() -> None:
+    assert kept(r"re:'(\w+\.)*(q|k)_proj\.(weight|bias)'", LLAMA) == kept("q_proj + k_proj", LLAMA)

@@ -30,7 +30,7 @@ def demo(
             autocompletion=complete,
         ),
     ] = "base,tuned,taia,taif",
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the training.")] = 0,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="Ask only so many questions of each kind.", show_default=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -162,6 +163,8 @@ def evaluate(
     from taia.reporting.progress import watched
     from taia.reporting.screen import Screen
 
+    # Its client leaves requests behind where one has failed, which has been told by then.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
     named = declared(declare)
     has_update = tuned is not None or server is not None

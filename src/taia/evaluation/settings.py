@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from taia.errors import InputError
 
 #: Told of a piece of work: its name, how much is done, how much there is.
 Watch: TypeAlias = Callable[[str, int, int | None], None]
@@ -53,3 +56,16 @@ class Server:
     models: Mapping[str, str] = field(default_factory=dict)
     timeout: int = 600
     attempts: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address.
+
+        Raises:
+            InputError: If it is not one of HTTP.
+        """
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise InputError(
+                f"{self.url!r} is no address of a server.",
+                "Give one such as http://localhost:8000/v1.",
+            )

@@ -70,7 +70,7 @@ def write_model(place: Located, file: Path, title: str, outtype: Outtype) -> tup
         What a careful reader would want to know.
 
     Raises:
-        CheckpointError: If a tensor has no name in GGUF.
+        CheckpointError: If a tensor has no name in GGUF, or the tokenizer's texts are no text.
         InputError: If taia does not know the architecture, or the file cannot say what it does.
     """
     import gguf
@@ -103,6 +103,11 @@ def write_model(place: Located, file: Path, title: str, outtype: Outtype) -> tup
             for values in blocks(each, names):
                 values.tofile(stream)
             writer.write_padding(stream, each.bytes)
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"The tokenizer or template of {place.given} holds half a character (a surrogate).",
+            "Download or save its files again.",
+        ) from error
     finally:
         writer.close()
     return notes

@@ -20,6 +20,7 @@ from taia.export.gguf_model import names_of, plan, settled, values, write_model
 from taia.export.job import SCRATCH, Check, Written
 from taia.export.low_rank import Factors, factors, plain_low_rank
 from taia.export.to_transformers import merge
+from taia.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,7 @@ def write(job: Job, folder: Path) -> Written:
         return _write_model(job, folder)
     plain_low_rank(adapter, "llama.cpp")
     names = Names.of(job.source.base_config)
-    write_adapter(folder / ADAPTER, adapter, names, job.output.name)
+    write_adapter(folder / ADAPTER, adapter, names, printable(job.output.name))
     base = "BASE.gguf" if job.base_gguf is None else shlex.quote(str(job.base_gguf))
     return Written(use=f"llama-cli -m {base} --lora {{output}}/{ADAPTER}")
 
@@ -55,7 +56,7 @@ def _write_model(job: Job, folder: Path) -> Written:
     place = _place(job, folder)
     notes = merge(job, place.path).notes if job.merge else ()
     outtype = settled(place, job.outtype)
-    notes += write_model(place, folder / MODEL, job.output.name, outtype)
+    notes += write_model(place, folder / MODEL, printable(job.output.name), outtype)
     return Written((*notes, f"Matrices are {outtype}."), f"llama-cli -m {{output}}/{MODEL}")
 
 

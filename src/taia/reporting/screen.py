@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich import text as rich_text
 from rich.console import Console
 from rich.style import Style
 
 from taia.text import printable
+
+#: Columns below which tables lose their words.
+_NARROWEST: Final = 40
 
 
 class Text(rich_text.Text):
@@ -38,6 +41,7 @@ class Screen(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
+        self.width = max(self.width, _NARROWEST)  # COLUMNS=0 would show nothing
 
     def render_str(self, text: str, **options: Any) -> rich_text.Text:  # noqa: ANN401 - Rich's own
         """A string as text, without a style of its own."""

@@ -19,9 +19,12 @@ from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import fail, parse
 from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum, below
+from taia.selection.trial import slow
 from taia.text import closest
 
 _Cells = tuple[float, ...]
+#: With at most one of these, searching a name takes no time to speak of.
+_REPEATS: Final = re.compile(r"[*+?{|(]")
 #: What one tensor may be at once: the file has it under one of the two names.
 _TIED: Final = {"head": "embedding", "embedding": "head"}
 
@@ -43,6 +46,7 @@ def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alph
     Raises:
         SelectionError: If a name, pattern or slice in the selection matches nothing.
     """
+    _check_patterns(node, text, anatomy)
     weigher = _Weigher(_depths(anatomy))
     by_name = any(isinstance(leaf, Pattern) for leaf in _leaves(node))
     known: dict[object, Alpha] = {}  # all experts of a layer, say, are weighed alike
@@ -77,6 +81,22 @@ def check_names(node: Node, text: str, anatomy: Mapping[str, Label]) -> None:
     for leaf in _leaves(node):
         if isinstance(leaf, Name) and not {leaf.text, leaf.within or leaf.text} <= known:
             _matches_nothing(leaf, text, anatomy)
+
+
+def _check_patterns(node: Node, text: str, anatomy: Mapping[str, Label]) -> None:
+    """Refuses regular expressions that take too long on a model's names."""
+    doubtful = [
+        leaf
+        for leaf in _leaves(node)
+        if isinstance(leaf, Pattern) and len(_REPEATS.findall(leaf.regex)) > 1
+    ]
+    if not doubtful:
+        return
+    first = slow([leaf.regex for leaf in doubtful], anatomy, ("search",))
+    if first is not None:
+        leaf = doubtful[first]
+        mend = "write it without a repeat inside a repeat"
+        fail(text, leaf.at, "this regular expression takes too long", mend)
 
 
 def _depths(anatomy: Mapping[str, Label]) -> dict[str, int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.inspection import look_ahead
+from taia.errors import AdapterError
 from taia.training import folder
 from taia.training.data.containers import SUFFIXES
 from taia.training.data.reading import read_source
@@ -38,6 +40,11 @@ def check_ahead(
     """
     selections = [recipe.train, *recipe.lora_ranks, *recipe.learning_rates]
     places = look_ahead(recipe.model_name_or_path, None, selections, recipe.declare)
+    if any(holds_adapter(place.path) for place in places):
+        raise AdapterError(
+            f"{recipe.model_name_or_path} is an adapter, and was given as the model to tune.",
+            "Merge it first (taia compose BASE ADAPTER --merge), or give the model below it.",
+        )
     if recipe.output_dir and not resume:
         inputs = [*(place.path for place in places), *data_files(recipe), *filter(None, [config])]
         folder.check(Path(recipe.output_dir), inputs, overwrite=overwrite)
