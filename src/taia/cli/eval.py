@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
 from taia.errors import InputError
@@ -156,6 +157,11 @@ def evaluate(
     it is known: after Ctrl-C, the same command goes on.
     """
     prepare()
+    modules = ["lm_eval", "torch", "transformers", "datasets", "jinja2", "accelerate"]
+    modules += ["peft"] if server is None else ["aiohttp", "requests", "tenacity"]
+    modules += ["bitsandbytes"] if load_in_4bit else []
+    modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
+    require_packages("eval", *modules)
     from taia.checkpoint.kinship import doubts
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import Declare, complete, declared
 from taia.errors import InputError
@@ -93,6 +94,10 @@ def serve(
     OpenAI's clients speak to http://HOST:PORT/v1; docs/serving.md lists what is understood.
     """
     prepare()
+    modules = ["torch", "transformers", "peft"]
+    if engine == "taia":
+        modules += ["jinja2", "fastapi", "uvicorn", "prometheus_client"]
+    require_packages("serve", *modules)
     selections, named = read_modes(modes), declared(declare)
     if engine == "vllm":
         flags = ["--host", host, "--port", str(port), *(["--dtype", dtype] if dtype else [])]
@@ -108,6 +113,10 @@ def serve(
     from taia.checkpoint.kinship import doubts
 
     look_ahead(base, tuned, selections.values(), named)
+    if device is not None:
+        from taia.loading.devices import device_called
+
+        device_called(device)
     for doubt in doubts(base, tuned):
         say(doubt)
     from taia.serving.load import load
