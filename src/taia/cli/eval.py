@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -162,7 +163,7 @@ def evaluate(
     modules += ["bitsandbytes"] if load_in_4bit else []
     modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
     require_packages("eval", *modules)
-    from taia.checkpoint.kinship import doubts
+    from taia.checkpoint.kinship import DoubtfulPairWarning, doubts
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings
@@ -177,6 +178,7 @@ def evaluate(
     if base is not None and server is None:
         for doubt in doubts(base, tuned):
             say(doubt)
+    warnings.simplefilter("ignore", DoubtfulPairWarning)  # it is said
     with watched(Screen(stderr=True)) as watch:
         done = run(
             base,

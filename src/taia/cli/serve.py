@@ -110,7 +110,7 @@ def serve(
             "Leave them out, or add --engine vllm.",
         )
     from taia.checkpoint.inspection import look_ahead
-    from taia.checkpoint.kinship import doubts
+    from taia.checkpoint.kinship import DoubtfulPairWarning, doubts
 
     look_ahead(base, tuned, selections.values(), named)
     if device is not None:
@@ -124,6 +124,7 @@ def serve(
     from taia.serving.settings import Settings
 
     settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
+    warnings.simplefilter("ignore", DoubtfulPairWarning)  # it is said
     warnings.simplefilter("ignore", FutureWarning)  # transformers' notes to its own developers
     if not settings.is_loopback and api_key is None:
         say(f"Anybody who reaches {host} can use this server: give it an --api-key.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taia.checkpoint.inspection import look_ahead
+from taia.checkpoint.kinship import warn_of_doubts
 from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
 from taia.evaluation.gates import Gate, read_gate
@@ -53,6 +54,9 @@ def evaluate(
     watch: Watch | None = None,
 ) -> Evaluation:
     """Evaluate modes of one update side by side, with lm-evaluation-harness.
+
+    Warns (:class:`~taia.checkpoint.kinship.DoubtfulPairWarning`) where records say that the tuned
+    model was made from another base.
 
     Weights are loaded once. Of each task, all modes are computed together. Each result is kept as
     soon as it is known; the same call goes on where an earlier one was stopped.
@@ -110,6 +114,8 @@ def evaluate(
     if base is not None:
         kept = [text for name, text in selections.items() if text and server is None]
         inputs = [place.path for place in look_ahead(base, tuned, kept, declare)]
+    if base is not None and server is None:
+        warn_of_doubts(base, tuned)
     check_folder(Path(output), inputs, overwrite)
     if data_dir is None:
         mend = "Connect; or give the files' folder with --data-dir (docs/tasks.md)."
