@@ -286,3 +286,33 @@ main()
     )
     assert done.returncode == 130
     assert done.stderr.startswith("taia: interrupted")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("numbers", ["SIGINT,SIGINT", "SIGTERM,SIGINT"])
+def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers):
+    """The first lets the step end; the second raises, here in an exec() of a text."""
+    script = f"""
+import os, signal, sys
+from taia.cli.environment import prepare
+prepare()
+import taia.checkpoint.inspection as inspection
+from taia.training.callbacks import StopOnRequest
+def training(*_):
+    stop = StopOnRequest()
+    with stop.listening():
+        for name in {numbers!r}.split(","):
+            print(name, stop.asked, file=sys.stderr)
+            exec(f"os.kill(os.getpid(), signal.{{name}})")
+            for _ in range(1000):
+                pass
+    print("went on", file=sys.stderr)
+inspection.anatomy_of = training
+sys.argv = ["taia", "inspect", "x"]
+from taia.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    first, second = numbers.split(",")
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[:3] == [f"{first} False", f"{second} True", "taia: interrupted"]

@@ -78,6 +78,8 @@ def test_held_out_is_a_share_a_number_or_a_file():
         ({"optim": ""}, "It knows adamw_torch, "),
         ({"lr_scheduler_type": "cosine_annealing"}, "lr_scheduler_type"),
         ({"format": "alpacca"}, "alpaca"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "needs validation"),
+        ({"lr_scheduler_type": "greedy"}, "needs validation"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(values, says):
@@ -91,7 +93,8 @@ def test_a_wrong_value_is_refused_by_its_name(values, says):
 )
 def test_every_name_of_transformers_is_known_and_told(key, kind):
     names = [name.value for name in kind]
-    assert [getattr(read_recipe({key: name}), key) for name in names] == names
+    read = [read_recipe({key: name, "validation": "5"}) for name in names]
+    assert [getattr(recipe, key) for recipe in read] == names
     with pytest.raises(InputError) as caught:
         read_recipe({key: "no such name"})
     assert caught.value.mend.endswith(f"It knows {', '.join(names)}.")
@@ -102,7 +105,6 @@ def test_every_name_of_transformers_is_known_and_told(key, kind):
     [
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "min_lr"),
         ({"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "eval"),
         ({"optim": "galore_adamw"}, "galore"),
         ({"optim": "apollo_adamw_layerwise"}, "apollo"),
         ({"optim": "lomo"}, "lomo"),
@@ -118,11 +120,12 @@ def test_what_needs_more_than_a_recipe_has_is_refused_without_a_model(values, sa
 @pytest.mark.parametrize(
     "values",
     [{"optim": "adafactor"}, {"optim": "sgd"}, {"lr_scheduler_type": "polynomial"}]
-    + [{"lr_scheduler_type": name} for name in ("linear", "constant", "inverse_sqrt", "greedy")],
+    + [{"lr_scheduler_type": name} for name in ("linear", "constant", "inverse_sqrt")]
+    + [{"lr_scheduler_type": "reduce_lr_on_plateau", "validation": "5"}],
 )
 def test_what_needs_no_more_is_taken(values, tmp_path):
     made = arguments(read_recipe(values), tmp_path, cpu=True)
-    ((key, value),) = values.items()
+    key, value = next(iter(values.items()))
     assert getattr(made, key) == value
 
 

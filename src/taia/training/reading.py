@@ -23,6 +23,8 @@ _NAMED: Final[Mapping[str, tuple[str, str]]] = {
     "optim": ("training_args.py", "OptimizerNames"),
     "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
 }
+#: Schedules that the loss on rows held out decides.
+_BY_LOSS: Final = ("reduce_lr_on_plateau", "greedy")
 _PRESETS: Final = Path(__file__).parent / "presets"
 _KEYS: Final = tuple(field.name for field in fields(Recipe))
 #: Where a run can be reported to: the modules that do it.
@@ -125,6 +127,8 @@ def check(recipe: Recipe) -> None:
         raise _wrong(
             "early_stopping_patience", recipe.early_stopping_patience, "it needs validation"
         )
+    if recipe.lr_scheduler_type in _BY_LOSS and not recipe.validation:
+        raise _wrong("lr_scheduler_type", recipe.lr_scheduler_type, "it needs validation")
     if recipe.packing and recipe.mixing != "uniform":
         raise _wrong("mixing", recipe.mixing, "packing changes the order of documents")
     for key, (file, kind) in _NAMED.items():
