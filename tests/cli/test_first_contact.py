@@ -269,7 +269,7 @@ def test_what_was_wrong_counts_though_nobody_can_be_told():
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_the_exit_code_is_130_wherever_the_signal_comes(number):
+def test_the_exit_code_is_130_wherever_the_signal_comes(number, tmp_path):
     """Much of what is imported runs in an exec() of a text, such as every data class."""
     script = f"""
 import sys
@@ -281,16 +281,26 @@ sys.argv = ["taia", "inspect", "x"]
 from taia.cli import main
 main()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = as_module(script, tmp_path)
     assert done.returncode == 130
     assert done.stderr.startswith("taia: interrupted")
 
 
+def as_module(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a script as ``python -m taia`` is run: after ``-c`` another code ends the process."""
+    (folder / "script.py").write_text(script)
+    return subprocess.run(
+        [sys.executable, "-m", "script"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("numbers", ["SIGINT,SIGINT", "SIGTERM,SIGINT"])
-def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers):
+def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers, tmp_path):
     """The first lets the step end; the second raises, here in an exec() of a text."""
     script = f"""
 import os, signal, sys
@@ -312,7 +322,7 @@ sys.argv = ["taia", "inspect", "x"]
 from taia.cli import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = as_module(script, tmp_path)
     first, second = numbers.split(",")
     assert done.returncode == 130
     assert done.stderr.splitlines()[:3] == [f"{first} False", f"{second} True", "taia: interrupted"]
