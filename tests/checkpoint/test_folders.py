@@ -211,7 +211,7 @@ def test_the_hubs_cache_leads_to_its_snapshots(tmp_path: Path) -> None:
     write(tmp_path / "hub" / "models--org--name" / "snapshots" / "0123abcd", llama())
     for path in (tmp_path, *(tmp_path / "hub").rglob("")):
         if "0123abcd" not in path.parts:
-            with pytest.raises(CheckpointError, match="snapshots|0123abcd"):
+            with pytest.raises(CheckpointError, match=r"snapshots|0123abcd"):
                 Checkpoint.open(path)
 
 
