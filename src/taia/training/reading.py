@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from taia.errors import InputError
 from taia.selection import Selection
-from taia.text import closest
+from taia.text import closest, wanted
 from taia.training.recipe import Recipe
 
 _PRESETS: Final = Path(__file__).parent / "presets"
@@ -189,7 +189,7 @@ def _typed(values: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        raise _wrong(key, values[key], first["msg"].lower()) from error
+        raise _wrong(key, values[key], wanted(first)) from error
 
 
 def _wrong(key: str, value: object, why: str) -> InputError:
