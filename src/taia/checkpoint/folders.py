@@ -229,7 +229,8 @@ def _format_of(names: Iterable[str]) -> _Format | None:
 
 def _below(folder: Path) -> tuple[list[str], _Format | None]:
     """Folders further down that hold a model or an adapter; or one in another format, and which."""
-    known, other = [], {}
+    known: list[str] = []
+    other: dict[str, _Format | None] = {}
     for where, names in _walk(folder):
         if {SINGLE, INDEX, ADAPTER_CONFIG} & set(names):
             known.append(where)
