@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
-from typing import Final
+from typing import Any, Final
 
 #: Characters that steer a terminal or hide: controls, formats such as U+202E, lone surrogates,
 #: separators of lines. Line breaks and tabs are the writer's own business.
@@ -56,6 +56,32 @@ def around(words: str, at: int, most: int) -> tuple[str, int]:
     end = begin + most
     before, after = "… " if begin else "", " …" if end < len(words) else ""
     return f"{before}{words[begin:end]}{after}", at - begin + len(before)
+
+
+#: pydantic's kinds of errors → what would have been right, with the bound under its own name.
+_WANTED: Final = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    "int_parsing_size": "a number of fewer digits",
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    "finite_number": "a finite number",
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    "string_type": "words",
+    "list_type": "a list",
+    "dict_type": "a table of keys and values",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+
+
+def wanted(error: Mapping[str, Any]) -> str:
+    """What a value must be, to be said after its name; from one of pydantic's ``errors()``."""
+    if (form := _WANTED.get(error["type"])) is not None:
+        return f"it must be {form.format_map(error.get('ctx', {}))}"
+    told: str = error["msg"].removeprefix("Value error, ")
+    return told[:1].lower() + told[1:]
 
 
 def closest(word: str, known: Iterable[str], first: Collection[str] = ()) -> str | None:

@@ -105,3 +105,28 @@ def test_numbers_of_a_config_that_no_model_has_divide_nothing(key, heads):
         assert label.layout is None or label.layout.segments[-1].stop == label.tensor.shape[0]
     if heads in (10**6, 10**12, 10**300):
         assert found[k.name].layout is None
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        *("weight", "weight.absmax", "weight.quant_map", "weight.nested_absmax", "SCB"),
+        *("weight.nested_quant_map", "weight.quant_state.bitsandbytes__nf4", "weight_format"),
+        *("qweight", "qzeros", "scales", "g_idx", "weight_packed", "weight_g_idx"),
+        *("weight_scale", "weight_scale_2", "weight_global_scale", "input_global_scale"),
+    ],
+)
+def test_what_a_quantised_weight_consists_of_is_one_projection(parameter):
+    paths = ["self_attn.k_proj", "mlp.down_proj", "mlp.experts.3.up_proj"]
+    for path in paths:
+        name = f"model.layers.1.{path}.{parameter}"
+        label = Anatomy.of_tensors([TensorInfo(name)], None, None)[name]
+        assert label.projection == path.rpartition(".")[2]
+        assert label.layer == 1
+
+
+@pytest.mark.parametrize("ending", ["blocks", "scales", "scale", "scale_inv"])
+def test_what_a_stack_of_quantised_experts_consists_of_is_one_projection(ending):
+    name = f"model.layers.0.mlp.experts.gate_up_proj_{ending}"
+    label = Anatomy.of_tensors([TensorInfo(name)], None, None)[name]
+    assert (label.component, label.projection) == ("experts", "gate_up_proj")

@@ -9,7 +9,7 @@ import pytest
 
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
-from taia.errors import MismatchError
+from taia.errors import MismatchError, SelectionError
 from tiny_files import content, llama, llama_config, payload, write
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -419,3 +419,31 @@ def test_the_two_spellings_of_positions_are_one(tmp_path) -> None:
     done = compose(base, tuned, tmp_path / "out")
     assert (tmp_path / "out/config.json").read_bytes() == (base / "config.json").read_bytes()
     assert done.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "shape"),
+    [("I8", "SCB", (1,)), ("U8", "weight.absmax", (4,)), ("I8", "weight_scale", (1,))],
+)
+def test_rows_of_quantised_weights_do_not_part_from_their_scales(
+    tmp_path, dtype, scale, shape
+) -> None:
+    path = "model.layers.0.self_attn.q_proj"
+    shapes = llama() | {f"{path}.weight": (dtype, (16, 16)), f"{path}.{scale}": ("F32", shape)}
+    base, tuned = make(tmp_path / "base", shapes), make(tmp_path / "tuned", shapes, 1)
+    with pytest.raises(SelectionError, match="matches none"):
+        compose(base, tuned, tmp_path / "out", "q_proj[0, 0:2] + norm")
+    assert not (tmp_path / "out").exists()
+    compose(base, tuned, tmp_path / "whole", "q_proj[0]")
+    found, wanted = content(tmp_path / "whole"), content(tuned)
+    assert all(found[name] == wanted[name] for name in wanted if path in name)
+
+
+def test_rows_of_quantised_weights_take_the_scales_of_their_rows(tmp_path) -> None:
+    path = "model.layers.0.self_attn.q_proj"
+    shapes = llama() | {f"{path}.weight": ("I8", (16, 16)), f"{path}.SCB": ("F32", (16,))}
+    base, tuned = make(tmp_path / "base", shapes), make(tmp_path / "tuned", shapes, 1)
+    compose(base, tuned, tmp_path / "out", "q_proj[0, 0:2]")
+    out, ours, theirs = map(content, (tmp_path / "out", base, tuned))
+    for name, half in ((f"{path}.weight", 128), (f"{path}.SCB", 32)):
+        assert out[name] == theirs[name][:half] + ours[name][half:]

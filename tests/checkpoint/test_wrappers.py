@@ -12,7 +12,7 @@ from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.inspection import anatomy_of
-from taia.errors import CheckpointError, MismatchError
+from taia.errors import CheckpointError, InputError, MismatchError
 from tiny_files import adapter, content, llama, llama_config, write
 
 WRAPPERS = {
@@ -97,6 +97,43 @@ def test_an_adapter_of_a_compiled_model_gets_names_that_peft_loads(tmp_path: Pat
     compose(base, compiled, tmp_path / "out", "taia")
     wanted, out = (tmp_path / side / "adapter_model.safetensors" for side in ("wanted", "out"))
     assert content(out) == content(wanted)
+
+
+@pytest.mark.parametrize(
+    ("plain", "saved", "mend"),
+    [
+        ("lm_head.weight", "lm_head.modules_to_save.default.weight", "merge_and_unload"),
+        ("lm_head.weight", "base_model.model.lm_head.original_module.weight", "merge_and_unload"),
+        ("_proj.weight", "_proj.base_layer.weight", "merge_and_unload"),
+        ("q_proj.weight", "q_proj.parametrizations.weight.original", "remove_parametrizations"),
+        ("mlp.gate_proj.weight", "_fsdp_wrapped_module._flat_param", "FULL_STATE_DICT"),
+    ],
+)
+def test_what_is_no_weight_yet_is_refused_on_either_side(
+    tmp_path: Path, plain: str, saved: str, mend: str
+) -> None:
+    base = write(tmp_path / "base", llama(), config=llama_config())
+    shapes = {name.replace(plain, saved): shape for name, shape in llama().items()}
+    made = write(tmp_path / "made", shapes, 1, config=llama_config())
+    for use in (
+        lambda: compose(base, made, tmp_path / "out"),
+        lambda: compose(made, base, tmp_path / "out"),
+        lambda: anatomy_of(made),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            use()
+        assert saved.rpartition(".")[0] in caught.value.problem
+        assert mend in caught.value.mend
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["lm_head.out.weight", "lm_head.linear.weight", "head.weight"])
+def test_a_head_in_another_place_is_not_one_that_was_tied(tmp_path: Path, name: str) -> None:
+    base = write(tmp_path / "base", llama(), config=llama_config())
+    shapes = {n.replace("lm_head.weight", name): shape for n, shape in llama().items()}
+    tuned = write(tmp_path / "tuned", shapes, 1, config=llama_config())
+    with pytest.raises(InputError, match=name):
+        compose(base, tuned, tmp_path / "out")
 
 
 def test_two_names_that_unwrap_to_one_are_not_guessed(tmp_path: Path) -> None:

@@ -228,6 +228,25 @@ CHOICES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("command", "flag", "value", "wanted"),
+    [
+        ("eval", "--limit", "1.5", "a whole number"),
+        ("train", "--max-steps", "ten", "a whole number"),
+        ("train", "--seed", "1e3", "a whole number"),
+        ("train", "--learning-rate", "fast", "a number"),
+        ("serve", "--port", "", "a whole number"),
+        ("serve", "--port", "65536", "at most 65535"),
+        ("serve", "--port", "9" * 30, "at most 65535"),
+    ],
+)
+def test_a_number_that_is_none_is_told_in_our_words(command, flag, value, wanted):
+    refused = run(command, "/nowhere", flag, value)
+    is_two_lines(refused.said, 2)
+    first = refused.said.stderr.splitlines()[0]
+    assert first == f"taia: {flag} cannot be {value!r}: it must be {wanted}."
+
+
 @pytest.mark.parametrize(("command", "rest", "flag", "choices"), CHOICES)
 def test_choices_are_spelled_as_they_are(command, rest, flag, choices):
     refused = run(command, *rest, flag, "no_such-one")

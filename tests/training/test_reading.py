@@ -58,6 +58,10 @@ def test_held_out_is_a_share_a_number_or_a_file():
     [
         ({"lora_rank": 4}, "Did you mean lora_r"),
         ({"lora_r": "four"}, "lora_r cannot be 'four'"),
+        ({"lora_r": "four"}, "must be a whole number"),
+        ({"seed": 1.5}, "must be a whole number"),
+        ({"use_dora": "perhaps"}, "must be true or false"),
+        ({"data": 5}, "must be a list"),
         ({"lora_r": 0}, "at least 1"),
         ({"learning_rate": 0.0}, "more than 0"),
         ({"learning_rate": float("nan")}, "learning_rate"),

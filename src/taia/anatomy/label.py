@@ -76,7 +76,9 @@ def _path(name: str) -> _Path:
             modules.append(part)
         elif layer is None and i and parts[i - 1] in words.STACKS:
             layer, stack = index, ".".join(parts[:i])
-    if len(modules) > 1 and modules[-1] in words.PARAMETERS:
+    if "weight" in modules[1:]:  # behind it stands what bitsandbytes keeps of it
+        del modules[modules.index("weight", 1) :]
+    elif len(modules) > 1 and modules[-1] in words.PARAMETERS:
         modules.pop()
     return _Path(tuple(modules or (name,)), layer, stack)
 
@@ -134,6 +136,7 @@ def _inside(kind: str, modules: tuple[str, ...]) -> str:
 
 def _projection(modules: tuple[str, ...]) -> str:
     *before, last = modules
+    last = words.QUANTISED.sub("", last)
     return before[-1] if last == "linear" and before and before[-1].endswith("_proj") else last
 
 

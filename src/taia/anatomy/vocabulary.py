@@ -172,10 +172,14 @@ LINEAR_MARKS: Final = frozenset(
 #: Last parts of a name that are a module's parameters, not modules.
 PARAMETERS: Final = frozenset(
     """
-    beta bias g_idx gamma input_scale qweight qzeros scales weight weight_g weight_packed
-    weight_scale weight_scale_inv weight_shape weight_v weight_zero_point
+    SCB beta bias g_idx gamma input_global_scale input_scale input_zero_point output_scale qweight
+    qzeros scales weight weight_format weight_g weight_g_idx weight_global_scale weight_packed
+    weight_scale weight_scale_2 weight_scale_inv weight_shape weight_v weight_zero_point
     """.split()
 )
+
+#: What belongs to a quantised parameter that has no module of its own, behind its name.
+QUANTISED: Final = re.compile(r"(?<=_proj)_(?:blocks|scales?|scale_inv|zero_point)$")
 
 #: Modules inside attention whose own q and k only choose where to look.
 SIDE_PATHS: Final = frozenset({"compressor", "indexer"})

@@ -18,6 +18,7 @@ from taia.checkpoint.spelling import (
     expert,
     fused,
     newer,
+    unfinished,
     unwrapped,
     wrapper,
 )
@@ -61,10 +62,12 @@ def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
     """Find every base tensor in the tuned model: by name, by its other name, in a fused tensor.
 
     Raises:
-        CheckpointError: If the base's names are those of a wrapped model.
+        CheckpointError: If the base's names are those of a wrapped model, or either's of one that
+            was saved with an adapter on it.
         MismatchError: If experts are fused on one side in a way that cannot be taken apart.
     """
     refuse_wrapped(base)
+    refuse_unfinished(tuned)
     parts: dict[str, Part | None] = {
         name: part(tuned.tensors[name]) for name in base.tensors if name in tuned.tensors
     }
@@ -85,6 +88,7 @@ def refuse_wrapped(checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: Naming the wrapper.
     """
+    refuse_unfinished(checkpoint)
     for name in checkpoint.tensors:
         if whose := wrapper(name):
             raise CheckpointError(
@@ -93,6 +97,18 @@ def refuse_wrapped(checkpoint: Checkpoint) -> None:
                 "Save the model itself: accelerator.unwrap_model(model).save_pretrained(NEW), or "
                 "merge_and_unload() first where PEFT wraps it.",
             )
+
+
+def refuse_unfinished(checkpoint: Checkpoint) -> None:
+    """Refuse names of parts that a model's weights are yet to be made of, on whichever side.
+
+    Raises:
+        CheckpointError: With what makes a model of them.
+    """
+    for name in checkpoint.tensors:
+        if found := unfinished(name):
+            how, mend = found
+            raise CheckpointError(f"{checkpoint.folder} was saved {how}: it has {name!r}.", mend)
 
 
 _Side = dict[str, Entry]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from taia.checkpoint.configs import read_config
-from taia.checkpoint.reading import is_file, read_json
+from taia.checkpoint.reading import is_file, read_json, unreadable
 from taia.errors import CheckpointError
 
 #: A checkpoint in one file.
@@ -17,6 +18,12 @@ SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 #: What makes a folder an adapter.
 ADAPTER_CONFIG: Final = "adapter_config.json"
+#: An adapter's weights.
+_ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
+#: Whole weights as transformers calls them, opened here or not; numbered, where they are several.
+_WHOLE: Final = re.compile(
+    r"(?:model|pytorch_model)(?:-\d+-of-\d+)?\.(?:safetensors|bin)(?:\.index\.json)?"
+)
 
 #: What libraries read of a model folder without being told to.
 _READ: Final = (".json", ".jinja", ".safetensors", ".model", ".tiktoken", ".txt")
@@ -24,7 +31,7 @@ _READ: Final = (".json", ".jinja", ".safetensors", ".model", ".tiktoken", ".txt"
 _TEMPLATES: Final = "additional_chat_templates"
 
 #: How far down models are looked for, in how many files, and how many are named.
-_DEPTH: Final = 3
+_DEPTH: Final = 4
 _MOST_FILES: Final = 5000
 _MOST_NAMED: Final = 6
 
@@ -37,9 +44,20 @@ class _Format(NamedTuple):
     mend: str
 
 
+#: What a trainer keeps to go on with, beside weights.
+_STATE: Final = re.compile(
+    r"(optimizer|scheduler|rng_state|scaler|training_args)\b.*|rng_state_\d+.*"
+)
+#: One of several files of a checkpoint.
+_NUMBERED: Final = re.compile(r".*-\d+-of-\d+\.safetensors")
+
 _CONVERT: Final = (
     "Convert it once: AutoModelForCausalLM.from_pretrained(PATH{}).save_pretrained(NEW) in "
     "transformers{} writes safetensors."
+)
+_LOAD: Final = (
+    "Give a safetensors copy if there is one; or load them once into the model that they are of "
+    "(torch.load(FILE, weights_only=True)): its save_pretrained(NEW) writes safetensors."
 )
 _FORMATS: Final = (
     _Format(
@@ -53,6 +71,17 @@ _FORMATS: Final = (
         "shards of DeepSpeed's ZeRO",
         "Gather them: `python zero_to_fp32.py . NEW --safe_serialization` in the folder above, "
         "where DeepSpeed put that script.",
+    ),
+    _Format(
+        ("model_optim_rng.pt", "model_rng.pt"),
+        "shards of Megatron-LM",
+        "Write them as a Hugging Face model with the program that trained it, such as Megatron "
+        "Bridge's AutoBridge.export_ckpt.",
+    ),
+    _Format(
+        (".incomplete", ".part", ".crdownload", ".aria2"),
+        "a download that has not ended",
+        "Download the model again: what is there is gone on with.",
     ),
     _Format(
         (".gguf",),
@@ -73,9 +102,9 @@ _FORMATS: Final = (
         _Format(
             (ending,),
             f"pickled weights ({ending}), which can run code when they are opened",
-            _CONVERT.format("", ""),
+            _CONVERT.format("", "") if ending == ".bin" else _LOAD,
         )
-        for ending in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+        for ending in ("pytorch_model_fsdp.bin", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
     ),
 )
 
@@ -92,9 +121,13 @@ def holds_adapter(folder: Path) -> bool:
     """
     if not is_file(folder / ADAPTER_CONFIG):
         return False
-    whole = next((name for name in (SINGLE, INDEX) if os.path.lexists(folder / name)), None)
-    if whole is None:
+    try:
+        found = sorted(filter(_WHOLE.fullmatch, os.listdir(folder)))  # noqa: PTH208 - names alone
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    if not found:
         return True
+    whole = next((name for name in (SINGLE, INDEX) if name in found), found[0])
     name = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     of = f" of {name}" if name and isinstance(name, str) else ""
     raise CheckpointError(
@@ -122,6 +155,25 @@ def check_files(folder: Path) -> None:
     read_config(folder)
 
 
+def check_whole(path: Path) -> None:
+    """Refuse what transformers would find no whole model in, before it loads anything.
+
+    Raises:
+        CheckpointError: By what there is instead.
+    """
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path} is one file, and a live model needs more than its weights.",
+            "Give the folder, with config.json and tokenizer.",
+        )
+    if not any(os.path.lexists(path / name) for name in (SINGLE, INDEX)):
+        raise refusal(path)
+    if not is_file(path / "config.json"):
+        raise CheckpointError(
+            f"{path} has weights, but no config.json.", "Copy or download config.json as well."
+        )
+
+
 def refusal(path: Path) -> CheckpointError:
     """Why there is no checkpoint at a path, by what there is instead."""
     try:
@@ -136,43 +188,58 @@ def refusal(path: Path) -> CheckpointError:
             f"{path} is an adapter, not a whole checkpoint.",
             "Give it as TUNED beside its base model.",
         )
-    if len(loose) == 1:
+    if given := [name for name in _ADAPTER_WEIGHTS if name in (files or ())]:
+        return CheckpointError(
+            f"{path} holds an adapter's weights ({given[0]}), but no {ADAPTER_CONFIG}.",
+            f"Copy or download {ADAPTER_CONFIG} as well: it says how to read them.",
+        )
+    if len(loose) == 1 and not _NUMBERED.fullmatch(loose[0]):
         return CheckpointError(
             f"{path} has no {SINGLE}, but {loose[0]!r}.", f"Give the file: {path / loose[0]}"
         )
     if loose:
+        count = f"{len(loose)} safetensors files" if loose[1:] else repr(loose[0])
         return CheckpointError(
-            f"{path} has {len(loose)} safetensors files but no {INDEX}.",
-            f"Download or save {INDEX} as well.",
+            f"{path} has {count} but no {INDEX}.", f"Download or save {INDEX} as well."
         )
-    for format_ in _FORMATS:
-        if any(name.endswith(format_.endings) for name in files or [path.name]):
-            return CheckpointError(f"{path} holds {format_.what}.", format_.mend)
+    if format_ := _format_of(files or () if path.is_dir() else [path.name]):
+        return CheckpointError(f"{path} holds {format_.what}.", format_.mend)
     if files is None:
         return CheckpointError(
             f"{path} is not a safetensors file.", f"Give a folder with {SINGLE} or {INDEX}."
         )
-    below = _below(path)
+    below, foreign = _below(path)
     if below:
         named = ", ".join(below[:_MOST_NAMED]) + (", …" if len(below) > _MOST_NAMED else "")
-        return CheckpointError(
-            f"{path} holds no model itself, but below it there are: {named}.",
-            f"Give one of them, such as {path / below[0]}",
-        )
-    what = "has no safetensors weights" if files else "is empty"
+        problem = f"{path} holds no model itself, but below it there are: {named}."
+        if foreign:
+            return CheckpointError(f"{problem[:-1]}, with {foreign.what}.", foreign.mend)
+        return CheckpointError(problem, f"Give one of them, such as {path / below[0]}")
+    empty = all(f.is_dir() and f.is_symlink() for f in path.iterdir())  # which are not followed
+    what = "is empty" if empty else f"holds no safetensors weights, {_DEPTH} folders down either"
     return CheckpointError(f"{path} {what}.", f"Give a folder with {SINGLE} or {INDEX}.")
 
 
-def _below(folder: Path) -> list[str]:
-    """Folders further down that hold a model or an adapter, or one in another format."""
-    endings = tuple(ending for format_ in _FORMATS for ending in format_.endings)
-    known, other = [], []
+def _format_of(names: Iterable[str]) -> _Format | None:
+    """The first of the known formats that files are in, by their names."""
+    names = [name.lower() for name in names if not _STATE.fullmatch(name)]
+    found = (f for f in _FORMATS if any(name.endswith(f.endings) for name in names))
+    return next(found, None)
+
+
+def _below(folder: Path) -> tuple[list[str], _Format | None]:
+    """Folders further down that hold a model or an adapter; or one in another format, and which."""
+    known: list[str] = []
+    other: dict[str, _Format | None] = {}
     for where, names in _walk(folder):
         if {SINGLE, INDEX, ADAPTER_CONFIG} & set(names):
             known.append(where)
-        elif any(name.endswith((".safetensors", *endings)) for name in names):
-            other.append(where)
-    return sorted(known, key=_natural) or sorted(other, key=_natural)
+        elif any(name.endswith(".safetensors") for name in names):
+            other[where] = None
+        elif format_ := _format_of(names):
+            other[where] = format_
+    places = sorted(known or other, key=_natural)
+    return places, None if known or not other else other[places[0]]
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:

@@ -85,7 +85,7 @@ def pair_up(
     ours, theirs = Heads(base, declare), Heads(tuned, declare)
     if missing:
         missing, extra = tied_in_tuned(ours, theirs, missing, extra, parts, notes)
-    if extra and not missing:
+    if extra and not alignment.missing:  # a head in another place is none that was tied
         extra, untied = tied_in_base(theirs, tuned, extra, parts, notes)
     _refuse_rest(missing, extra)
 

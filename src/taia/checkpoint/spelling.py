@@ -20,6 +20,31 @@ WRAPPERS: Final = {
     "_checkpoint_wrapped_module": "activation checkpointing",
     "_forward_module": "Lightning Fabric",
 }
+#: Parts of a name that tell of weights that are not yet, or not here, a model's → whose they are,
+#: and how the model's own are got. No name is to be made of them: what stands beside counts too.
+UNFINISHED: Final = {
+    **dict.fromkeys(
+        """
+        base_layer modules_to_save original_module token_adapter lora_A lora_B lora_embedding_A
+        lora_embedding_B lora_magnitude_vector
+        """.split(),
+        (
+            "with an adapter of PEFT's on it",
+            "Merge it first: model.merge_and_unload().save_pretrained(NEW); or give the adapter as "
+            "model.save_pretrained(NEW) of the PEFT model writes it.",
+        ),
+    ),
+    "parametrizations": (
+        "with torch's parametrizations in place of weights",
+        "Give it plain weights first, by torch.nn.utils.parametrize.remove_parametrizations.",
+    ),
+    "_flat_param": (
+        "with FSDP's flattened parameters in place of weights",
+        "Gather them first: save with FSDP's FULL_STATE_DICT.",
+    ),
+}
+_UNFINISHED: Final = re.compile(rf"(?:^|\.)({'|'.join(UNFINISHED)})(?:\.|$)")
+
 #: What PEFT puts before every name.
 _PEFT: Final = ["base_model", "model"]
 _WRAPPED: Final = re.compile(
@@ -90,6 +115,12 @@ def wrapper(name: str) -> str | None:
         if part in WRAPPERS:
             return f"{WRAPPERS[part]} ({part!r})"
     return "PEFT ('base_model.model')"
+
+
+def unfinished(name: str) -> tuple[str, str] | None:
+    """In what state a model was saved whose tensor has a name, and what to do; else ``None``."""
+    found = _UNFINISHED.search(name)
+    return UNFINISHED[found[1]] if found else None
 
 
 def newer(name: str) -> str:

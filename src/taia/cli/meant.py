@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from taia.errors import InputError
-from taia.text import closest
+from taia.text import closest, wanted
 
 _MODEL: Final = ("MODEL", "BASE", "DIR")
 _RATE, _EPOCHS = ("--learning-rate",), ("--num-train-epochs",)
@@ -157,8 +157,14 @@ def usage(error: Any) -> InputError:  # noqa: ANN401 - Typer keeps the class of 
         there = [name for param in context.command.params for name in (*param.opts,)]
         hint = meant_flag(flag, there, _arguments(context.command))
         return InputError(f"{path} has no {flag}.", f"{hint} {has_all}" if hint else has_all)
-    said = error.format_message().replace(": Value error, ", ": ", 1)  # as pydantic begins
-    return InputError(said, f"`{path} --help` tells what it takes.")
+    told = f"`{path} --help` tells what it takes."
+    found = error.__cause__.errors()[0] if hasattr(error.__cause__, "errors") else None
+    if found is None or found["type"] == "value_error":  # in Typer's own words
+        said = error.format_message().replace(": Value error, ", ": ", 1)
+        return InputError(said, told)
+    param = error.param
+    name = param.opts[0] if param.opts[0].startswith("-") else param.name.upper()
+    return InputError(f"{name} cannot be {found['input']!r}: {wanted(found)}.", told)
 
 
 def meant_flag(flag: str, flags: Collection[str], arguments: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from taia.checkpoint.folders import check_whole
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError, InputError, first_line, reading_of
 
@@ -82,6 +83,7 @@ def load_model(
         CheckpointError: If transformers does not load it, or weights are missing.
         MemoryError: If it does not fit into memory.
     """
+    check_whole(place.path)
     loader = _loader(load_config(place))
     with read_by_transformers(f"The model {place.given}"):
         model, report = loader.from_pretrained(

@@ -11,7 +11,7 @@ import torch
 
 from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.adapters.read import Adapter, read_adapter
-from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
+from taia.checkpoint.folders import ADAPTER_CONFIG, check_whole, holds_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.errors import AdapterError, blaming, first_line
 from taia.loading.devices import device_called
@@ -72,6 +72,8 @@ def load_parts(
             "Give the model that it was trained on, and the adapter as the tuned one.",
         )
     other = None if tuned is None else locate(tuned)
+    if other is not None and not _is_adapter(other):
+        check_whole(other.path)  # before the base is loaded
     model = _load(place, wanted, device, options)
     if other is None:
         return Loaded(model)

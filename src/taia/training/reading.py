@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from taia.errors import InputError
 from taia.selection import Selection
-from taia.text import closest
+from taia.text import closest, wanted
 from taia.training.data.formats import find_format
 from taia.training.recipe import Recipe
 
@@ -206,7 +206,7 @@ def _typed(values: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        raise _wrong(key, values[key], first["msg"].lower()) from error
+        raise _wrong(key, values[key], wanted(first)) from error
 
 
 def _check_name(key: str, value: str, known: Sequence[str]) -> None:

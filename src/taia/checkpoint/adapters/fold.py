@@ -75,6 +75,8 @@ def _token_runs(
 
 
 def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
+    from taia.checkpoint.adapters.low_rank import changed_by
+
     update, alpha = item.update, item.alpha
     if "magnitude" in update.parts:
         raise AdapterError(
@@ -90,14 +92,10 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     sides = dict(zip(("a", "b"), SIDES[update.kind], strict=True))
     if update.kind == "low rank":
         sides["bias"] = "lora_B_bias"
-    if isinstance(alpha, Pieces):
-        # PEFT's factors are always [rank, inputs] and [outputs, rank].
-        axis = alpha.axis - (1 if experts(adapter, update) > 1 else 0)
-        on_inputs = (axis == 0) == item.transposed
-        changes = ["a"] if axis >= 0 and on_inputs else ["b"]
-    else:
-        changes = [key for key in ("b", "bias") if sides.get(key) in update.parts]
-    for key in changes:
+    changed = changed_by(
+        alpha, stored_inputs_first=item.transposed, experts=experts(adapter, update)
+    )
+    for key in (key for key in changed if sides.get(key) in update.parts):
         part = update.parts[sides[key]]
         fold = partial(_fold, adapter, item, key, part)
         entry = adapter.entries[part.tensor]

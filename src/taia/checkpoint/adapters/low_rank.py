@@ -124,16 +124,27 @@ def fold_low_rank(
     Returns:
         The tensors that change.
     """
+    changed = changed_by(alpha, stored_inputs_first=stored_inputs_first, experts=experts)
+    if changed == ("a",):
+        return {"a": _scaled(tensors["a"], alpha, 1)}
+    if isinstance(alpha, Pieces) and experts > 1 and alpha.axis == 0:
+        # PEFT stacks A expert by expert; B interleaves them.
+        outputs, ranks = tensors["b"].shape
+        b = tensors["b"].reshape(outputs, ranks // experts, experts)
+        return {"b": _scaled(b, alpha, 2).reshape(outputs, ranks)}
+    return {key: _scaled(tensors[key], alpha, 0) for key in changed if key in tensors}
+
+
+def changed_by(alpha: Alpha, *, stored_inputs_first: bool, experts: int) -> tuple[str, ...]:
+    """Which of an update's tensors α is folded into: A where it has pieces of the inputs, else B.
+
+    Arguments are those of :func:`fold_low_rank`, whose keys these are.
+    """
     if isinstance(alpha, Pieces):
         axis = alpha.axis - (1 if experts > 1 else 0)
-        if axis < 0:
-            # PEFT stacks A expert by expert; B interleaves them.
-            outputs, ranks = tensors["b"].shape
-            b = tensors["b"].reshape(outputs, ranks // experts, experts)
-            return {"b": _scaled(b, alpha, 2).reshape(outputs, ranks)}
-        if (axis == 0) == stored_inputs_first:
-            return {"a": _scaled(tensors["a"], alpha, 1)}
-    return {key: _scaled(tensors[key], alpha, 0) for key in ("b", "bias") if key in tensors}
+        if axis >= 0 and (axis == 0) == stored_inputs_first:
+            return ("a",)
+    return ("b", "bias")
 
 
 def _scaled(values: Array, alpha: Alpha, axis: int) -> Array:

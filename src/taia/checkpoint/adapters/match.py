@@ -208,15 +208,26 @@ def wrapper_of(config: Mapping[str, Any], module: str) -> str | None:
 
 def parameters_of(config: Mapping[str, Any], module: str, wrappers: int) -> list[str]:
     """The last parts of those ``target_parameters`` that lie in a module."""
-    named, bare = [], []
-    for entry in config.get("target_parameters") or ():
+    table = _holders(config.get("target_parameters") or ())
+    starts = [0, *(at + 1 for at, mark in enumerate(module) if mark == ".")]
+    holders = filter(None, (module[start:] for start in starts))
+    named = sorted(entry for holder in holders for entry in table.get(holder, ()))
+    bare = table.get("", [])  # may lie anywhere
+    if len(found := list(dict.fromkeys(leaf for _, leaf in named))) == wrappers:
+        return found
+    return list(dict.fromkeys([*found, *(leaf for _, leaf in bare)]))
+
+
+def _by_holder(entries: Collection[str]) -> dict[str, list[tuple[int, str]]]:
+    """Path of a module, as far as entries give it → their places and last parts."""
+    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for place, entry in enumerate(entries):
         holder, _, leaf = entry.rpartition(".")
-        if holder and f".{module}".endswith(f".{holder}"):
-            named.append(leaf)
-        elif not holder:
-            bare.append(leaf)  # may lie anywhere
-    named = list(dict.fromkeys(named))
-    return named if len(named) == wrappers else list(dict.fromkeys(named + bare))
+        found[holder].append((place, leaf))
+    return found
+
+
+_holders: Final = _Recent[Collection[str], dict[str, list[tuple[int, str]]]](_by_holder)
 
 
 def _ends_with_any(module: str, suffixes: frozenset[str]) -> bool:
