@@ -12,6 +12,10 @@ from typing import Final
 GRACE: Final = 10.0
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal; Python ends as if killed where one of KeyboardInterrupt itself leaves an exec()."""
+
+
 class Stop:
     """A handler that raises, but not again while what it raised unwinds the stack.
 

@@ -39,10 +39,38 @@ def test_it_says_what_it_wrote_how_it_was_checked_and_what_comes_next(adapter, t
         (["{adapter}", "--to", "gguf", "--base", "/nowhere"], "/nowhere"),
         (["{adapter}", "--to", "vllm", "--output", "{base}/inside"], "lies in an input"),
         (["{adapter}", "--to", "onnx"], "onnx"),
+        *(
+            ([source, "--to", target, *flags], complaint)
+            for target in ("transformers", "vllm", "gguf", "ollama")
+            for source, flags, complaint in [
+                ("{base}", ["--base", "{base}"], "--base is of no use"),
+                ("{base}", ["--base", "/nowhere"], "--base is of no use"),
+                ("{base}", ["--merge"], "no adapter to merge"),
+                ("{base}", ["--base-gguf", "{gguf}"], "--base-gguf is of no use"),
+                ("{base}", ["--declare", "*.glue=mlp"], "--declare is of no use"),
+                ("{adapter}", ["--declare", "*.glue=mlp"], "--declare is of no use"),
+                ("{adapter}", ["--merge", "--base-gguf", "{gguf}"], "--base-gguf is of no use"),
+                ("{adapter}", ["--outtype", "f16"], "--outtype is of no use"),
+            ]
+        ),
+        *(
+            ([source, "--to", target, *flags], f"{flags[-2]} is of no use --to {target}")
+            for target in ("transformers", "vllm")
+            for source, flags in [
+                ("{base}", ["--outtype", "auto"]),
+                ("{adapter}", ["--merge", "--outtype", "f16"]),
+                ("{adapter}", ["--base-gguf", "{gguf}"]),
+            ]
+        ),
+        (["{adapter}", "--to", "transformers", "--no-verify", "--base", "{base}"], "--base is of"),
+        (["{base}", "--to", "mergekit", "--outtype", "f16"], "--outtype is of no use"),
+        (["{base}", "--to", "mergekit", "--base-gguf", "{gguf}"], "--base-gguf is of no use"),
+        (["{base}", "--to", "mergekit", "--declare", "*.glue=mlp"], "--declare is of no use"),
     ],
 )
 def test_bad_input_ends_with_2_and_nothing_written(adapter, tmp_path, arguments, complaint):
-    places = {"base": str(tmp_path / "base"), "adapter": adapter}
+    (tmp_path / "base.gguf").write_bytes(b"GGUF")
+    places = {"base": str(tmp_path / "base"), "adapter": adapter, "gguf": f"{tmp_path}/base.gguf"}
     arguments = [argument.format(**places) for argument in arguments]
     if "--output" not in arguments:
         arguments += ["--output", str(tmp_path / "out")]

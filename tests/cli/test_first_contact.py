@@ -1,6 +1,7 @@
 """What a new user meets first: told at once, in a process of its own, with what is installed."""
 
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -83,19 +84,49 @@ def right(tmp_path_factory) -> dict[str, str]:
         ("train {base} --data {data} --config {odd} --output {folder}/out", "lora_r"),
         ("train {base} --data {data} --preset TAIA-Lora --output {folder}/out", "taia-lora"),
         ("export {adapter} --to vllm --base {base} -o {base}", "is an input"),
+        ("export {base} --to ollama --base {base} -o {folder}/out", "--base is of no use"),
+        ("train {base} --data {data} --optim adamw_torhc --output {folder}/out", "adamw_torch"),
+        ("train {base} --data {data} --optim foo --output {folder}/out", "'foo'"),
+        ("train {base} --data {data} --lr-scheduler-type cosin --output {folder}/out", "cosine"),
+        ("train {base} --data {data} --format alpaka --output {folder}/out", "'alpaka'"),
+        ("train {base} --data x.jsonl:foo --output {folder}/out", "'x.jsonl:foo'"),
+        ("train {base} --data {data}:train --output {folder}/out", "with a weight"),
+        ("train {base} --data {base}:half --output {folder}/out", "with a weight"),
+        ("train {base} --data no/body:test --output {folder}/out", "no/body is not in the hub's"),
+        ("train {base} --data {data} --validation no/body --output {folder}/out", "no/body"),
+        ("eval {base} {tuned} -t lookalikes --require 'taia.nope <= 1'", "are lookalikes"),
+        ("eval {base} {tuned} -t lookalikes --require 'taia.arc_easy <= 1'", "'arc_easy'"),
+        ("eval {base} {tuned} -t arc_easy --require 'base > taia.lookalikes'", "are arc_easy"),
+        ("eval {base} {tuned} -t mmlu --require 'base.mmlu_x > 0.1'", "no task 'mmlu_x'"),
+        ("eval {base} {tuned} -t taia --require 'base.taia > 0.1'", "taia_svamp"),
+        ("eval {base} {tuned} -t taia_math --data-dir {folder}", "{folder}/math_test.jsonl"),
+        ("eval {base} {tuned} -t taia --data-dir {folder}/no", "{folder}/no/math_test.jsonl"),
+        ("eval {base} {tuned} -t lookalikes,taia_bbh --data-dir {folder}", "{folder}/bbh"),
+        ("eval {base} {tuned} -t taia_mmedbench_zh", "medqa_zh_test.jsonl"),
         ("export {adapter} --to gguf --base {base} --base-gguf x.gguf -o {folder}/o", "x.gguf"),
     ],
 )
 def test_what_can_be_known_is_told_before_libraries_are_loaded(arguments, words, right):
-    import shlex
+    refused(arguments, words, right, "loaded:")
 
+
+@pytest.mark.parametrize("name", ["cuda:99", "foo", "mps:9", "meta"])
+@pytest.mark.parametrize(
+    "command", ["eval {base} {tuned} --tasks lookalikes", "serve {base} {tuned} --port 0"]
+)
+def test_whether_there_is_a_device_is_asked_of_torch_alone(command, name, right):
+    refused(f"{command} --device {name}", f"no device '{name}'", right, "loaded: torch")
+
+
+def refused(arguments, words, right, loaded):
+    """Two lines, with these words, once so much is loaded; nothing is written."""
     before = tiny_files.tree(Path(right["folder"]))
     done = run(*(a.format(**right) for a in shlex.split(arguments)))
     assert done.returncode in (1, 2), done.stderr
-    *said, loaded = done.stderr.strip().splitlines()
+    *said, last = done.stderr.strip().splitlines()
     assert words.format(**right) in "\n".join(said)
     assert said[0].startswith("taia: ")  # nothing was begun
-    assert loaded == "loaded:"
+    assert last == loaded
     assert tiny_files.tree(Path(right["folder"])) == before
 
 
@@ -110,6 +141,19 @@ def test_what_can_be_known_is_told_before_libraries_are_loaded(arguments, words,
         (("peft",), "export {adapter} --to vllm --base {base} -o {folder}/out", "export"),
         (("transformers",), "demo --model {base} --output {folder}/out", "train"),
         (("lm_eval",), "eval {base} {tuned} --tasks lookalikes -o {folder}/out", "eval"),
+        (("peft",), "eval {base} {tuned} --tasks lookalikes -o {folder}/out", "eval"),
+        (("math_verify",), "eval {base} {tuned} --tasks taia_math -o {folder}/out", "eval"),
+        (("math_verify",), "eval {base} {tuned} -t lookalikes,taia -o {folder}/out", "eval"),
+        (("bitsandbytes",), "eval {base} {tuned} --load-in-4bit -t lookalikes", "qlora"),
+        (("accelerate",), "train {base} --data {data} --output {folder}/out", "train"),
+        (("peft",), "train {base} --data {data} --technique full -o {folder}/out", "train"),
+        (("bitsandbytes",), "train {base} --data {data} --technique qlora", "qlora"),
+        (("peft",), "serve {base} {adapter} --engine vllm --print -o {folder}/out", "serve"),
+        (("gguf",), "export {base} --to gguf -o {folder}/out", "export"),
+        (("gguf",), "export nobody/nothing --to ollama -o {folder}/out", "export"),
+        (("trl",), "demo --model {base} --output {folder}/out", "train"),
+        (("jinja2",), "demo --model {base} --output {folder}/out", "train"),
+        (("prometheus_client",), "serve {base} {tuned} --port 0", "serve"),
         (("fastapi",), "serve {base} {tuned} --port 0", "serve"),
         (("uvicorn",), "serve {base} {tuned} --port 0", "serve"),
     ],
@@ -120,7 +164,8 @@ def test_a_missing_package_is_two_lines_that_name_the_extra(without, arguments, 
     (config / "config.json").write_bytes((Path(right["base"]) / "config.json").read_bytes())
     done = run(*(a.format(**right) for a in arguments.split()), without=without)
     assert done.returncode in (1, 2), done.stderr
-    *_, problem, mend, _ = done.stderr.splitlines()
+    problem, mend, loaded = done.stderr.splitlines()
+    assert loaded == "loaded:"
     assert problem.startswith("taia: ")
     assert any(name in problem for name in (*without, "lm-evaluation-harness", "pyyaml")), problem
     assert f"taia[{extra}]" in mend
@@ -224,7 +269,7 @@ def test_what_was_wrong_counts_though_nobody_can_be_told():
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_the_exit_code_is_130_wherever_the_signal_comes(number):
+def test_the_exit_code_is_130_wherever_the_signal_comes(number, tmp_path):
     """Much of what is imported runs in an exec() of a text, such as every data class."""
     script = f"""
 import sys
@@ -236,8 +281,48 @@ sys.argv = ["taia", "inspect", "x"]
 from taia.cli import main
 main()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = as_module(script, tmp_path)
     assert done.returncode == 130
     assert done.stderr.startswith("taia: interrupted")
+
+
+def as_module(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a script as ``python -m taia`` is run: after ``-c`` another code ends the process."""
+    (folder / "script.py").write_text(script)
+    return subprocess.run(
+        [sys.executable, "-m", "script"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("numbers", ["SIGINT,SIGINT", "SIGTERM,SIGINT"])
+def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers, tmp_path):
+    """The first lets the step end; the second raises, here in an exec() of a text."""
+    script = f"""
+import os, signal, sys
+from taia.cli.environment import prepare
+prepare()
+import taia.checkpoint.inspection as inspection
+from taia.training.callbacks import StopOnRequest
+def training(*_):
+    stop = StopOnRequest()
+    with stop.listening():
+        for name in {numbers!r}.split(","):
+            print(name, stop.asked, file=sys.stderr)
+            exec(f"os.kill(os.getpid(), signal.{{name}})")
+            for _ in range(1000):
+                pass
+    print("went on", file=sys.stderr)
+inspection.anatomy_of = training
+sys.argv = ["taia", "inspect", "x"]
+from taia.cli import main
+main()
+"""
+    done = as_module(script, tmp_path)
+    first, second = numbers.split(",")
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[:3] == [f"{first} False", f"{second} True", "taia: interrupted"]

@@ -1,6 +1,11 @@
 """An evaluation from end to end: what goes on where it stopped, and what is refused before work."""
 
 import json
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +14,13 @@ pytest.importorskip("lm_eval", reason="needs taia[eval]")
 import tiny_models
 import tiny_tasks
 from judge_server import Server
+from taia.checkpoint.kinship import DoubtfulPairWarning
 from taia.errors import (
     CheckpointError,
     DestinationError,
     DownloadError,
     InputError,
+    OutputError,
     RunError,
     SelectionError,
     StoppedError,
@@ -23,6 +30,7 @@ from taia.evaluation.judge import Judge
 from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
 from taia.evaluation.settings import Settings
+from taia.evaluation.store import check_folder
 from taia.runtime.switchable import SwitchableModel
 
 
@@ -88,6 +96,57 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path):
     run(output=tmp_path / "at once")
     at_once = [(r.mode, r.task, r.scores) for r in read_results(tmp_path / "at once")]
     assert whole == at_once
+
+
+@pytest.mark.parametrize("work", ["tiny_choice: making prompts", CHOICE[0]])
+def test_a_run_that_was_stopped_before_its_first_result_left_nothing(run, tmp_path, work):
+    with pytest.raises(StoppedError, match="0 of 2 tasks; nothing was written") as told:
+        run(stop=work)
+    assert str(tmp_path / "run") not in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_stopped_within_its_first_task_says_where_results_are(run, tmp_path):
+    with pytest.raises(StoppedError, match="0 of 2 tasks") as told:
+        run(stop=CHOICE[1])
+    assert str(tmp_path / "run") in told.value.problem
+    assert [(r.mode, r.task) for r in read_results(tmp_path / "run")] == [("base", "tiny_choice")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("closed", ["", "results", "results/base"])
+def test_a_folder_that_takes_no_results_is_told_before_any_work(closed):
+    folder, was = Path(tempfile.mkdtemp()), os.geteuid()
+    if was == 0:  # which may write anywhere
+        os.chown(folder, 65534, -1)
+        os.seteuid(65534)
+    try:
+        run = folder / "run"
+        (run / "results" / "base").mkdir(parents=True)
+        (run / "run.json").write_text("{}")
+        assert check_folder(run, [], overwrite=False) == run
+        (run / closed).chmod(0o500)
+        with pytest.raises(OutputError) as told:
+            check_folder(run, [], overwrite=False)
+        assert str(run / closed) in told.value.problem
+    finally:
+        (run / closed).chmod(0o700)
+        os.seteuid(was)
+        shutil.rmtree(folder)
+
+
+def test_a_base_that_the_adapter_does_not_name_is_warned_of(run, models, tmp_path):
+    tuned = shutil.copytree(models / "tuned", tmp_path / "tuned")
+    config = json.loads((tuned / "adapter_config.json").read_text())
+    for recorded, warned in (("org/other-model", 1), (str(models / "base"), 0)):
+        config["base_model_name_or_path"] = recorded
+        (tuned / "adapter_config.json").write_text(json.dumps(config))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run(tuned=tuned, tasks=["tiny_choice"], overwrite=True)
+        found = [w for w in caught if issubclass(w.category, DoubtfulPairWarning)]
+        assert len(found) == warned
+        assert all(recorded in str(w.message) and w.filename == __file__ for w in found)
 
 
 def test_a_mode_more_computes_that_mode(run):
@@ -227,6 +286,8 @@ BAD = {
     "no update": ({"tuned": None}, SelectionError, "No tuned model"),
     "no folder of tasks": ({"include_path": ["gone"]}, InputError, "gone"),
     "an unknown dtype": ({"dtype": "int7"}, InputError, "int7"),
+    "an unknown device": ({"device": "cuda:99"}, InputError, "cuda:99"),
+    "a condition on another task": ({"require": ["taia.lookalikes < 1"]}, InputError, "lookalikes"),
     "an output in an input": ({"output": None}, DestinationError, "input"),
 }
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import warnings
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ import tiny_models
 from switchables import logits
 from taia import SwitchableModel
 from taia.checkpoint.compose import compose
-from taia.errors import AdapterError, AnatomyError, CheckpointError, SelectionError
+from taia.checkpoint.kinship import DoubtfulPairWarning
+from taia.errors import AdapterError, AnatomyError, CheckpointError, InputError, SelectionError
 from taia.runtime.check import Limits
 from tiny_molora import MEDCARE, molora
 
@@ -37,6 +39,27 @@ def test_adapters_and_checkpoints_are_what_transformers_and_peft_load(tmp_path, 
     for mode in ("taia", "taif", "attention + 0.5*mlp"):
         with model.mode(mode), merged.mode(mode):
             torch.testing.assert_close(logits(model), logits(merged), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("recorded", ["org/other-model", "/gone/other", None])
+def test_a_base_that_the_adapter_does_not_name_is_warned_of_once(tmp_path, recorded):
+    base, adapter = tiny_adapters.save_pair(tmp_path, "llama")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = recorded or str(base)
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        SwitchableModel.load(base, adapter, device="cpu")
+        SwitchableModel.load(base, None, device="cpu")
+    found = [w for w in caught if issubclass(w.category, DoubtfulPairWarning)]
+    assert len(found) == (recorded is not None)
+    assert all(str(recorded) in str(w.message) and w.filename == __file__ for w in found)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "foo", "meta"])
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device):
+    with pytest.raises(InputError, match=f"no device '{device}'"):
+        SwitchableModel.load("/nowhere/base", "/nowhere/tuned", device=device)
 
 
 @pytest.mark.parametrize("keep", ["taia", "taif", "attention + 0.3*mlp", "all - mlp[1:]"])

@@ -3,8 +3,11 @@
 import dataclasses
 
 import pytest
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
 
 from taia.errors import InputError, SelectionError
+from taia.training.arguments import arguments
 from taia.training.reading import presets, read_recipe, to_yaml
 from taia.training.recipe import Recipe
 
@@ -74,12 +77,60 @@ def test_held_out_is_a_share_a_number_or_a_file():
         ({"bf16": True, "fp16": True}, "fp16"),
         ({"report_to": ["telegraph"]}, "none of tensorboard"),
         ({"learning_rates": {"mlp": -1.0}}, "mlp=-1"),
+        ({"optim": "adamw"}, "optim cannot be 'adamw'"),
+        ({"optim": "ADAMW_TORCH"}, "Did you mean adamw_torch?"),
+        ({"optim": ""}, "It knows adamw_torch, "),
+        ({"lr_scheduler_type": "cosine_annealing"}, "lr_scheduler_type"),
+        ({"format": "alpacca"}, "alpaca"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "needs validation"),
+        ({"lr_scheduler_type": "greedy"}, "needs validation"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(values, says):
     with pytest.raises(InputError) as caught:
         read_recipe(values)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"), [("optim", OptimizerNames), ("lr_scheduler_type", SchedulerType)]
+)
+def test_every_name_of_transformers_is_known_and_told(key, kind):
+    names = [name.value for name in kind]
+    read = [read_recipe({key: name, "validation": "5"}) for name in names]
+    assert [getattr(recipe, key) for recipe in read] == names
+    with pytest.raises(InputError) as caught:
+        read_recipe({key: "no such name"})
+    assert caught.value.mend.endswith(f"It knows {', '.join(names)}.")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "min_lr"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
+        ({"optim": "galore_adamw"}, "galore"),
+        ({"optim": "apollo_adamw_layerwise"}, "apollo"),
+        ({"optim": "lomo"}, "lomo"),
+        ({"optim": "grokadamw"}, "grokadamw"),
+    ],
+)
+def test_what_needs_more_than_a_recipe_has_is_refused_without_a_model(values, says, tmp_path):
+    with pytest.raises(InputError) as caught:
+        arguments(read_recipe(values), tmp_path, cpu=True)
+    assert says in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"optim": "adafactor"}, {"optim": "sgd"}, {"lr_scheduler_type": "polynomial"}]
+    + [{"lr_scheduler_type": name} for name in ("linear", "constant", "inverse_sqrt")]
+    + [{"lr_scheduler_type": "reduce_lr_on_plateau", "validation": "5"}],
+)
+def test_what_needs_no_more_is_taken(values, tmp_path):
+    made = arguments(read_recipe(values), tmp_path, cpu=True)
+    key, value = next(iter(values.items()))
+    assert getattr(made, key) == value
 
 
 @pytest.mark.parametrize("key", ["train", "lora_ranks", "learning_rates"])

@@ -8,6 +8,7 @@ records, what ``taia_config.json`` says of a composed or trained model, the byte
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples, tog
 from taia.checkpoint.reading import is_file, read_json
 from taia.checkpoint.sources import Sources
 from taia.errors import InputError, MismatchError, TaiaError
+
+
+class DoubtfulPairWarning(UserWarning):
+    """Base and tuned may not belong together: the message says why."""
 
 
 def check_pair(
@@ -69,6 +74,17 @@ def check_adapter(
         recorded = _named(name) if isinstance(name, str) and name else {}
         recorded = {**recorded, "revision": config.get("revision")}
     return _settled(_other_base(adapter.given, recorded, *base), strict)
+
+
+def warn_of_doubts(base: str | Path, tuned: str | Path | None) -> None:
+    """Warn the caller's caller of what speaks against two models belonging together.
+
+    Args:
+        base: A folder or hub name.
+        tuned: Likewise, or none.
+    """
+    for doubt in doubts(base, tuned):
+        warnings.warn(doubt, DoubtfulPairWarning, stacklevel=3)
 
 
 def doubts(base: str | Path, tuned: str | Path | None) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
-from taia.signals import Stop
+from taia.signals import Interrupted, Stop
 
 _Debug = Annotated[
     bool, typer.Option("--debug", help="Keep the traceback of a failure in a file, and name it.")
@@ -77,17 +77,13 @@ def _top(
     """Fine-tune everything once. At inference, choose which updates to keep."""
 
 
-class _Interrupted(KeyboardInterrupt):
-    """A signal; Python ends as if killed where one of KeyboardInterrupt itself leaves an exec()."""
-
-
 def main() -> None:
     """Runs the command line and exits.
 
     Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 3 a condition of
     ``eval --require`` is not met, 130 interrupted, 141 nobody reads the output any more.
     """
-    stop = Stop(lambda _: _Interrupted())
+    stop = Stop(lambda _: Interrupted())
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

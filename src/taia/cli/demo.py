@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.extras import require_packages
 from taia.cli.options import AsJson, complete, say_json
 
 
@@ -46,6 +47,8 @@ def demo(
     general knowledge and of the trained skill. Takes a few minutes on two cores.
     """
     prepare()
+    modules = ["torch", "transformers", "peft", "jinja2", "datasets", "accelerate", "trl"]
+    require_packages("demo", *modules)
     from taia.demo.run import demonstrate
     from taia.reporting.progress import watched
     from taia.reporting.screen import Screen

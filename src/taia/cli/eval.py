@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
 from taia.errors import InputError
@@ -156,7 +158,12 @@ def evaluate(
     it is known: after Ctrl-C, the same command goes on.
     """
     prepare()
-    from taia.checkpoint.kinship import doubts
+    modules = ["lm_eval", "torch", "transformers", "datasets", "jinja2", "accelerate"]
+    modules += ["peft"] if server is None else ["aiohttp", "requests", "tenacity"]
+    modules += ["bitsandbytes"] if load_in_4bit else []
+    modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
+    require_packages("eval", *modules)
+    from taia.checkpoint.kinship import DoubtfulPairWarning, doubts
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings
@@ -171,6 +178,7 @@ def evaluate(
     if base is not None and server is None:
         for doubt in doubts(base, tuned):
             say(doubt)
+    warnings.simplefilter("ignore", DoubtfulPairWarning)  # it is said
     with watched(Screen(stderr=True)) as watch:
         done = run(
             base,

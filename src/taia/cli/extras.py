@@ -17,6 +17,21 @@ _REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)")
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 
 
+def require_packages(command: str, *modules: str) -> None:
+    """Refuse a command without its packages before any of them is loaded, which takes seconds.
+
+    Args:
+        command: The command.
+        modules: What it will import, whatever else is asked for.
+
+    Raises:
+        InputError: If one is not installed.
+    """
+    for module in modules:
+        if not _is_there(module):
+            raise not_installed(ModuleNotFoundError(name=module), command)
+
+
 def not_installed(error: ImportError, command: str) -> TaiaError:
     """What to say where a package could not be imported.
 

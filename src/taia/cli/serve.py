@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import Declare, complete, declared
 from taia.errors import InputError
@@ -93,6 +94,10 @@ def serve(
     OpenAI's clients speak to http://HOST:PORT/v1; docs/serving.md lists what is understood.
     """
     prepare()
+    modules = ["torch", "transformers", "peft"]
+    if engine == "taia":
+        modules += ["jinja2", "fastapi", "uvicorn", "prometheus_client"]
+    require_packages("serve", *modules)
     selections, named = read_modes(modes), declared(declare)
     if engine == "vllm":
         flags = ["--host", host, "--port", str(port), *(["--dtype", dtype] if dtype else [])]
@@ -105,9 +110,13 @@ def serve(
             "Leave them out, or add --engine vllm.",
         )
     from taia.checkpoint.inspection import look_ahead
-    from taia.checkpoint.kinship import doubts
+    from taia.checkpoint.kinship import DoubtfulPairWarning, doubts
 
     look_ahead(base, tuned, selections.values(), named)
+    if device is not None:
+        from taia.loading.devices import device_called
+
+        device_called(device)
     for doubt in doubts(base, tuned):
         say(doubt)
     from taia.serving.load import load
@@ -115,6 +124,7 @@ def serve(
     from taia.serving.settings import Settings
 
     settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
+    warnings.simplefilter("ignore", DoubtfulPairWarning)  # it is said
     warnings.simplefilter("ignore", FutureWarning)  # transformers' notes to its own developers
     if not settings.is_loopback and api_key is None:
         say(f"Anybody who reaches {host} can use this server: give it an --api-key.")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.cli.extras import require_packages
 from taia.cli.flags import given, with_recipe_flags
 from taia.cli.options import AsJson, say_json
 from taia.errors import InputError
@@ -64,6 +65,13 @@ def train(
     """
     prepare()
     recipe = _recipe(model, config, preset, resume, keys)
+    modules = ["torch", "transformers", "safetensors", "accelerate", "datasets", "peft", "trl"]
+    require_packages(
+        "train",
+        *modules,
+        *(["bitsandbytes"] if recipe.technique == "qlora" else []),
+        *(["deepspeed"] if accelerate == "zero3" and not dry_run else []),
+    )
     needed = {"model_name_or_path": "MODEL", "data": "--data", "output_dir": "--output"}
     if preview or dry_run:
         del needed["output_dir"]

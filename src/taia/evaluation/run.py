@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taia.checkpoint.inspection import look_ahead
+from taia.checkpoint.kinship import warn_of_doubts
 from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
-from taia.evaluation.gates import read_gate
-from taia.evaluation.harness.known import check_tasks, data_sets
+from taia.evaluation.gates import Gate, read_gate
+from taia.evaluation.harness.known import check_tasks, data_sets, installed, single_tasks
 from taia.evaluation.loracl import LORACL
+from taia.evaluation.pooling import SUITES
 from taia.evaluation.settings import MODES, Server, Settings, Watch
 from taia.evaluation.store import check_folder
-from taia.evaluation.task_hub import own_data_sets
+from taia.evaluation.task_hub import HUB
+from taia.evaluation.tasks import load_task, paper_tasks
+from taia.loading.devices import device_called
+from taia.loading.models import dtype_called
 from taia.offline import check_reachable
 from taia.selection.listing import read_modes
 
@@ -49,6 +54,9 @@ def evaluate(
     watch: Watch | None = None,
 ) -> Evaluation:
     """Evaluate modes of one update side by side, with lm-evaluation-harness.
+
+    Warns (:class:`~taia.checkpoint.kinship.DoubtfulPairWarning`) where records say that the tuned
+    model was made from another base.
 
     Weights are loaded once. Of each task, all modes are computed together. Each result is kept as
     soon as it is known; the same call goes on where an earlier one was stopped.
@@ -92,19 +100,31 @@ def evaluate(
     watch = watch or (lambda *_: None)
     _check(settings, tasks, batch_size)
     selections = _selections(modes, has_update=tuned is not None or server is not None)
-    for text in require:
-        read_gate(text, selections)
+    gates = [read_gate(text, selections) for text in require]
     _check_library()
-    check_tasks(tasks, [Path(folder) for folder in include_path])
+    folders = [Path(folder) for folder in include_path]
+    check_tasks(tasks, folders)
+    _check_gates(gates, tasks, folders)
+    theirs = single_tasks(tasks, folders)  # which may be called as the paper's
+    own = paper_tasks(name for name in tasks if name not in theirs)
+    for name in own:
+        if data_dir is not None or name not in HUB:
+            load_task(name, None if data_dir is None else Path(data_dir))
     inputs = []
     if base is not None:
         kept = [text for name, text in selections.items() if text and server is None]
         inputs = [place.path for place in look_ahead(base, tuned, kept, declare)]
+    if base is not None and server is None:
+        warn_of_doubts(base, tuned)
     check_folder(Path(output), inputs, overwrite)
     if data_dir is None:
         mend = "Connect; or give the files' folder with --data-dir (docs/tasks.md)."
-        check_reachable(own_data_sets(tasks), mend)
+        check_reachable([HUB[name].name for name in own if name in HUB], mend)
     check_reachable(data_sets(tasks), "Connect, or unset HF_HUB_OFFLINE, and try again.")
+    if server is None and dtype is not None:
+        dtype_called(dtype)
+    if server is None and device is not None:
+        device_called(device)
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.quiet import quiet_harness
     from taia.evaluation.harness.running import Run
@@ -130,7 +150,7 @@ def evaluate(
         watch("Loading tasks", 0, None)
         loaded = load_tasks(
             tasks,
-            [Path(folder) for folder in include_path],
+            folders,
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
         )
@@ -153,6 +173,27 @@ def _selections(modes: str, has_update: bool) -> dict[str, str]:
             "Give TUNED, or --modes base.",
         )
     return found
+
+
+def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[Path]) -> None:
+    """Refuse conditions on tasks that are not evaluated, as far as their names tell.
+
+    Raises:
+        InputError: If there is one.
+    """
+    sides = [(gate.text, side) for gate in gates for side in (gate.left, gate.right)]
+    named = {side.task: text for text, side in sides if side.task is not None}
+    if not named:
+        return
+    evaluated = {*paper_tasks(tasks), *tasks} - SUITES
+    if evaluated == single_tasks(evaluated, [*installed(), *folders]):  # else a group has others
+        for task, text in named.items():
+            if task not in evaluated:
+                raise InputError(
+                    f"The condition {text!r} names {task!r}, which is not evaluated.",
+                    f"The tasks are {', '.join(sorted(evaluated))}.",
+                )
+    check_tasks(list(named), folders)
 
 
 def _check_library() -> None:

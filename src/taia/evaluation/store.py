@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taia.checkpoint.output.destination import check_output, resolved, translated
+from taia.checkpoint.output.destination import check_output, check_writable, resolved, translated
 from taia.checkpoint.output.staging import sweep_files, write_file
 from taia.errors import DataError, DestinationError
 from taia.evaluation.results import (
@@ -34,9 +34,12 @@ def check_folder(folder: Path, inputs: list[Path], overwrite: bool) -> Path:
 
     Raises:
         DestinationError: If something else is there.
+        OutputError: If results cannot be put in it.
     """
     there = (folder / RUN_FILE).is_file()
-    return check_output(folder, inputs, overwrite or there, (RUN_FILE,))
+    folder = check_output(folder, inputs, overwrite or there, (RUN_FILE,))
+    check_writable(folder, folder / RESULTS, *folder.glob(f"{RESULTS}/*"))
+    return folder
 
 
 class Store:

@@ -7,7 +7,7 @@ conversion of a script's (the revision ``refs/convert/parquet``).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -141,10 +141,3 @@ HUB: Final[dict[str, HubData]] = {
     "taia_logiqa_zh": HubData("jiacheng-ye/logiqa-zh", revision=_CONVERTED, as_file=_logiqa),
     "advbench": HubData("mlabonne/harmful_behaviors", splits=("train", "test"), as_file=_advbench),
 }
-
-
-def own_data_sets(tasks: Sequence[str]) -> list[str]:
-    """The data sets on the hub that the paper's tasks read; ``taia`` names the English ones."""
-    suite = [name for name in HUB if name.startswith("taia_") and not name.endswith("_zh")]
-    wanted = [name for task in tasks for name in (suite if task == "taia" else [task])]
-    return [HUB[name].name for name in wanted if name in HUB]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -90,6 +90,14 @@ def load_task(
         raise InputError(f"{limit} is no number of items.", "Give a limit of at least 1.")
     items = read_lookalikes() if name == "lookalikes" else _read(name, data_dir, hub)
     return list(_in_turn(items))[:limit]
+
+
+def paper_tasks(names: Iterable[str]) -> list[str]:
+    """Those of some names that :func:`load_task` reads; ``taia`` stands for the English ones."""
+    suite = [name for name in TASKS if not name.endswith("_zh")]
+    known = [*_ALL, "lookalikes"]
+    single = (one for name in names for one in (suite if name == "taia" else [name]))
+    return list(dict.fromkeys(name for name in single if name in known))
 
 
 def _read(name: str, data_dir: Path | None, hub: str) -> list[Item]:

@@ -56,11 +56,11 @@ def export(
     if target not in TARGETS:
         raise InputError(f"There is no target {target!r}.", f"Use one of {', '.join(TARGETS)}.")
     say = say or (lambda _: None)
+    _check_installed(target)  # before a hub name is fetched
     read = read_source(source, base)
-    _check_installed(target)
     gguf = None if base_gguf is None else _gguf(Path(base_gguf))
     job = Job(read, Path(output), merge, gguf, declare, outtype or "auto")
-    _check_options(job, target, outtype)
+    _check_options(job, target, outtype, verify)
     inputs = [path for path in (read.folder, gguf, read.base_at_hand) if path is not None]
     notes: tuple[str, ...] = ()
     if read.adapter is not None and (TARGETS[target].reads_base or merge or verify):
@@ -83,9 +83,25 @@ def export(
     return Export(target, job.output, files, checks, (*notes, *written.notes), use)
 
 
-def _check_options(job: Job, target: Name, outtype: Outtype | None) -> None:
+def _check_options(job: Job, target: Name, outtype: Outtype | None, verify: bool) -> None:
     """Refuses options that would do nothing."""
     given = job.source.place.given
+    if job.source.given_base is not None and target != "mergekit":
+        if job.source.adapter is None:
+            raise InputError(
+                f"{given} is a whole checkpoint: --base is of no use to it.",
+                "Leave it away, or give an adapter.",
+            )
+        if not (TARGETS[target].reads_base or job.merge or verify):
+            raise InputError(
+                f"--base is of no use --to {target} unless something is checked or merged.",
+                "Leave it away, or leave --no-verify away.",
+            )
+    if job.declare and not job.merge:
+        raise InputError(
+            "--declare is of no use to an export, but for --merge.",
+            "Leave it away: what is exported has been composed already.",
+        )
     if job.merge and job.source.adapter is None:
         raise InputError(
             f"{given} is a whole checkpoint: there is no adapter to merge.",

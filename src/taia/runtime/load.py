@@ -14,6 +14,7 @@ from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.folders import ADAPTER_CONFIG, check_whole, holds_adapter
 from taia.checkpoint.locate import Located, locate
 from taia.errors import AdapterError, blaming, first_line
+from taia.loading.devices import device_called
 from taia.loading.models import load_model
 from taia.runtime.layers import original
 
@@ -58,9 +59,10 @@ def load_parts(
     Raises:
         CheckpointError: If a model cannot be loaded.
         AdapterError: If the adapter does not fit the base.
+        InputError: If there is no such device.
     """
-    if device is None and "device_map" not in options:
-        device = best_device()
+    if device is not None or "device_map" not in options:
+        device = device_called(device)
     wanted: Any = dtype or (torch.float32 if device == "cpu" else "auto")
     place = locate(base)
     if _is_adapter(place):
@@ -194,9 +196,3 @@ def _load(
     if device is not None and "device_map" not in options:
         cast("nn.Module", model).to(device)
     return model
-
-
-def best_device() -> str:
-    """Where to compute unless told: the accelerator if there is one."""
-    best = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if best is None else best.type

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
+from taia.checkpoint.kinship import warn_of_doubts
 from taia.errors import AdapterError, InputError, RunError, SelectionError
 from taia.runtime.caches import caches_in, mark
 from taia.runtime.layers import token_embedding
@@ -84,6 +85,9 @@ class SwitchableModel:
     ) -> SwitchableModel:
         """Load a model and its update from folders or the hub.
 
+        Warns (:class:`~taia.checkpoint.kinship.DoubtfulPairWarning`) where records say that the
+        tuned model was made from another base.
+
         Args:
             base: The base model: a folder or a hub name.
             tuned: A PEFT adapter (LoRA, MoLoRA), a whole tuned checkpoint, or None for the base
@@ -102,10 +106,12 @@ class SwitchableModel:
             AnatomyError: If a tensor has no label.
             MismatchError: If base and tuned do not belong together.
             SelectionError: If a selection cannot be read or matches nothing.
+            InputError: If there is no such device.
         """
         from taia.runtime.kinds import update_of
         from taia.runtime.load import load_parts
 
+        warn_of_doubts(base, tuned)
         parts = load_parts(base, tuned, dtype=dtype, device=device, **options)
         update = update_of(parts.model, parts.tuned, declare, parts.replaced)
         return cls(parts.model, update, modes)

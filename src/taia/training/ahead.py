@@ -8,6 +8,7 @@ from typing import Final
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.inspection import look_ahead
 from taia.errors import AdapterError
+from taia.offline import check_reachable
 from taia.training import folder
 from taia.training.data.containers import SUFFIXES
 from taia.training.data.reading import read_source
@@ -36,7 +37,7 @@ def check_ahead(
     Raises:
         InputError: If the model, a selection, the data or the output cannot be used (see
             :mod:`taia.errors` for its kinds).
-        DownloadError: If the model cannot be fetched.
+        DownloadError: If the model or data cannot be fetched.
     """
     selections = [recipe.train, *recipe.lora_ranks, *recipe.learning_rates]
     places = look_ahead(recipe.model_name_or_path, None, selections, recipe.declare)
@@ -51,6 +52,9 @@ def check_ahead(
     for source in _sources(recipe):
         if _is_small(source.path) if source.path else _is_no_hub_name(source.given):
             read_source(source, on_bad_row=recipe.on_bad_row, format=recipe.format)
+    on_hub = [HubName.parse(source.given) for source in _sources(recipe) if source.path is None]
+    mend = "Connect, or unset HF_HUB_OFFLINE, and try again; or give a file."
+    check_reachable([name.name for name in on_hub if name is not None], mend)
 
 
 def data_files(recipe: Recipe) -> list[Path]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from transformers import Trainer as TransformersTrainer
+from transformers import get_scheduler
 from trl.trainer.sft_config import SFTConfig
 
 from taia.errors import InputError, first_line
@@ -33,7 +35,7 @@ def arguments(recipe: Recipe, output: Path, *, cpu: bool = False) -> SFTConfig:
     save_steps = eval_steps if early and eval_steps else recipe.save_steps
     saves = "epoch" if early and not eval_steps else "steps"
     with _refused():
-        return SFTConfig(
+        args = SFTConfig(
             output_dir=str(output),
             seed=recipe.seed,
             num_train_epochs=recipe.num_train_epochs,
@@ -69,6 +71,27 @@ def arguments(recipe: Recipe, output: Path, *, cpu: bool = False) -> SFTConfig:
             run_name=recipe.run_name,
             disable_tqdm=True,
         )
+        _check_optimisation(args)
+    return args
+
+
+def _check_optimisation(args: SFTConfig) -> None:
+    """Make an optimiser and a schedule of nothing.
+
+    Some need packages, others settings that no recipe has; the trainer would say so only with data
+    and model in memory.
+    """
+    nothing = torch.nn.Linear(1, 1)
+    TransformersTrainer.get_optimizer_cls_and_kwargs(args, nothing)
+    if "layerwise" in args.optim or "galore" in args.optim or "apollo" in args.optim:
+        raise ValueError(f"{args.optim} needs optim_target_modules, which recipes do not have")
+    get_scheduler(
+        args.lr_scheduler_type,
+        torch.optim.SGD(nothing.parameters()),
+        num_warmup_steps=1,
+        num_training_steps=2,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+    )
 
 
 @contextmanager
@@ -76,7 +99,7 @@ def _refused() -> Iterator[None]:
     """What transformers does not accept is input that cannot be used."""
     try:
         yield
-    except (ValueError, ImportError, RuntimeError) as error:
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(
             f"The recipe cannot be used: {first_line(error)}.",
             "Change that key; `taia train --help` has them.",

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from taia.signals import Stop
+from taia.signals import Interrupted, Stop
 
 #: Told of a piece of work: its name, how much is done, how much there is.
 Watch: TypeAlias = Callable[[str, int, int | None], None]
@@ -68,7 +68,7 @@ class StopOnRequest(TrainerCallback):
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.getsignal(number) for number in numbers}
 
-        stop = Stop(lambda _: KeyboardInterrupt())
+        stop = Stop(lambda _: Interrupted())
 
         def hear(number: int, frame: FrameType | None) -> None:
             if self.asked:

@@ -16,7 +16,7 @@ from typing import Final
 
 from taia.checkpoint.index import ADAPTER_CONFIG, read_json
 from taia.checkpoint.output import inplace
-from taia.checkpoint.output.destination import check_output, resolved, translated
+from taia.checkpoint.output.destination import check_output, check_writable, resolved, translated
 from taia.checkpoint.output.lock import check_free
 from taia.checkpoint.output.manifest import MANIFEST, write_json
 from taia.errors import DestinationError, InputError
@@ -45,6 +45,7 @@ def check(output: Path, inputs: list[Path], *, overwrite: bool) -> Path:
 
     Raises:
         DestinationError: If something is there that may not go.
+        OutputError: If nothing can be written there.
     """
     output = resolved(output)
     if (output / RUN).is_file() and not overwrite:
@@ -54,7 +55,9 @@ def check(output: Path, inputs: list[Path], *, overwrite: bool) -> Path:
                 "Go on with it (--resume), or start again (--overwrite).",
             )
         overwrite = {path.name for path in inplace.contents(output)} == {RUN}  # nothing came of it
-    return check_output(output, inputs, overwrite, (RUN, MANIFEST, *_LAST))
+    output = check_output(output, inputs, overwrite, (RUN, MANIFEST, *_LAST))
+    check_writable(output)
+    return output
 
 
 def claim(output: Path, recipe: Recipe, data: Mapping[str, str]) -> None:
@@ -87,11 +90,13 @@ def unfinished(output: Path) -> tuple[Recipe, dict[str, str], Path | None]:
     Raises:
         InputError: If there is none, or it is finished.
         DestinationError: If another process goes on with it.
+        OutputError: If nothing can be written there.
     """
     from taia.training.reading import read_recipe
 
     output = resolved(output)
     check_free(output)
+    check_writable(output)
     if not (output / RUN).is_file():
         finished = any((output / name).is_file() for name in _LAST)
         what = "a finished model" if finished else "no run to resume"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +15,16 @@ from typing import Any, Final
 from taia.errors import InputError
 from taia.selection import Selection
 from taia.text import closest, wanted
+from taia.training.data.formats import find_format
 from taia.training.recipe import Recipe
 
+#: Key → the file of transformers and the enumeration in it that its names are from.
+_NAMED: Final[Mapping[str, tuple[str, str]]] = {
+    "optim": ("training_args.py", "OptimizerNames"),
+    "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
+}
+#: Schedules that the loss on rows held out decides.
+_BY_LOSS: Final = ("reduce_lr_on_plateau", "greedy")
 _PRESETS: Final = Path(__file__).parent / "presets"
 _KEYS: Final = tuple(field.name for field in fields(Recipe))
 #: Where a run can be reported to: the modules that do it.
@@ -116,8 +127,14 @@ def check(recipe: Recipe) -> None:
         raise _wrong(
             "early_stopping_patience", recipe.early_stopping_patience, "it needs validation"
         )
+    if recipe.lr_scheduler_type in _BY_LOSS and not recipe.validation:
+        raise _wrong("lr_scheduler_type", recipe.lr_scheduler_type, "it needs validation")
     if recipe.packing and recipe.mixing != "uniform":
         raise _wrong("mixing", recipe.mixing, "packing changes the order of documents")
+    for key, (file, kind) in _NAMED.items():
+        _check_name(key, getattr(recipe, key), _members(file, kind))
+    if recipe.format is not None:
+        find_format((), "", recipe.format)
     for name in recipe.report_to:
         if name not in _REPORTERS:
             raise _wrong("report_to", name, f"it is none of {', '.join(_REPORTERS)}")
@@ -190,6 +207,34 @@ def _typed(values: Mapping[str, Any]) -> Recipe:
         first = error.errors()[0]
         key = str(first["loc"][0])
         raise _wrong(key, values[key], wanted(first)) from error
+
+
+def _check_name(key: str, value: str, known: Sequence[str]) -> None:
+    if not known or value in known:
+        return
+    near = closest(value, known)
+    hint = f"Did you mean {near}? " if near else ""
+    raise InputError(
+        f"{key} cannot be {value!r}: transformers knows no such name.",
+        f"{hint}It knows {', '.join(known)}.",
+    )
+
+
+@cache
+def _members(file: str, kind: str) -> tuple[str, ...]:
+    """The values of one of transformers' enumerations, of its text: to import it takes seconds.
+
+    Empty where that cannot be told; transformers itself then refuses what it does not know.
+    """
+    spec = find_spec("transformers")
+    for place in (spec and spec.submodule_search_locations) or ():
+        with suppress(OSError, SyntaxError, ValueError):
+            for node in ast.parse((Path(place) / file).read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and node.name == kind:
+                    values = (line.value for line in node.body if isinstance(line, ast.Assign))
+                    plain = (v.value for v in values if isinstance(v, ast.Constant))
+                    return tuple(value for value in plain if isinstance(value, str))
+    return ()
 
 
 def _wrong(key: str, value: object, why: str) -> InputError:

@@ -108,6 +108,17 @@ def _check_parent(output: Path) -> None:
         raise failed(output, error)
 
 
+def check_writable(*folders: Path) -> None:
+    """Say beforehand whether files can be made in folders, as far as these are there.
+
+    Raises:
+        OutputError: If not.
+    """
+    for folder in folders:
+        if folder.is_dir() and not inplace.writable(folder):
+            raise failed(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def nearest(folder: Path) -> Path:
     """The innermost folder on the way to one that is there."""
     while not folder.exists():

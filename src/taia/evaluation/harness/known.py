@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -60,6 +60,18 @@ def check_tasks(names: Sequence[str], folders: Sequence[Path]) -> None:
             )
 
 
+def single_tasks(names: Iterable[str], folders: Sequence[Path]) -> set[str]:
+    """Those of some names that files in some folders give to one task, not a group or a tag."""
+    sought = set(names)
+    texts = (text for _, text in _texts(folders))
+    return {name for text in texts for name in sought if _defines(text, name, "task")}
+
+
+def installed() -> list[Path]:
+    """The folders of task files that are there without the user's: taia's and the harness's."""
+    return [FOLDER, *_installed()]
+
+
 def family(names: Sequence[str]) -> list[Path] | None:
     """The folders of lm-evaluation-harness that define names, where each is defined in only one.
 
@@ -73,7 +85,7 @@ def family(names: Sequence[str]) -> list[Path] | None:
     found: dict[str, set[Path]] = {name: set() for name in names}
     for path, text in _texts(roots):
         for name in names:
-            if name in text and _defines(text, name):
+            if _defines(text, name):
                 parts = path.relative_to(roots[0]).parts
                 found[name].add(roots[0] / parts[0] if len(parts) > 1 else roots[0])
     folders = [folder for of in found.values() for folder in of]
@@ -85,7 +97,7 @@ def family(names: Sequence[str]) -> list[Path] | None:
 def data_sets(names: Sequence[str]) -> Iterator[str]:
     """The data sets on the hub that lm-evaluation-harness's tasks read, as far as files tell."""
     for path, text in _texts(_installed()):
-        if any(name in text and _defines(text, name) for name in names):
+        if any(_defines(text, name) for name in names):
             yield from _read_by(path, text)
 
 
@@ -118,6 +130,6 @@ def _mentions(text: str, name: str) -> bool:
     return name in text and bool(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text))
 
 
-def _defines(text: str, name: str) -> bool:
-    line = rf"^(?:task|group)[ \t]*:[ \t]*[\"']?{re.escape(name)}[\"']?[ \t]*(?:#.*)?$"
-    return bool(re.search(line, text, re.MULTILINE))
+def _defines(text: str, name: str, kinds: str = "task|group") -> bool:
+    line = rf"^(?:{kinds})[ \t]*:[ \t]*[\"']?{re.escape(name)}[\"']?[ \t]*(?:#.*)?$"
+    return name in text and bool(re.search(line, text, re.MULTILINE))

@@ -18,7 +18,7 @@ from taia.evaluation.harness.model import SOURCES, ModesLM
 from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
 from taia.evaluation.identity import digest
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.results import TaskResult, read_results, read_run
+from taia.evaluation.results import RUN_FILE, TaskResult, read_results, read_run
 from taia.evaluation.settings import Settings, Watch
 from taia.evaluation.store import Store
 from taia.evaluation.summary import Summary
@@ -111,8 +111,13 @@ class Run:
                 self._task(name, task, facts, store)
                 done += 1
         except KeyboardInterrupt:
+            of = f"{done} of {len(self._tasks.tasks)} tasks"
+            if not (store.folder / RUN_FILE).is_file():
+                raise StoppedError(
+                    f"Stopped after {of}; nothing was written.", "Give the same command again."
+                ) from None
             raise StoppedError(
-                f"Stopped after {done} of {len(self._tasks.tasks)} tasks; they are in {output}.",
+                f"Stopped after {of}; the results so far are in {store.folder}.",
                 "Give the same command again to go on.",
             ) from None
         store.begin()

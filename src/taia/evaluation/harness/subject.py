@@ -16,6 +16,7 @@ from taia.evaluation.harness.local import LocalBackend
 from taia.evaluation.harness.server import SPARE, ServerBackend
 from taia.evaluation.identity import tokenizer_hash, weights
 from taia.evaluation.settings import Server, Watch
+from taia.loading.devices import device_called
 from taia.loading.models import dtype_called, load_config, load_tokenizer, speaker
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class InMemory:
     Raises:
         CheckpointError: If a place holds no model, or there is no tokenizer.
         DownloadError: If one cannot be fetched.
-        InputError: If there is no such dtype.
+        InputError: If there is no such dtype or device.
     """
 
     def __init__(
@@ -90,10 +91,8 @@ class InMemory:
         four_bits: bool = False,
         declare: Mapping[str, str] | None = None,
     ) -> None:
-        from taia.runtime.load import best_device
-
         self.base, self.tuned = str(base), None if tuned is None else str(tuned)
-        self._device = device or best_device()
+        self._device = device_called(device)
         self._dtype = None if dtype is None else dtype_called(dtype)
         self.dtype = dtype or ("float32" if self._device == "cpu" else "checkpoint")
         if four_bits:

@@ -10,6 +10,7 @@ from typing import Final
 
 from taia.checkpoint.locate import home_written_out, is_there
 from taia.errors import DataError
+from taia.training.data.containers import SUFFIXES
 
 _HUB: Final = re.compile(
     r"(?P<name>(?:\w[\w.-]*/)?\w[\w.-]*)(?:@(?P<revision>[^:]+))?"
@@ -36,22 +37,23 @@ class Source:
         """Read ``data`` or ``data:weight``; a path that exists as typed has no weight.
 
         Raises:
-            DataError: If the weight is negative or not finite, or there is nothing but a weight.
+            DataError: If the weight is negative or not finite, there is nothing but a weight, or
+                what follows a file is none.
         """
         given, _, last = text.rpartition(":")
         try:
             weight = float(last)
         except ValueError:
+            is_file = Path(given).suffix.lower() in SUFFIXES or cls(given).path is not None
+            if given.strip() and is_file and cls(text).path is None:
+                raise _no_source(text) from None
             given = text
         if given == text or cls(text).path is not None:
             if not text.strip():
                 raise DataError("A source of data is empty.", "Give a file, a folder or a name.")
             return cls(text)
         if not given.strip() or not math.isfinite(weight) or weight < 0:
-            raise DataError(
-                f"{text!r} is no source of data with a weight.",
-                "Write it as data.json:0.8, with a weight of at least 0.",
-            )
+            raise _no_source(text)
         return cls(given, weight)
 
     @property
@@ -59,6 +61,13 @@ class Source:
         """The file or folder that it is, ``None`` where there is none."""
         path = home_written_out(self.given)
         return path if is_there(path) else None
+
+
+def _no_source(text: str) -> DataError:
+    return DataError(
+        f"{text!r} is no source of data with a weight.",
+        "Write it as data.json:0.8, with a weight of at least 0.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
