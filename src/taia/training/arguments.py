@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Trainer as TransformersTrainer
@@ -81,7 +82,7 @@ def _check_optimisation(args: SFTConfig) -> None:
     Some need packages, others settings that no recipe has; the trainer would say so only with data
     and model in memory.
     """
-    nothing = torch.nn.Linear(1, 1)
+    nothing: Any = torch.nn.Linear(1, 1)
     TransformersTrainer.get_optimizer_cls_and_kwargs(args, nothing)
     if "layerwise" in args.optim or "galore" in args.optim or "apollo" in args.optim:
         raise ValueError(f"{args.optim} needs optim_target_modules, which recipes do not have")
@@ -90,7 +91,6 @@ def _check_optimisation(args: SFTConfig) -> None:
         torch.optim.SGD(nothing.parameters()),
         num_warmup_steps=1,
         num_training_steps=2,
-        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
     )
 
 
