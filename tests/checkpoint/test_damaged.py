@@ -307,6 +307,10 @@ def test_pickles_beside_safetensors_are_never_opened_nor_copied(
         for pickle in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "opt.pt"):
             os.mkfifo(tmp_path / name / pickle)  # to open it would wait for ever
             (tmp_path / name / f"tokenizer.{pickle}").write_bytes(b"\x80\x02")
+    error = composed(tmp_path, "adapter")  # nor is which of the two is meant looked up in them
+    assert error is not None
+    assert "pytorch_model.bin" in error.problem
+    (tmp_path / "adapter" / "pytorch_model.bin").unlink()
     for tuned in ("tuned", "adapter"):
         compose(tmp_path / "base", tmp_path / tuned, tmp_path / f"out-{tuned}")
         left = {path.suffix for path in (tmp_path / f"out-{tuned}").iterdir()}

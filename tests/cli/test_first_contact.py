@@ -146,7 +146,7 @@ def refused(arguments, words, right, loaded):
         (("math_verify",), "eval {base} {tuned} -t lookalikes,taia -o {folder}/out", "eval"),
         (("bitsandbytes",), "eval {base} {tuned} --load-in-4bit -t lookalikes", "qlora"),
         (("accelerate",), "train {base} --data {data} --output {folder}/out", "train"),
-        (("peft",), "train {base} --data {data} --technique full -o {folder}/out", "train"),
+        (("peft",), "train {base} --data {data} --technique full --output {folder}/out", "train"),
         (("bitsandbytes",), "train {base} --data {data} --technique qlora", "qlora"),
         (("peft",), "serve {base} {adapter} --engine vllm --print -o {folder}/out", "serve"),
         (("gguf",), "export {base} --to gguf -o {folder}/out", "export"),

@@ -107,6 +107,7 @@ def test_a_run_that_was_stopped_before_its_first_result_left_nothing(run, tmp_pa
 
 
 def test_a_run_that_was_stopped_within_its_first_task_says_where_results_are(run, tmp_path):
+    run(modes="base", tasks=["tiny_choice"])
     with pytest.raises(StoppedError, match="0 of 2 tasks") as told:
         run(stop=CHOICE[1])
     assert str(tmp_path / "run") in told.value.problem
