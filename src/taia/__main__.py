@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+
+from taia.signals import hear
 
 
 def main() -> None:
     """Runs the command line and exits, as :func:`taia.cli.main` does."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    hear(_stop)
     from taia.cli import main as run
 
     run()

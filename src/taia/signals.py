@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 #: Seconds that cleanup has. Later a signal raises again: a library may have swallowed the first.
 GRACE: Final = 10.0
@@ -14,6 +15,13 @@ GRACE: Final = 10.0
 
 class Interrupted(KeyboardInterrupt):
     """A signal; Python ends as if killed where one of KeyboardInterrupt itself leaves an exec()."""
+
+
+def hear(handler: Callable[[int, Any], None]) -> None:
+    """Let a handler have SIGTERM, and SIGINT unless it is ignored, as under nohup."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
 
 
 class Stop:

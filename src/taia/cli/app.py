@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect as signatures
-import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -22,7 +21,7 @@ from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
-from taia.signals import Interrupted, Stop
+from taia.signals import Interrupted, Stop, hear
 
 _Debug = Annotated[
     bool, typer.Option("--debug", help="Keep the traceback of a failure in a file, and name it.")
@@ -83,10 +82,7 @@ def main() -> None:
     Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 3 a condition of
     ``eval --require`` is not met, 130 interrupted, 141 nobody reads the output any more.
     """
-    stop = Stop(lambda _: Interrupted())
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    hear(Stop(lambda _: Interrupted()))
     complete_streams()
     forgive(sys.stdout, sys.stderr)
     try:

@@ -22,6 +22,7 @@ from typing import Final
 _SECONDS: Final = 1
 _BY_THE_CLOCK: Final = 30
 _NUMBER: Final = re.compile(r"\d+")
+_SPECIAL: Final = re.compile(r"[*+?{|(]")
 #: Reads [seconds, patterns, names, ways] and tries each pattern on each name; says which comes
 #: next.
 _TRIAL: Final = """
@@ -42,6 +43,14 @@ for index, pattern in enumerate(patterns):
         for way in ways:
             getattr(compiled, way)(name)
 """
+
+
+def repeats(pattern: str) -> int:
+    """How much in a pattern may repeat or branch, at most.
+
+    With one of these, matching takes time in proportion to the name: there is nothing to try.
+    """
+    return len(_SPECIAL.findall(pattern))
 
 
 def slow(patterns: Iterable[str], names: Iterable[str], ways: tuple[str, ...]) -> int | None:

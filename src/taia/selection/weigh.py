@@ -19,12 +19,10 @@ from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import fail, parse
 from taia.selection.tree import Name, Node, Pattern, Range, Scaled, Sliced, Sum, below
-from taia.selection.trial import slow
+from taia.selection.trial import repeats, slow
 from taia.text import closest
 
 _Cells = tuple[float, ...]
-#: With at most one of these, searching a name takes no time to speak of.
-_REPEATS: Final = re.compile(r"[*+?{|(]")
 #: What one tensor may be at once: the file has it under one of the two names.
 _TIED: Final = {"head": "embedding", "embedding": "head"}
 
@@ -86,9 +84,7 @@ def check_names(node: Node, text: str, anatomy: Mapping[str, Label]) -> None:
 def _check_patterns(node: Node, text: str, anatomy: Mapping[str, Label]) -> None:
     """Refuses regular expressions that take too long on a model's names."""
     doubtful = [
-        leaf
-        for leaf in _leaves(node)
-        if isinstance(leaf, Pattern) and len(_REPEATS.findall(leaf.regex)) > 1
+        leaf for leaf in _leaves(node) if isinstance(leaf, Pattern) and repeats(leaf.regex) > 1
     ]
     if not doubtful:
         return

@@ -83,7 +83,6 @@ def _check_optimisation(args: SFTConfig) -> None:
     and model in memory.
     """
     nothing: Any = torch.nn.Linear(1, 1)
-    settings: Any = args.lr_scheduler_kwargs
     TransformersTrainer.get_optimizer_cls_and_kwargs(args, nothing)
     if "layerwise" in args.optim or "galore" in args.optim or "apollo" in args.optim:
         raise ValueError(f"{args.optim} needs optim_target_modules, which recipes do not have")
@@ -92,7 +91,6 @@ def _check_optimisation(args: SFTConfig) -> None:
         torch.optim.SGD(nothing.parameters()),
         num_warmup_steps=1,
         num_training_steps=2,
-        scheduler_specific_kwargs=settings,
     )
 
 

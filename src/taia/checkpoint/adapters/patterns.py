@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import AdapterError
-from taia.selection.trial import slow
+from taia.selection.trial import repeats, slow
 
 #: What a regular expression may fail with while it is compiled.
 BAD_PATTERN: Final = (re.error, OverflowError, RecursionError)
 #: Longer than any that people or programs write; to compile one takes memory in proportion.
 LONGEST_PATTERN: Final = 20_000
-
-#: With at most one of these a match takes time in proportion to the name.
-_SPECIAL: Final = re.compile(r"[*+?{|(]")
 
 
 def check_patterns(config: Mapping[str, Any], names: Iterable[str], path: Path) -> None:
@@ -52,10 +49,10 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Key of the config, each regular expression under it as it is matched, and if it is plain."""
     for key in ("target_modules", "exclude_modules", "expert_modules"):
         if isinstance(config.get(key), str):
-            yield key, config[key], len(_SPECIAL.findall(config[key])) < 2
+            yield key, config[key], repeats(config[key]) < 2
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in config.get(key) or ():
-            yield key, rf"(.*\.)?({pattern})$", not _SPECIAL.search(pattern)
+            yield key, rf"(.*\.)?({pattern})$", not repeats(pattern)
     given = config.get("layers_pattern") or ()
     for pattern in [given] if isinstance(given, str) else given:
-        yield "layers_pattern", rf"(?:^|.*?\.){pattern}\.(\d+)\.", not _SPECIAL.search(pattern)
+        yield "layers_pattern", rf"(?:^|.*?\.){pattern}\.(\d+)\.", not repeats(pattern)
