@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from taia.evaluation.comparison import Comparison
-from taia.evaluation.questions import Question
+from taia.evaluation.tasks.questions import Question
 
 
 def comparison(

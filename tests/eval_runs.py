@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taia.evaluation.results import RUN_FILE, Sample, TaskResult, result_path
+from taia.evaluation.scores.results import RUN_FILE, Sample, TaskResult, result_path
 from taia.selection import MODES
 
 TASKS = ("math", "bbh", "csqa", "logiqa", "svamp", "mmedbench", "mmlu")

@@ -14,7 +14,7 @@ from taia.evaluation.likelihood import (
     likelihoods,
     score_options,
 )
-from taia.evaluation.questions import Question
+from taia.evaluation.tasks.questions import Question
 from taia.runtime.forward import can_share
 
 V = tiny_models.VOCABULARY

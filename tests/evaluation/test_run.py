@@ -27,10 +27,10 @@ from taia.errors import (
     TaiaError,
 )
 from taia.evaluation.judge import Judge
-from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
+from taia.evaluation.scores.results import read_results
+from taia.evaluation.scores.store import check_folder
 from taia.evaluation.settings import Settings
-from taia.evaluation.store import check_folder
 from taia.runtime.switchable import SwitchableModel
 
 

@@ -8,7 +8,7 @@ from browsers import BROWSER, look
 from comparisons import realistic
 from eval_runs import facts, result, results
 from taia.analysis.norms import Norm, Norms
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation.html import render as render_runs
 from taia.reporting.evaluation.run import Run
 from taia.reporting.html import Report, render

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comparisons import comparison, first, last, realistic
-from taia.evaluation.statistics import Difference, Estimate
+from taia.evaluation.scores.statistics import Difference, Estimate
 from taia.reporting.words import change, findings, heading, interval, percent, points
 
 CAVEAT = "One training run, one seed."

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from taia.evaluation.questions import Question
+    from taia.evaluation.tasks.questions import Question
 
 #: Their versions change the numbers in the last places.
 _LIBRARIES: Final = ("taia", "torch", "transformers", "peft", "trl")

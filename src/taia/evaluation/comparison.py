@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taia.evaluation.questions import Question
-from taia.evaluation.statistics import Difference, Estimate, accuracy, difference
+from taia.evaluation.scores.statistics import Difference, Estimate, accuracy, difference
+from taia.evaluation.tasks.questions import Question
 
 
 @dataclass(frozen=True)

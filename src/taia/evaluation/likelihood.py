@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import torch
 
 from taia.errors import DataError
-from taia.evaluation.questions import Normalise, Question
+from taia.evaluation.tasks.questions import Normalise, Question
 from taia.runtime.forward import LogProbabilities, can_share
 
 if TYPE_CHECKING:

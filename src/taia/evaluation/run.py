@@ -11,14 +11,14 @@ from taia.checkpoint.inspection import look_ahead
 from taia.checkpoint.kinship import warn_of_doubts
 from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
-from taia.evaluation.gates import Gate, read_gate
 from taia.evaluation.harness.known import check_tasks, data_sets, installed, single_tasks
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.pooling import SUITES
+from taia.evaluation.scores.gates import Gate, read_gate
+from taia.evaluation.scores.pooling import SUITES
+from taia.evaluation.scores.store import check_folder
 from taia.evaluation.settings import MODES, Server, Settings, Watch
-from taia.evaluation.store import check_folder
-from taia.evaluation.task_hub import HUB
-from taia.evaluation.tasks import load_task, paper_tasks
+from taia.evaluation.tasks.hub import HUB
+from taia.evaluation.tasks.registry import load_task, paper_tasks
 from taia.loading.devices import device_called
 from taia.loading.models import dtype_called
 from taia.offline import check_reachable
@@ -81,7 +81,7 @@ def evaluate(
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
-        require: Conditions on the scores, see :mod:`taia.evaluation.gates`.
+        require: Conditions on the scores, see :mod:`taia.evaluation.scores.gates`.
         command: What was typed, for the record.
         watch: Told how far the work is.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taia.evaluation.comparison import Comparison
-from taia.evaluation.statistics import Estimate
+from taia.evaluation.scores.statistics import Estimate
 
 
 def heading(group: str) -> str:

@@ -20,8 +20,8 @@ from taia.checkpoint.locate import Located
 from taia.evaluation.harness.model import ModesLM
 from taia.evaluation.harness.quiet import quiet_harness
 from taia.evaluation.harness.subject import InMemory
-from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
+from taia.evaluation.scores.results import read_results
 from taia.evaluation.settings import Settings
 from taia.selection import MODES
 

@@ -16,8 +16,8 @@ from taia.evaluation.harness.model import ModesLM
 from taia.evaluation.harness.quiet import quiet_harness
 from taia.evaluation.harness.stages import read_stages
 from taia.evaluation.harness.subject import OnServer
-from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
+from taia.evaluation.scores.results import read_results
 from taia.evaluation.settings import Server
 
 

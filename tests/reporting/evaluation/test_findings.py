@@ -8,7 +8,7 @@ import pytest
 
 from eval_runs import facts, result, results
 from taia.analysis.norms import Norm, Norms
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation.findings import findings
 
 

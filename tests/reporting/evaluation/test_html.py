@@ -9,7 +9,7 @@ import pytest
 from eval_runs import RATES, facts, result, results, write_run
 from pages import Page, contrast, table, text
 from taia.analysis.norms import Norm, Norms, write_norms
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation import words
 from taia.reporting.evaluation.findings import findings
 from taia.reporting.evaluation.html import render

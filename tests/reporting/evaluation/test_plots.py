@@ -9,7 +9,7 @@ import pytest
 from drawings import centre, lines, marks, parse, scale, span
 from eval_runs import RATES, facts, result, results
 from taia.analysis.norms import Norm, Norms
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting import svg
 from taia.reporting.evaluation import plots
 from taia.reporting.words import change, pairs

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from eval_runs import RATES, TASKS, facts, result, results
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation.table import COLUMNS, csv, markdown, render
 from taia.text import markdown as escape
 from taia.text import printable

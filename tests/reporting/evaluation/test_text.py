@@ -6,7 +6,7 @@ import pytest
 
 from eval_runs import RATES, facts, results
 from taia.analysis.norms import Norm, Norms
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation.findings import findings
 from taia.reporting.evaluation.run import Run
 from taia.reporting.evaluation.table import markdown

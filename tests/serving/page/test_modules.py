@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taia.evaluation.statistics import accuracy
+from taia.evaluation.scores.statistics import accuracy
 
 TEXTS = st.lists(
     st.sampled_from(

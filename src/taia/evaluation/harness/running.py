@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
-from taia.evaluation.gates import read_gate, score
 from taia.evaluation.harness import drive
 from taia.evaluation.harness.judging import judge_identity, judged
 from taia.evaluation.harness.model import SOURCES, ModesLM
 from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
-from taia.evaluation.identity import digest
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.results import RUN_FILE, TaskResult, read_results, read_run
+from taia.evaluation.scores.gates import read_gate, score
+from taia.evaluation.scores.identity import digest
+from taia.evaluation.scores.results import RUN_FILE, TaskResult, read_results, read_run
+from taia.evaluation.scores.store import Store
+from taia.evaluation.scores.summary import Summary
 from taia.evaluation.settings import Settings, Watch
-from taia.evaluation.store import Store
-from taia.evaluation.summary import Summary
 from taia.selection import Selection
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from taia.errors import InputError
-from taia.evaluation.results import Sample
+from taia.evaluation.scores.results import Sample
 
 #: The metric of tasks whose prompts ought to be refused.
 ATTACK: Final = "asr"

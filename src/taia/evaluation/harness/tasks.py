@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 
 from taia.errors import DownloadError, InputError, TaiaError, first_line
 from taia.evaluation.harness.known import check_tasks, family
-from taia.evaluation.paper import FOLDER
-from taia.evaluation.pooling import SUITES
+from taia.evaluation.scores.pooling import SUITES
+from taia.evaluation.tasks import FOLDER
 from taia.offline import without_waiting
 
 #: A task of lm-evaluation-harness, which has no types.

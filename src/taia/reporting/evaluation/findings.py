@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taia.analysis.norms import Norms
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation.words import average_gap, mean, score, sign, verdict
 from taia.reporting.words import called, capital, pairs, percent, points
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation.run import Run
 from taia.reporting.evaluation.words import AVERAGE, direction, mean, score
 from taia.reporting.words import called, capital, pairs, points

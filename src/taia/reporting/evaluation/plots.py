@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from taia.analysis.norms import Norm, Norms
-from taia.evaluation.statistics import Average, Estimate
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.statistics import Average, Estimate
+from taia.evaluation.scores.summary import Summary
 from taia.reporting import svg
 from taia.reporting.evaluation.words import AVERAGE, ratio, sign, size
 from taia.reporting.svg.drawing import short

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from taia.analysis.norms import Norms, read_norms
-from taia.evaluation.results import read_results, read_run
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.results import read_results, read_run
+from taia.evaluation.scores.summary import Summary
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
-from taia.evaluation.statistics import Estimate
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.statistics import Estimate
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation.words import (
     AVERAGE,
     LEGEND,

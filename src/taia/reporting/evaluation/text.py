@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.evaluation import joined
 from taia.reporting.evaluation.findings import findings
 from taia.reporting.evaluation.run import Run

@@ -6,8 +6,8 @@ import math
 from typing import Final
 
 from taia.analysis.norms import Norm
-from taia.evaluation.statistics import Average, Estimate
-from taia.evaluation.summary import Summary
+from taia.evaluation.scores.statistics import Average, Estimate
+from taia.evaluation.scores.summary import Summary
 from taia.reporting.words import change, pairs, percent
 
 #: What a mark means; behind it stand the first letters of the mode it is a comparison with.

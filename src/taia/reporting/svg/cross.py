@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taia.evaluation.statistics import Estimate
+from taia.evaluation.scores.statistics import Estimate
 from taia.reporting.svg.drawing import WIDTH, line, picture, text, ticks, upright
 from taia.reporting.svg.marks import bar, mark
 

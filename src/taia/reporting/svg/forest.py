@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from taia.evaluation.statistics import Estimate
+from taia.evaluation.scores.statistics import Estimate
 from taia.reporting.svg.drawing import WIDTH, label, line, picture, step, text
 from taia.reporting.svg.marks import bar, mark
 from taia.reporting.words import change

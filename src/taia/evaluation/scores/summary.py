@@ -1,0 +1,292 @@
+"""What a run says: every mode's score of every task, and which differences are real."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any, Final
+
+from taia.errors import DataError
+from taia.evaluation.scores.pooling import SAFETY, Task, pool
+from taia.evaluation.scores.readings import Reading, readings
+from taia.evaluation.scores.resampling import average_difference, mean, mean_difference, sign_flips
+from taia.evaluation.scores.results import TaskResult
+from taia.evaluation.scores.statistics import (
+    Average,
+    Estimate,
+    accuracy,
+    average,
+    difference,
+    holm,
+    standard_error,
+)
+
+#: A difference is real where its p-value, corrected for there being several tasks, is below this.
+LEVEL: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Score(Estimate):
+    """A mode's score of a task.
+
+    Attributes:
+        standard_error: Of the mean, as lm-evaluation-harness prints it.
+        items: How many it is over.
+    """
+
+    standard_error: float
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Estimate):
+    """One mode's score minus another's, over the same items of a task.
+
+    Attributes:
+        items: How many both answered.
+        p_value: Of both being equally good.
+        corrected: The same after Holm's correction for the tasks that the two modes share.
+        higher_is_better: Whether more is better in this task.
+        gained: Items only the first has right, where items are right or wrong.
+        lost: Items only the second has right.
+    """
+
+    items: int
+    p_value: float
+    corrected: float
+    higher_is_better: bool
+    gained: int | None = None
+    lost: int | None = None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is more than chance, with all tasks in mind."""
+        return self.corrected < LEVEL
+
+    @property
+    def verdict(self) -> int:
+        """1 where the first mode is really better, −1 where it is really worse, else 0."""
+        if not self.is_real or self.value == 0:
+            return 0
+        return 1 if (self.value > 0) == self.higher_is_better else -1
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run says.
+
+    Attributes:
+        facts: The run's ``run.json``.
+        selections: Mode → what it stands for, in the order shown.
+        about: Task or group → what it is.
+        notes: What a reader must know: missing results and items.
+        scores: (mode, task) → its score.
+        changes: (mode, other mode, task) → the difference, both ways round.
+        readings: What further metrics say of the tasks about safety.
+    """
+
+    facts: Mapping[str, Any]
+    selections: Mapping[str, str]
+    about: Mapping[str, Task]
+    notes: tuple[str, ...]
+    scores: Mapping[tuple[str, str], Score]
+    changes: Mapping[tuple[str, str, str], Change]
+    readings: tuple[Reading, ...] = ()
+
+    @classmethod
+    def of(cls, results: Sequence[TaskResult], facts: Mapping[str, Any]) -> Summary:
+        """Summarise a run.
+
+        Items are right or wrong: Wilson's interval of a score, Newcombe's of a difference and
+        McNemar's exact test. Else: a bootstrap over the items, and signs flipped. P-values are
+        corrected over the tasks that two modes share, by Holm's method.
+
+        Args:
+            results: Of every mode and task there is, in the order to show.
+            facts: The run's ``run.json``; ``groups`` of it are tasks that count as one.
+
+        Raises:
+            DataError: If there are none, or they do not belong together; see
+                :func:`taia.evaluation.scores.pooling.pool`.
+        """
+        if not results:
+            raise DataError("There are no results to summarise.", "Let `taia eval` finish a task.")
+        about, notes = pool(results, facts.get("groups") or {})
+        selections = {result.mode: result.selection for result in results}
+        scores = {
+            (mode, task.name): _score(task, mode)
+            for task in about.values()
+            for mode in selections
+            if mode in task.items
+        }
+        changes: dict[tuple[str, str, str], Change] = {}
+        for mode, other in combinations(selections, 2):
+            for task, change in _changes(about, mode, other).items():
+                changes[mode, other, task] = change
+                changes[other, mode, task] = _negated(change)
+        further = readings(results, SAFETY)
+        return cls(facts, selections, about, notes, scores, changes, further)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes, in the order shown."""
+        return tuple(self.selections)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks and groups: those in the average, then others, then safety."""
+        kinds = (self.averaged, self.others, self.safety)
+        return tuple(task for kind in kinds for task in kind)
+
+    @cached_property
+    def averaged(self) -> tuple[str, ...]:
+        """Tasks that the average is over: those like an accuracy that every mode has done."""
+        return tuple(
+            name
+            for name, task in self.about.items()
+            if task.is_averaged and all(mode in task.items for mode in self.modes)
+        )
+
+    @property
+    def safety(self) -> tuple[str, ...]:
+        """Tasks about safety."""
+        return tuple(name for name, task in self.about.items() if task.is_safety)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Tasks that are neither in the average nor about safety."""
+        known = {*self.averaged, *self.safety}
+        return tuple(name for name in self.about if name not in known)
+
+    def has(self, mode: str, task: str) -> bool:
+        """Whether a mode has done a task."""
+        return (mode, task) in self.scores
+
+    def score(self, mode: str, task: str) -> Score:
+        """A mode's score of a task with its 95% interval; a fraction where the task is a share.
+
+        Raises:
+            KeyError: If the mode has not done it; see :meth:`has`.
+        """
+        return self.scores[mode, task]
+
+    def standard_error(self, mode: str, task: str) -> float:
+        """Of a mode's score of a task."""
+        return self.score(mode, task).standard_error
+
+    def difference(self, mode: str, other: str, task: str) -> Change | None:
+        """A mode's score minus another's over the same items; none where they share no item."""
+        return self.changes.get((mode, other, task))
+
+    def average(self, mode: str) -> Average | None:
+        """The mean of a mode's averaged tasks, each weighing the same; none of fewer than two."""
+        if len(self.averaged) < 2:
+            return None
+        # Sorted, so that the last digit does not depend on the items' order.
+        return average(
+            {name: sorted(self.about[name].items[mode].values()) for name in self.averaged}
+        )
+
+    def average_difference(self, mode: str, other: str) -> Estimate | None:
+        """One average minus another, by a bootstrap over each task's items.
+
+        None of fewer than two tasks, or where two modes share no items of one.
+        """
+        return self._average_differences.get((mode, other))
+
+    @cached_property
+    def _average_differences(self) -> dict[tuple[str, str], Estimate]:
+        found: dict[tuple[str, str], Estimate] = {}
+        for mode, other in combinations(self.modes, 2):
+            pairs = [self.about[name].paired(mode, other) for name in self.averaged]
+            if len(pairs) > 1 and all(first for first, _ in pairs):
+                there = average_difference(pairs)
+                found[mode, other], found[other, mode] = there, there.turned()
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; scores and differences are as the tasks count them, not in percent."""
+        return {
+            "tasks": [self.about[name].described(name in self.averaged) for name in self.tasks],
+            "modes": [self._mode(mode) for mode in self.modes],
+            "readings": [asdict(reading) for reading in self.readings],
+            "notes": list(self.notes),
+        }
+
+    def _mode(self, mode: str) -> dict[str, Any]:
+        others = [other for other in self.modes if other != mode]
+        return {
+            "mode": mode,
+            "selection": self.selections[mode],
+            "scores": {
+                task: _plain(self.score(mode, task)) for task in self.tasks if self.has(mode, task)
+            },
+            "average": _plain(self.average(mode)),
+            "minus": {
+                other: {
+                    "tasks": {
+                        task: {**asdict(change), "is_real": change.is_real}
+                        for task in self.tasks
+                        if (change := self.difference(mode, other, task))
+                    },
+                    "average": _plain(self.average_difference(mode, other)),
+                }
+                for other in others
+            },
+        }
+
+
+def _score(task: Task, mode: str) -> Score:
+    scores = list(task.items[mode].values())
+    estimate = accuracy([score == 1 for score in scores]) if task.is_binary else mean(scores)
+    error = standard_error(scores)
+    return Score(estimate.value, estimate.low, estimate.high, error, len(scores))
+
+
+def _changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Change]:
+    pairs = {
+        name: task.paired(mode, other)
+        for name, task in about.items()
+        if mode in task.items and other in task.items
+    }
+    raw = {name: _compared(about[name], *pair) for name, pair in pairs.items() if pair[0]}
+    corrected = holm({name: p_value for name, (_, p_value, _) in raw.items()})
+    return {
+        name: Change(
+            estimate.value,
+            estimate.low,
+            estimate.high,
+            len(pairs[name][0]),
+            p_value,
+            corrected[name],
+            about[name].higher_is_better,
+            *turned,
+        )
+        for name, (estimate, p_value, turned) in raw.items()
+    }
+
+
+def _compared(
+    task: Task, first: Sequence[float], second: Sequence[float]
+) -> tuple[Estimate, float, tuple[int, int] | tuple[()]]:
+    """The difference, its p-value, and where items are right or wrong those gained and lost."""
+    if task.is_binary:
+        found = difference([s == 1 for s in first], [s == 1 for s in second])
+        return found, found.p_value, (found.gained, found.lost)
+    return mean_difference(first, second), sign_flips(first, second), ()
+
+
+def _negated(change: Change) -> Change:
+    return replace(change.turned(), gained=change.lost, lost=change.gained)
+
+
+def _plain(estimate: Estimate | Average | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in asdict(estimate).items()
+    }

@@ -1,0 +1,223 @@
+"""The summary against numbers worked out by hand, and what must hold of any run."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eval_runs import RATES, TASKS, facts, result, results
+from taia.errors import DataError
+from taia.evaluation.scores.summary import Summary
+
+
+def summary(made, **more) -> Summary:
+    return Summary.of(made, facts(made, **more))
+
+
+def paired(task: str, both: int, gained: int, lost: int, neither: int, **more):
+    """Two modes' results of a task, by how their answers fall together."""
+    first = [1.0] * (both + gained) + [0.0] * (lost + neither)
+    second = [1.0] * both + [0.0] * gained + [1.0] * lost + [0.0] * neither
+    return [result(task, "taia", first, **more), result(task, "tuned", second, **more)]
+
+
+def test_scores_and_differences_as_published():
+    # Newcombe 1998: 15 of 148 by method 3; the table 20, 12, 2, 16 by method 10.
+    made = [*paired("law", 20, 12, 2, 16), result("other", "taia", [1.0] * 15 + [0.0] * 133)]
+    said = summary(made)
+    score = said.score("taia", "other")
+    assert (score.low, score.high) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert score.items == 148
+    assert said.standard_error("taia", "other") == pytest.approx(
+        math.sqrt(15 / 148 * 133 / 148 / 147)
+    )
+    change = said.difference("taia", "tuned", "law")
+    assert (change.low, change.high) == pytest.approx((0.0562, 0.3292), abs=5e-5)
+    assert (change.gained, change.lost, change.items) == (12, 2, 50)
+    # McNemar: two or fewer tails of fourteen coins, both ways.
+    assert change.p_value == pytest.approx(2 * (1 + 14 + 91) / 2**14)
+
+
+def test_holm_is_over_the_tasks_that_two_modes_share():
+    # p = 2·(1+6)/2⁶ = 14/64 for 5 to 1; 2/2¹⁰ for 10 to 0; 2·(1+8)/2⁸ for 7 to 1.
+    made = [*paired("a", 9, 5, 1, 9), *paired("b", 9, 10, 0, 9), *paired("c", 9, 7, 1, 9)]
+    said = summary([*made, result("d", "taia", [1.0, 0.0])])
+    got = {task: said.difference("taia", "tuned", task) for task in "abc"}
+    assert got["b"].corrected == pytest.approx(3 * 2 / 1024)
+    assert got["c"].corrected == pytest.approx(2 * 18 / 256)
+    assert got["a"].corrected == pytest.approx(14 / 64)
+    assert [got[task].is_real for task in "abc"] == [False, True, False]
+    assert said.difference("taia", "tuned", "d") is None
+    alone = summary(paired("c", 9, 9, 1, 9)).difference("taia", "tuned", "c")
+    assert alone.corrected == alone.p_value < 0.05  # with the three it would not be real
+
+
+def test_better_is_lower_where_lower_is_better():
+    made = [*paired("advbench", 5, 30, 0, 5, metric="asr"), *paired("csqa", 5, 30, 0, 5)]
+    said = summary(made)
+    assert said.difference("taia", "tuned", "advbench").value > 0
+    assert said.difference("taia", "tuned", "advbench").verdict == -1
+    assert said.difference("tuned", "taia", "advbench").verdict == 1
+    assert said.difference("taia", "tuned", "csqa").verdict == 1
+    assert said.safety == ("advbench",)
+    assert said.averaged == ("csqa",)
+
+
+def test_the_average_weighs_tasks_alike_and_knows_what_is_an_accuracy():
+    made = []
+    for mode, shift in (("base", 0), ("tuned", 10)):
+        made += [
+            result("short", mode, [1.0] * (5 + shift // 10) + [0.0] * (5 - shift // 10)),
+            result("long", mode, [1.0] * 100 + [0.0] * 300),
+            result("f1", mode, [0.5] * 40, "f1"),
+            result("perplexity", mode, [12.0, 14.0], "word_perplexity"),
+            result("rouge", mode, [30.0, 50.0], "rouge"),  # out of a hundred: no share
+            result("advbench", mode, [1.0] * 20, "asr"),
+        ]
+    said = summary(made)
+    assert said.averaged == ("short", "long", "f1")
+    assert said.others == ("perplexity", "rouge")
+    assert said.tasks == ("short", "long", "f1", "perplexity", "rouge", "advbench")
+    assert said.average("base").value == pytest.approx((0.5 + 0.25 + 0.5) / 3)
+    assert said.average_difference("tuned", "base").value == pytest.approx(0.1 / 3)
+    errors = [said.standard_error("base", task) for task in said.averaged]
+    assert said.average("base").standard_error == pytest.approx(math.hypot(*errors) / 3)
+
+
+def test_a_group_counts_as_one_task_over_all_its_items():
+    made = []
+    for mode, right in (("base", 1), ("tuned", 2)):
+        made += [
+            result("mmlu_law", mode, [1.0] * right + [0.0] * (10 - right)),
+            result("mmlu_art", mode, [1.0] * 30),
+            result("csqa", mode, [1.0, 0.0]),
+        ]
+    groups = {"mmlu_arts": ["mmlu_art"], "mmlu": ["mmlu_arts", "mmlu_law"]}
+    said = summary(made, groups=groups)
+    assert said.averaged == ("mmlu", "csqa")
+    assert said.about["mmlu"].parts == ("mmlu_law", "mmlu_art")
+    assert said.score("base", "mmlu").value == 31 / 40
+    assert said.score("base", "mmlu").items == 40
+    assert said.average("base").value == (31 / 40 + 1 / 2) / 2
+    assert (said.difference("tuned", "base", "mmlu").gained, said.notes) == (1, ())
+
+
+def test_the_papers_tasks_are_a_list_and_no_task():
+    made = [result(f"taia_{t}", m, [1.0, 0.0]) for t in ("math", "bbh") for m in ("base", "tuned")]
+    said = summary(made, groups={"taia": ["taia_math", "taia_bbh"]})
+    assert said.averaged == ("taia_math", "taia_bbh")
+    assert said.average("base").value == 0.5
+
+
+def test_a_group_of_different_metrics_stands_apart():
+    made = [result("g_a", "base", [1.0, 0.0]), result("g_b", "base", [2.0], "word_perplexity")]
+    said = summary(made, groups={"g": ["g_a", "g_b"]})
+    assert said.tasks == ("g_a", "g_b")
+    assert said.notes == ("The tasks of g are scored by different metrics and stand apart.",)
+
+
+def test_what_is_missing_is_said():
+    made = [
+        result("csqa", "base", {"a": 1.0, "b": 0.0, "c": 0.0}),
+        result("csqa", "tuned", {"c": 1.0, "b": 1.0, "d": 0.0}),
+        result("law", "base", [1.0]),
+        result("art", "base", [1.0]),
+        result("art", "tuned", [0.0]),
+    ]
+    said = summary(made)
+    change = said.difference("tuned", "base", "csqa")
+    assert (change.items, change.gained, change.lost) == (2, 2, 0)
+    assert len(said.notes) == 3
+    assert [note.split(" has no ")[0] for note in said.notes] == ["base", "tuned", "tuned"]
+    assert "1 of the 4 items of csqa" in said.notes[0]
+    assert "no result of law" in said.notes[2]
+    assert said.averaged == ("csqa", "art")
+    assert not said.has("tuned", "law")
+    assert said.difference("tuned", "base", "law") is None
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([], "no results"),
+        ([result("a", "base", [1.0])] * 2, "twice"),
+        ([result("a", "base", [1.0], samples=())], "no items"),
+        ([result("a", "base", [1.0], samples=result("a", "b", [1.0]).samples * 2)], "one id"),
+        ([result("a", "base", [math.nan])], "no number"),
+        (
+            [result("a", "base", [1.0]), result("a", "tuned", [1.0], protocol="authors")],
+            "different rules",
+        ),
+        ([result("a", "base", [1.0]), result("a", "tuned", [1.0], "f1")], "different rules"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(made, said):
+    with pytest.raises(DataError, match=said):
+        summary(made)
+
+
+def test_scores_that_are_not_right_or_wrong():
+    draw = random.Random(3)
+    first, second = ([draw.random() for _ in range(200)] for _ in range(2))
+    lifted = [min(1.0, score + 0.2) for score in second]
+    made = [result("f1", "a", first, "f1"), result("f1", "b", second, "f1")]
+    said = summary([*made, result("f1", "c", lifted, "f1")])
+    score, half = said.score("a", "f1"), 1.96 * said.standard_error("a", "f1")
+    assert (score.high - score.value, score.value - score.low) == pytest.approx(
+        (half, half), rel=0.06
+    )
+    change = said.difference("c", "b", "f1")
+    assert change.is_real
+    assert change.gained is None
+    assert change.low > 0.15
+    assert not said.difference("a", "b", "f1").is_real
+
+
+answers = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
+scores = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(answers | scores, min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_order_plays_no_part_and_swapping_modes_negates(tasks, chance):
+    def made(shuffled, turned):
+        found = []
+        for number, pairs in enumerate(tasks):
+            rows = [(f"{n}", float(a), float(b)) for n, (a, b) in enumerate(pairs)]
+            if shuffled:
+                chance.shuffle(rows)
+            one = result(f"t{number}", "one", {name: a for name, a, _ in rows})
+            two = result(f"t{number}", "two", {name: b for name, _, b in rows})
+            found += [two, one] if turned else [one, two]
+        return summary(found)
+
+    said = made(shuffled=False, turned=False)
+    assert made(shuffled=True, turned=False).to_json() == said.to_json()
+    for task in said.tasks:
+        there, back = said.difference("one", "two", task), said.difference("two", "one", task)
+        assert (back.value, back.low, back.high) == (-there.value, -there.high, -there.low)
+        assert (back.p_value, back.corrected) == (there.p_value, there.corrected)
+        assert back.verdict == -there.verdict
+        assert there.corrected >= there.p_value
+        other_way = made(shuffled=False, turned=True).difference("two", "one", task)
+        assert (other_way.value, other_way.p_value) == pytest.approx((back.value, back.p_value))
+    there = said.average_difference("one", "two")
+    if there is not None:
+        back = said.average_difference("two", "one")
+        assert (back.value, back.low, back.high) == (-there.value, -there.high, -there.low)
+
+
+def test_a_run_as_large_as_the_papers():
+    said = summary(results())
+    assert said.averaged == TASKS
+    assert said.safety == ("advbench", "lookalikes")
+    assert said.average("taia").value > said.average("tuned").value
+    assert said.average_difference("taia", "tuned").is_clear
+    assert said.difference("taia", "tuned", "advbench").verdict == 1
+    plain = said.to_json()
+    assert [mode["mode"] for mode in plain["modes"]] == list(RATES)
+    assert plain["modes"][2]["minus"]["tuned"]["tasks"]["advbench"]["is_real"]
