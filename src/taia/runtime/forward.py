@@ -38,6 +38,7 @@ class Forward:
         self._keeps = "logits_to_keep" in parameters
         self._cache = cache_name(parameters)
         self.takes_positions = "position_ids" in parameters
+        self._head: Any = inner.get_output_embeddings()
         self.device: torch.device = token_embedding(inner).weight.device
 
     def __call__(
@@ -62,8 +63,27 @@ class Forward:
             options["logits_to_keep"] = keep
         options[self._cache] = cache
         options = {key: value for key, value in options.items() if value is not None}
-        out = self._model(input_ids=ids.to(self.device), **options)
+        with self._whole_rows():
+            out = self._model(input_ids=ids.to(self.device), **options)
         return out.logits[:, -keep:], out
+
+    @contextmanager
+    def _whole_rows(self) -> Iterator[None]:
+        """What the head is given made contiguous, as else it is multiplied row by row.
+
+        A slice of the positions is not contiguous; PyTorch multiplies such by a matrix that needs
+        no gradient as a batch, for which it copies the matrix once for each row.
+        """
+        if self._head is None:
+            yield
+            return
+        hook = self._head.register_forward_pre_hook(
+            lambda _, given: (given[0].contiguous(), *given[1:])
+        )
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 class LogProbabilities:
