@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 
 from taia.errors import MismatchError, RunError
 from taia.evaluation.harness.model import ModesLM
-from taia.evaluation.likelihood import Likelihood
+from taia.runtime.rating import Likelihood
 
 #: Mode → what it adds to every log-probability.
 SHIFT = {"base": 1.0, "tuned": 2.0, "taia": 3.0}
