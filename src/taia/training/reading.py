@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -18,11 +19,16 @@ from taia.text import closest, wanted
 from taia.training.data.formats import find_format
 from taia.training.recipe import Recipe
 
-#: Key → the file of transformers and the enumeration in it that its names are from.
+#: Key → the file of transformers, and the enumeration or registry in it that its names are from.
 _NAMED: Final[Mapping[str, tuple[str, str]]] = {
     "optim": ("training_args.py", "OptimizerNames"),
     "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
+    "attn_implementation": ("modeling_utils.py", "AttentionInterface"),
 }
+#: Attention of the hub, as transformers writes it: org/name[@version][:name].
+_KERNEL: Final = re.compile(r"(?:paged\|)?[^/:|]+/[^/:]+(?::[^/:]+)?")
+#: Modules that bring FlashAttention; transformers fetches it with the last one.
+_FLASH: Final = ("flash_attn", "flash_attn_interface", "kernels")
 #: Schedules that the loss on rows held out decides.
 _BY_LOSS: Final = ("reduce_lr_on_plateau", "greedy")
 _PRESETS: Final = Path(__file__).parent / "presets"
@@ -132,7 +138,9 @@ def check(recipe: Recipe) -> None:
     if recipe.packing and recipe.mixing != "uniform":
         raise _wrong("mixing", recipe.mixing, "packing changes the order of documents")
     for key, (file, kind) in _NAMED.items():
-        _check_name(key, getattr(recipe, key), _members(file, kind))
+        value = getattr(recipe, key)
+        if value is not None and not (key == "attn_implementation" and _is_attention(value)):
+            _check_name(key, value, _members(file, kind))
     if recipe.format is not None:
         find_format((), "", recipe.format)
     for name in recipe.report_to:
@@ -220,9 +228,22 @@ def _check_name(key: str, value: str, known: Sequence[str]) -> None:
     )
 
 
+def _is_attention(name: str) -> bool:
+    """Whether a kind of attention is not one of the registry's, and is there all the same.
+
+    Raises:
+        InputError: If it is one that needs a package that is not installed.
+    """
+    kernel = _KERNEL.fullmatch(name) is not None
+    needed = ("kernels",) if kernel else _FLASH if name.startswith("flash_attention_") else ()
+    if needed and not any(find_spec(module) for module in needed):
+        raise _wrong("attn_implementation", name, f"it needs {' or '.join(needed)} (pip install)")
+    return kernel or name == "eager"
+
+
 @cache
 def _members(file: str, kind: str) -> tuple[str, ...]:
-    """The values of one of transformers' enumerations, of its text: to import it takes seconds.
+    """The names in one of transformers' enumerations, of its text: to import it takes seconds.
 
     Empty where that cannot be told; transformers itself then refuses what it does not know.
     """
