@@ -24,9 +24,7 @@ _EWC: Final[tuple[_Test, str]] = (lambda recipe: recipe.regulariser == "ewc", "r
 
 #: Key → whether it does something, and what it takes.
 _NEEDS: Final[Mapping[str, tuple[_Test, str]]] = {
-    **dict.fromkeys(
-        ("lora_r", "lora_alpha", "lora_dropout", "use_rslora", "lora_ranks"), _LORA
-    ),
+    **dict.fromkeys(("lora_r", "lora_alpha", "lora_dropout", "use_rslora", "lora_ranks"), _LORA),
     **dict.fromkeys(
         ("num_experts", "top_k", "shared_expert", "routing", "router_aux_loss_coef"), _MOLORA
     ),
