@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.output.manifest import versions
-from taia.errors import InputError, StoppedError
+from taia.errors import StoppedError
 from taia.evaluation.gates import read_gate, score
 from taia.evaluation.harness import drive
 from taia.evaluation.harness.judging import judge_identity, judged
 from taia.evaluation.harness.model import SOURCES, ModesLM
-from taia.evaluation.harness.scores import ATTACK
 from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
 from taia.evaluation.identity import digest
 from taia.evaluation.loracl import LORACL
@@ -98,17 +97,11 @@ class Run:
         """Evaluate what is not in the folder yet.
 
         Raises:
-            InputError: If a condition cannot be read, or a judge has no task.
+            InputError: If a condition cannot be read.
             StoppedError: On Ctrl-C; what was finished is kept.
         """
         names = [*self._tasks.tasks, *self._tasks.groups]
         gates = [read_gate(text, self._modes, names) for text in require]
-        tasks = self._tasks.tasks.values()
-        if self._judge and not any(ATTACK in task.higher_is_better() for task in tasks):
-            raise InputError(
-                "There is nothing for the judge to judge: no task is of harmful prompts.",
-                "Leave --judge out, or add a task such as advbench.",
-            )
         self._watch("Hashing the weights", 0, None)
         facts = self._facts(command)
         store = Store(output, facts, overwrite=overwrite, inputs=self._subject.folders)
