@@ -108,7 +108,7 @@ def check(cache: Any, filling: Filling) -> None:  # noqa: ANN401 - any architect
     )
 
 
-def _is_cache(value: object) -> bool:
+def _is_cache(value: Any) -> bool:  # noqa: ANN401 - anything may be one
     return _is_kind_of_cache(type(value))
 
 
