@@ -108,12 +108,13 @@ def check(cache: Any, filling: Filling) -> None:  # noqa: ANN401 - any architect
     )
 
 
-def _is_cache(value: Any) -> bool:  # noqa: ANN401 - anything may be one
-    return _is_kind_of_cache(type(value))
+def _is_cache(value: object) -> bool:
+    kind: Any = type(value)  # a class can be hashed, which mypy does not know
+    return _is_kind_of_cache(kind)
 
 
 @lru_cache(maxsize=256)  # asked of every argument of every layer
-def _is_kind_of_cache(kind: type) -> bool:
+def _is_kind_of_cache(kind: Any) -> bool:  # noqa: ANN401 - any class
     """Transformers' class of caches, those beside it (xLSTM's), and what is used as one."""
     return any(base.__name__.endswith("Cache") for base in kind.__mro__) or all(
         callable(getattr(kind, name, None)) for name in _METHODS
