@@ -448,7 +448,7 @@ def test_an_interruption_while_arguments_are_read_is_told(monkeypatch):
     ],
 )
 def test_a_missing_package_names_the_extra(module, command, extra, monkeypatch):
-    from taia.cli.extras import not_installed
+    from taia.packages import not_installed
 
     monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     error = not_installed(ModuleNotFoundError(f"No module named {module!r}", name=module), command)
@@ -457,7 +457,7 @@ def test_a_missing_package_names_the_extra(module, command, extra, monkeypatch):
 
 
 def test_a_package_of_no_extra_is_named_itself():
-    from taia.cli.extras import not_installed
+    from taia.packages import not_installed
 
     error = not_installed(ModuleNotFoundError("No module named 'mamba'", name="mamba.x"), "eval")
     assert error.mend == "Install it: pip install mamba"

@@ -87,6 +87,30 @@ def test_an_output_that_is_being_written_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == [".out.taia-lock"]
 
 
+@pytest.mark.parametrize(
+    "spelling", ["out/", "link/out", "link/../out", "link/./out/.", "out/deeper/still"]
+)
+def test_the_same_output_is_refused_however_it_is_spelled(
+    place: Path,
+    tmp_path: Path,
+    running: subprocess.Popen[str],
+    spelling: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    if spelling == "link/../out":
+        spelling = f"link/../{tmp_path.name}/out"
+    before = sorted(tmp_path.iterdir())
+    ended = inside("compose", f"{place / 'base'}", f"{place / 'tuned'}", "-o", spelling, code=2)
+    assert f"Process {running.pid} is writing {tmp_path / 'out'}." in ended.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    running.kill()
+    running.communicate()  # the control: what a killed process leaves is in nobody's way
+    inside("compose", f"{place / 'base'}", f"{place / 'tuned'}", "-o", spelling, code=0)
+    assert (tmp_path / spelling / "adapter_config.json").is_file()
+
+
 def race(*command: str) -> list[tuple[int, str]]:
     """Exit code and stderr of two processes that are started together."""
     started = [

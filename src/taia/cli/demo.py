@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.options import AsJson, complete, say_json
+from taia.packages import require_packages
 
 
 def demo(

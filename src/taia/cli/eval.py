@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
 from taia.errors import InputError
+from taia.packages import require_packages
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.running import Evaluation

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import Declare, complete, declared
 from taia.errors import InputError
+from taia.packages import require_packages
 from taia.selection.listing import read_modes
 from taia.text import printable
 

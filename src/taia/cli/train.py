@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.flags import given, with_recipe_flags
 from taia.cli.options import AsJson, say_json
 from taia.errors import InputError
+from taia.packages import require_packages
 from taia.training.recipe import Recipe, Sharding
 
 

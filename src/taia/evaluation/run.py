@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from taia.evaluation.tasks import load_task, paper_tasks
 from taia.loading.devices import device_called
 from taia.loading.models import dtype_called
 from taia.offline import check_reachable
+from taia.packages import needing
 from taia.selection.listing import read_modes
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from taia.evaluation.judge import Judge
 
 
+@needing("eval", "lm_eval", "torch", "transformers", "datasets", "jinja2")
 def evaluate(
     base: str | Path | None,
     tuned: str | Path | None = None,
@@ -107,7 +108,6 @@ def evaluate(
         )
     selections = _selections(modes, has_update=tuned is not None or server is not None)
     gates = [read_gate(text, selections) for text in require]
-    _check_library()
     folders = [Path(folder) for folder in include_path]
     check_tasks(tasks, folders)
     _check_gates(gates, tasks, folders)
@@ -217,13 +217,6 @@ def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[
                     f"The tasks are {', '.join(sorted(evaluated))}.",
                 )
     check_tasks(list(named), folders)
-
-
-def _check_library() -> None:
-    if find_spec("lm_eval") is None:
-        raise InputError(
-            "lm-evaluation-harness (lm_eval) is not installed.", "pip install 'taia[eval]'"
-        )
 
 
 def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:

@@ -12,6 +12,7 @@ from weakref import ref
 
 from taia.checkpoint.kinship import warn_of_doubts
 from taia.errors import AdapterError, InputError, RunError, SelectionError
+from taia.packages import needing
 from taia.runtime.caches import caches_in, mark
 from taia.runtime.layers import token_embedding
 from taia.runtime.turns import Turns
@@ -72,6 +73,7 @@ class SwitchableModel:
         self.set_mode("tuned" if update.has_update else "base")
 
     @classmethod
+    @needing("torch", "torch", "transformers")
     def load(
         cls,
         base: str | Path,
@@ -120,6 +122,7 @@ class SwitchableModel:
         return cls(parts.model, update, modes)
 
     @classmethod
+    @needing("torch", "torch", "transformers")
     def wrap(
         cls,
         model: PeftModel | PreTrainedModel,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.errors import AdapterError, InputError
-from taia.runtime.caches import caches_in, check, mark
+from taia.runtime.caches import STATES, caches_in, check, mark, takes_cache
 from taia.runtime.update import State
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ _OF_TUNER: Final = (
 def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callable[[], None]:
     """Check each forward pass against the mode, and mark the caches it fills.
 
-    The model's main body is watched, so that its pass without the head is, too; and each model
-    within it (a decoder, the text tower beside a vision tower), for the caches that it is given
+    The model's main body is watched, so that its pass without the head is, too; and each module
+    within it that takes a cache (a decoder, a layer, its attention), for those that it is given
     itself. Of a compiled model nothing is seen here; the call that leads to it checks.
 
     Args:
@@ -49,26 +50,29 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
         What ends it.
     """
     from torch.compiler import is_compiling
-    from transformers import PreTrainedModel
 
     body = model.base_model
-    watched = {body, *(part for part in body.modules() if isinstance(part, PreTrainedModel))}
+    watched = _takers_of_caches(body)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if module not in watched or is_compiling():  # not a copy, which has the hooks too
+        if is_compiling() or module not in watched:  # not a copy, which has the hooks too
             return
         if module is body:
             check_rows(args, kwargs, state())
-        check_caches((args, kwargs), state())
-        mark_caches((args, kwargs))
+        arguments = {**dict(zip(watched[module], args, strict=False)), **kwargs}
+        filling = state().filling
+        for cache in caches_in(arguments):
+            check(cache, filling)
+            mark(cache, filling)
 
     def after(module: nn.Module, _args: object, output: object) -> None:
-        if module in watched and not is_compiling():
-            mark_caches(output)
-
-    def mark_caches(values: object) -> None:
-        for cache in caches_in(values):
-            mark(cache, state().filling)
+        if is_compiling() or module not in watched:
+            return
+        # A state among other tensors has no name in a tuple.
+        unnamed = isinstance(output, tuple) and not STATES.isdisjoint(watched[module])
+        filling = state().filling
+        for cache in caches_in(dict.fromkeys(STATES, output) if unnamed else output):
+            mark(cache, filling)
 
     handles = [
         handle
@@ -84,6 +88,25 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
             handle.remove()
 
     return end
+
+
+def _takers_of_caches(body: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
+    """A model's main body and the modules in it that may be given a cache → their parameters.
+
+    One that hands on whatever keywords it is given counts where a module in it takes a cache.
+    """
+    found: dict[nn.Module, tuple[str, ...]] = {}
+    # From the inside out, as what a module hands on is known by the modules in it.
+    for part in reversed(list(body.modules())):
+        parameters = signature(part.forward).parameters
+        hands_on = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+        if (
+            part is body
+            or takes_cache(parameters)
+            or (hands_on and any(inner in found for inner in part.modules()))
+        ):
+            found[part] = tuple(parameters)
+    return found
 
 
 def check_caches(arguments: object, state: State) -> None:
