@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import tiny_models
 from taia.errors import InputError, RunError
+from taia.runtime.caches import cache_of
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generated, Generation
 from taia.runtime.switchable import SwitchableModel
@@ -250,9 +251,9 @@ def test_any_order_of_arrivals_and_cancels(events, max_rows, kind):
 def test_rows_that_end_leave_no_padding():
     model, seen = switchable("adapter"), []
 
-    def look(_, __, given, ___):
-        widths = {layer.keys.shape[2] for layer in given["past_key_values"].layers}
-        seen.append((given["input_ids"].shape[0], widths))
+    def look(_, __, given, said):
+        widths = {layer.keys.shape[2] for layer in cache_of(said).layers}
+        seen.append((len(given["input_ids"]), widths))
 
     running = engine(model, max_rows=3)
     running.add(Generation("base", tuple(range(40)), 2))
@@ -264,9 +265,10 @@ def test_rows_that_end_leave_no_padding():
             running.step()
     finally:
         handle.remove()
-    # The long row has 40 columns and is gone after its second token; of the others the longer one
-    # has 4 by then, and one more a step.
-    assert seen == [(3, {40}), (3, {41}), (2, {5}), (2, {6}), (2, {7}), (2, {8})]
+    # The prompts, one by one; the long row is gone after its second token; of the others the longer
+    # one has 4 columns by then, and one more a step.
+    assert seen[:3] == [(1, {40}), (1, {3}), (1, {1})]
+    assert seen[3:] == [(3, {41}), (2, {5}), (2, {6}), (2, {7}), (2, {8})]
 
 
 def test_one_forward_a_step_where_modes_mix():
