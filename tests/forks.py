@@ -1,6 +1,6 @@
 """Processes that need not import: each is a fork of one that has imported, and has done no more.
 
-From the fork on, a process runs a program as ``python -c`` does: its arguments, environment, folder
+From the fork on, a process runs a program as ``python -m`` does: its arguments, environment, folder
 and streams are those that the test gives, signals reach it by its number, and the interpreter
 itself ends it. Where there is no such fork (all but Linux), a program starts from nothing instead.
 
@@ -131,10 +131,11 @@ _starting = threading.Lock()
 @cache
 def _server(modules: tuple[str, ...]) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with theirs:
         subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno()), *modules],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            [sys.executable, "-m", Path(__file__).stem, str(theirs.fileno()), *modules],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
             pass_fds=[theirs.fileno()],
             stdin=DEVNULL,
             stdout=DEVNULL,
@@ -173,6 +174,10 @@ def _serve(asked: socket.socket) -> str:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        # Made anew: what they lead to may be of another kind, which a stream asks once.
+        sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
         task = json.loads(text)
         os.environ.clear()
         os.environ.update(task["env"])
@@ -187,4 +192,6 @@ if __name__ == "__main__":
     prepare()
     for _module in sys.argv[2:]:
         importlib.import_module(_module)
-    exec(_serve(socket.socket(fileno=int(sys.argv[1]))), {"__name__": "__main__"})
+    _code = _serve(socket.socket(fileno=int(sys.argv[1])))
+    # Of a text exec() would say how a process ends that Ctrl-C leaves: Interrupted tells of that.
+    exec(compile(_code, "<forked>", "exec"), {"__name__": "__main__"})

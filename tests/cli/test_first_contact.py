@@ -299,7 +299,7 @@ def as_module(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("numbers", ["SIGINT,SIGINT", "SIGTERM,SIGINT"])
-def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers, tmp_path):
+def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers):
     """The first lets the step end; the second raises, here in an exec() of a text."""
     script = f"""
 import os, signal, sys
@@ -321,7 +321,7 @@ sys.argv = ["taia", "inspect", "x"]
 from taia.cli import main
 main()
 """
-    done = as_module(script, tmp_path)
+    done = forks.run(script)
     first, second = numbers.split(",")
     assert done.returncode == 130
     assert done.stderr.splitlines()[:3] == [f"{first} False", f"{second} True", "taia: interrupted"]
