@@ -33,19 +33,6 @@ def run(
     return forks.run(code, *arguments, modules=modules, env=environment)
 
 
-@pytest.fixture(scope="module")
-def right(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("right")
-    config = tiny_files.llama_config()
-    tiny_files.write(folder / "base", tiny_files.llama(), config=config)
-    tiny_files.write(folder / "tuned", tiny_files.llama(), config=config, seed=1)
-    tiny_files.adapter(folder / "adapter")
-    (folder / "data.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 4)
-    (folder / "recipe.yaml").write_text("lora_r: 4\n")
-    (folder / "odd.yaml").write_text("lora_rr: 4\n")
-    return {path.stem: str(path) for path in folder.iterdir()} | {"folder": str(folder)}
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

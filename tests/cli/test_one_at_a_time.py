@@ -13,7 +13,7 @@ import forks
 import tiny_models
 import tiny_tasks
 from cli_runner import inside
-from held_outputs import held
+from outputs import held
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file locks of Unix")
 

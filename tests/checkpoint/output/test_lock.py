@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import forks
-from held_outputs import held
+from outputs import held, names
 from taia.checkpoint.output.lock import check_free, hidden, locked
 from taia.checkpoint.output.staging import claimed
 from taia.errors import DestinationError
@@ -23,10 +23,6 @@ from taia.errors import DestinationError
 def holder(tmp_path: Path) -> Iterator[forks.Process]:
     with held(tmp_path / "out") as process:
         yield process
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("spelling", ["out", "./out", "sub/../out", "link", "out/"])

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import forks
-from held_outputs import saying
+from outputs import NEW, OLD, fill, names, saying
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.errors import DestinationError, OutputError
@@ -26,20 +26,6 @@ from taia.signals import GRACE
 from tiny_files import tree
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders are locked and synced on Unix")
-
-OLD = {"config.json": b"old", "model.safetensors": b"old weights", "sub/x": b"1"}
-NEW = {"config.json": b"new", "sub/deep/y": b"2"}
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def refusal(output: Path, **options: object) -> str:

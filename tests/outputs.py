@@ -1,4 +1,4 @@
-"""Outputs that another process has."""
+"""Outputs: what stood in them and what will, and those that another process has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import forks
+
+OLD = {"config.json": b"old", "model.safetensors": b"old weights", "sub/x": b"1"}
+NEW = {"config.json": b"new", "a.safetensors": b"new weights", "sub/deep/y": b"2"}
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
 
 #: A hang-up and Ctrl-C end it though the tests run under ``nohup`` or in the background.
 _HOLDER = """
