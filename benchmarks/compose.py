@@ -42,8 +42,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from taia.checkpoint.folders import INDEX
 from taia.checkpoint.header import make_header, nbytes
-from taia.checkpoint.index import INDEX, Checkpoint
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import Sources, runs_of
 from timing import say
 

@@ -192,6 +192,15 @@ def test_help_never_cuts_a_name(command, columns, monkeypatch):
     assert options <= set(words)
 
 
+@pytest.mark.parametrize("columns", [40, 50, 60, 79, 80, 200])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_no_wider_than_the_terminal(command, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = inside(*filter(None, [command]), "--help").stdout.splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if len(line) > min(columns, 80)] == []
+
+
 @pytest.mark.parametrize(("command", "flag"), FLAGS)
 def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
     flags = [option for name, option in FLAGS if name == command]
@@ -209,7 +218,7 @@ def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
 CHOICES = [
     ("export", ("/nowhere", "--to", "gguf", "-o", "/nowhere/out"), "--outtype", get_args(Outtype)),
     ("export", ("/nowhere", "-o", "/nowhere/out"), "--to", get_args(Name)),
-    ("train", ("/nowhere",), "--routing", ("softmax_topk", "topk_softmax")),
+    ("train", ("/nowhere", "--technique", "molora"), "--routing", ("softmax_topk", "topk_softmax")),
     ("train", ("/nowhere",), "--on-bad-row", ("stop", "skip")),
     ("serve", ("/nowhere",), "--dtype", ("float32", "bfloat16", "float16")),
 ]

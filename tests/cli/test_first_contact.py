@@ -72,6 +72,8 @@ def run(
         ("train {base} --data {data} --optim adamw_torhc --output {folder}/out", "adamw_torch"),
         ("train {base} --data {data} --optim foo --output {folder}/out", "'foo'"),
         ("train {base} --data {data} --lr-scheduler-type cosin --output {folder}/out", "cosine"),
+        ("train {base} --data {data} --attn-implementation foo -o {folder}/out", "It knows eager"),
+        ("train {base} --data {data} --attn-implementation flex -o {folder}/out", "flex_attention"),
         ("train {base} --data {data} --format alpaka --output {folder}/out", "'alpaka'"),
         ("train {base} --data x.jsonl:foo --output {folder}/out", "'x.jsonl:foo'"),
         ("train {base} --data {data}:train --output {folder}/out", "with a weight"),
@@ -158,6 +160,17 @@ def test_a_missing_package_is_two_lines_that_name_the_extra(without, arguments, 
     assert not (Path(right["folder"]) / "out").exists()
 
 
+def test_zero3_without_deepspeed_is_told_at_once(right):
+    typed = "train {base} --data {data} -o {folder}/out --accelerate zero3 --processes 2"
+    done = run(*(a.format(**right) for a in typed.split()), without=("deepspeed",))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "taia: deepspeed is not installed.",
+        "      Install it: pip install deepspeed",
+        "loaded:",
+    ]
+
+
 @pytest.mark.parametrize(
     "arguments", ["compose {base} {adapter} --merge", "compose {base} {tuned} --keep 0.5*mlp"]
 )
@@ -221,6 +234,23 @@ main()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr.splitlines() == ["taia: interrupted", "      Nothing was begun."]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be removed")
+@pytest.mark.parametrize(
+    "command", ["inspect {base}", "compose {base} {tuned} -o {folder}/out", "report x"]
+)
+def test_a_working_directory_that_was_removed_is_two_lines(command, right, tmp_path):
+    (here := tmp_path / "here").mkdir()
+    arguments = shlex.join(command.format(**right).split())
+    script = f"rmdir {shlex.quote(str(here))} && {sys.executable} -m taia {arguments}"
+    done = subprocess.run(["sh", "-c", script], cwd=here, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "taia: The working directory is not there any more.",
+        "      Change to one that is, such as `cd ~`.",
+    ]
+    assert not (Path(right["folder"]) / "out").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="descriptors of POSIX")

@@ -22,11 +22,16 @@ def demo(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="The folder for the adapters, results.json and report.html.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="The folder for the adapters, results.json and report.html."
+        ),
     ] = Path("taia-demo"),
     modes: Annotated[
         str,
         typer.Option(
+            "--modes",
+            "-m",
             help="What to compare: modes or selections, with commas between.",
             autocompletion=complete,
         ),

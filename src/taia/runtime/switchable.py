@@ -81,6 +81,7 @@ class SwitchableModel:
         dtype: torch.dtype | None = None,
         device: str | None = None,
         declare: Mapping[str, str] | None = None,
+        check_pair: bool = True,
         **options: Any,  # noqa: ANN401 - transformers' own
     ) -> SwitchableModel:
         """Load a model and its update from folders or the hub.
@@ -97,6 +98,7 @@ class SwitchableModel:
             dtype: Of the weights; None for float32 on the CPU and the checkpoint's own elsewhere.
             device: Where to; None for the accelerator if there is one.
             declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+            check_pair: Whether to look for such records.
             **options: Further ones of ``from_pretrained`` (``device_map``,
                 ``quantization_config``, …).
 
@@ -111,7 +113,8 @@ class SwitchableModel:
         from taia.runtime.kinds import update_of
         from taia.runtime.load import load_parts
 
-        warn_of_doubts(base, tuned)
+        if check_pair:
+            warn_of_doubts(base, tuned)
         parts = load_parts(base, tuned, dtype=dtype, device=device, **options)
         update = update_of(parts.model, parts.tuned, declare, parts.replaced)
         return cls(parts.model, update, modes)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from taia.checkpoint.composition import Composition
+from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.header import Entry, Shard
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.plan import as_json
 from taia.checkpoint.reading import is_file, read_bytes
