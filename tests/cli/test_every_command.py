@@ -98,19 +98,6 @@ def offline(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
-@pytest.fixture(scope="module")
-def right(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("right")
-    config = tiny_files.llama_config()
-    tiny_files.write(folder / "base", tiny_files.llama(), config=config)
-    tiny_files.write(folder / "tuned", tiny_files.llama(), config=config, seed=1)
-    tiny_files.adapter(folder / "adapter")
-    rows = '{"instruction": "a", "output": "b"}\n'
-    (folder / "data.jsonl").write_text(rows * 4)
-    found = {name: str(folder / name) for name in ("base", "tuned", "adapter")}
-    return {**found, "data": str(folder / "data.jsonl")}
-
-
 def is_two_lines(ended: Ended, code: int) -> None:
     """Two lines on stderr below what was done, nothing that steers a terminal anywhere."""
     said = ended.stderr.rstrip("\n").split("\n")

@@ -4,18 +4,18 @@ import os
 import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
+import forks
 import tiny_files
 
 #: Runs the command line without some packages, and says which heavy ones it came to load.
 RUNNER = """
 import sys
+assert not sys.modules.keys() & {without!r}, "what is not installed was loaded before the fork"
 sys.modules.update(dict.fromkeys({without!r}))
-sys.argv = ["taia", *{arguments!r}]
 from taia.cli import main
 try:
     main()
@@ -25,28 +25,12 @@ finally:
 """
 
 
-def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    code = RUNNER.format(without=list(without), arguments=list(arguments))
+def run(
+    *arguments: str, without: tuple[str, ...] = (), modules: tuple[str, ...] = forks.LIGHT
+) -> subprocess.CompletedProcess[str]:
+    code = RUNNER.format(without=list(without))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-
-
-@pytest.fixture(scope="module")
-def right(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("right")
-    config = tiny_files.llama_config()
-    tiny_files.write(folder / "base", tiny_files.llama(), config=config)
-    tiny_files.write(folder / "tuned", tiny_files.llama(), config=config, seed=1)
-    tiny_files.adapter(folder / "adapter")
-    (folder / "data.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 4)
-    (folder / "recipe.yaml").write_text("lora_r: 4\n")
-    (folder / "odd.yaml").write_text("lora_rr: 4\n")
-    return {path.stem: str(path) for path in folder.iterdir()} | {"folder": str(folder)}
+    return forks.run(code, *arguments, modules=modules, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +101,14 @@ def test_what_can_be_known_is_told_before_libraries_are_loaded(arguments, words,
     "command", ["eval {base} {tuned} --tasks lookalikes", "serve {base} {tuned} --port 0"]
 )
 def test_whether_there_is_a_device_is_asked_of_torch_alone(command, name, right):
-    refused(f"{command} --device {name}", f"no device '{name}'", right, "loaded: torch")
+    words = f"no device '{name}'"
+    refused(f"{command} --device {name}", words, right, "loaded: torch", forks.TORCH)
 
 
-def refused(arguments, words, right, loaded):
+def refused(arguments, words, right, loaded, modules=forks.LIGHT):
     """Two lines, with these words, once so much is loaded; nothing is written."""
     before = tiny_files.tree(Path(right["folder"]))
-    done = run(*(a.format(**right) for a in shlex.split(arguments)))
+    done = run(*(a.format(**right) for a in shlex.split(arguments)), modules=modules)
     assert done.returncode in (1, 2), done.stderr
     *said, last = done.stderr.strip().splitlines()
     assert words.format(**right) in "\n".join(said)
@@ -164,7 +149,8 @@ def test_a_missing_package_is_two_lines_that_name_the_extra(without, arguments, 
     config = Path(right["folder"]) / "config"
     config.mkdir(exist_ok=True)
     (config / "config.json").write_bytes((Path(right["base"]) / "config.json").read_bytes())
-    done = run(*(a.format(**right) for a in arguments.split()), without=without)
+    modules = () if "pydantic" in without else forks.LIGHT
+    done = run(*(a.format(**right) for a in arguments.split()), without=without, modules=modules)
     assert done.returncode in (1, 2), done.stderr
     problem, mend, loaded = done.stderr.splitlines()
     assert loaded == "loaded:"
@@ -330,7 +316,7 @@ def as_module(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("numbers", ["SIGINT,SIGINT", "SIGTERM,SIGINT"])
-def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers, tmp_path):
+def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers):
     """The first lets the step end; the second raises, here in an exec() of a text."""
     script = f"""
 import os, signal, sys
@@ -352,7 +338,7 @@ sys.argv = ["taia", "inspect", "x"]
 from taia.cli import main
 main()
 """
-    done = as_module(script, tmp_path)
+    done = forks.run(script)
     first, second = numbers.split(",")
     assert done.returncode == 130
     assert done.stderr.splitlines()[:3] == [f"{first} False", f"{second} True", "taia: interrupted"]

@@ -14,6 +14,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -174,6 +175,7 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
     file.write_bytes(as_json(value))
 
 
+@cache  # it reads the whole of a package's description
 def _version(name: str) -> str:
     from importlib import metadata  # slow to import
 
