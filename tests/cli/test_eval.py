@@ -116,7 +116,7 @@ def test_a_server(said, place):
     [
         (("--modes", "base,all + +"), "all + +"),
         (("--tasks", ","), "No task"),
-        (("--model-of", "taia", "--server", "http://x/v1"), "--model-of"),
+        (("--server", "http://x/v1"), "TUNED has no effect with --server"),
         (("--limit", "0"), "--limit"),
         (("--dtype", "int8"), "int8"),
     ],
@@ -124,6 +124,11 @@ def test_a_server(said, place):
 def test_what_cannot_be_ends_with_2(said, tmp_path, arguments, words):
     assert words in said(*arguments, code=2).stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_a_server_is_of_a_mode(said):
+    arguments = ("--modes", "base,taia", "--model-of", "taia", "--server", "http://x/v1")
+    assert "--model-of" in said(*arguments, models=False, code=2).stderr
 
 
 def test_without_the_library_it_is_told(said, monkeypatch):

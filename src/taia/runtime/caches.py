@@ -38,11 +38,12 @@ def cache_name(parameters: Iterable[str]) -> str:
     return next((name for name in CACHES if name in known), CACHES[0])
 
 
-def takes_cache(parameters: Mapping[str, Parameter]) -> bool:
-    """Whether a module's pass may be given a cache or state, by its signature."""
-    return any(
-        name in CACHES or name in STATES or "Cache" in str(parameter.annotation)
+def caches_named(parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
+    """The parameters of a module's pass that a cache or a state may be given as."""
+    return tuple(
+        name
         for name, parameter in parameters.items()
+        if name in CACHES or name in STATES or "Cache" in str(parameter.annotation)
     )
 
 

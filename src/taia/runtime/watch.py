@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taia.errors import AdapterError, InputError
-from taia.runtime.caches import STATES, caches_in, check, mark, takes_cache
+from taia.runtime.caches import CACHES, STATES, caches_in, caches_named, check, mark
 from taia.runtime.update import State
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
         What ends it.
     """
     from torch.compiler import is_compiling
+    from transformers import PreTrainedModel
 
     body = model.base_model
     watched = _takers_of_caches(body)
@@ -59,7 +60,10 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
             return
         if module is body:
             check_rows(args, kwargs, state())
-        arguments = {**dict(zip(watched[module], args, strict=False)), **kwargs}
+        taker = watched[module]
+        arguments = {**dict(zip(taker.parameters, args, strict=False)), **kwargs}
+        if not isinstance(module, PreTrainedModel):  # layers are many
+            arguments = {name: arguments[name] for name in taker.caches if name in arguments}
         filling = state().filling
         for cache in caches_in(arguments):
             check(cache, filling)
@@ -69,7 +73,9 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
         if is_compiling() or module not in watched:
             return
         # A state among other tensors has no name in a tuple.
-        unnamed = isinstance(output, tuple) and not STATES.isdisjoint(watched[module])
+        unnamed = isinstance(output, tuple) and not STATES.isdisjoint(watched[module].caches)
+        if not unnamed and not isinstance(module, PreTrainedModel):
+            return
         filling = state().filling
         for cache in caches_in(dict.fromkeys(STATES, output) if unnamed else output):
             mark(cache, filling)
@@ -90,22 +96,28 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
     return end
 
 
-def _takers_of_caches(body: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
-    """A model's main body and the modules in it that may be given a cache → their parameters.
+class _Taker(NamedTuple):
+    """The names of a pass's parameters, and of those that a cache may be given as."""
+
+    parameters: tuple[str, ...]
+    caches: tuple[str, ...]
+
+
+def _takers_of_caches(body: nn.Module) -> dict[nn.Module, _Taker]:
+    """A model's main body and the modules in it that may be given a cache.
 
     One that hands on whatever keywords it is given counts where a module in it takes a cache.
     """
-    found: dict[nn.Module, tuple[str, ...]] = {}
+    found: dict[nn.Module, _Taker] = {}
     # From the inside out, as what a module hands on is known by the modules in it.
     for part in reversed(list(body.modules())):
         parameters = signature(part.forward).parameters
         hands_on = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
-        if (
-            part is body
-            or takes_cache(parameters)
-            or (hands_on and any(inner in found for inner in part.modules()))
-        ):
-            found[part] = tuple(parameters)
+        named = caches_named(parameters)
+        if hands_on and any(inner in found for inner in part.modules()):
+            named = tuple(dict.fromkeys((*named, *CACHES, *STATES)))
+        if named or part is body:
+            found[part] = _Taker(tuple(parameters), named)
     return found
 
 
