@@ -55,6 +55,7 @@ CASES = [
     ("evaluate", "lm_eval", "eval"),
     ("evaluate", "torch", "eval"),
     ("evaluate", "jinja2", "eval"),
+    ("evaluate", "datasets", "eval"),
     ("export", "peft", "export"),
     ("export", "torch", "export"),
 ]
