@@ -49,7 +49,7 @@ CALLS = {
 CASES = [
     ("live adapter", "torch", "torch"),
     ("live adapter", "transformers", "torch"),
-    ("live adapter", "peft", "eval"),
+    ("live adapter", "peft", "export"),
     ("live checkpoint", "transformers", "torch"),
     ("wrap", "torch", "torch"),
     ("evaluate", "lm_eval", "eval"),
