@@ -5,34 +5,17 @@ from __future__ import annotations
 import pytest
 
 from browsers import BROWSER, look
-from comparisons import realistic
 from eval_runs import facts, result, results
 from taia.analysis.norms import Norm, Norms
 from taia.evaluation.scores.summary import Summary
-from taia.reporting.evaluation.html import render as render_runs
-from taia.reporting.evaluation.run import Run
-from taia.reporting.html import Report, render
+from taia.reporting.html import render
+from taia.reporting.runs import FinishedRun
 
 pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH"
 )
 
 LONG = "attention[0:16] + 0.5*mlp + 0.25*norm[0:8]"
-PAGES = {
-    "short names": realistic(),
-    "long names": realistic(**{LONG: LONG, "taia-qkvo": "q_proj + k_proj", "all - mlp[20:]": "x"}),
-}
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("made", PAGES.values(), ids=PAGES)
-def test_nothing_sticks_out_and_nothing_goes_wrong(tmp_path, made, width):
-    command = f"taia demo --modes base,tuned,{LONG} --model " + "/a/long/path" * 12
-    facts = {"SHA-256": {"model.safetensors": "0123456789abcdef" * 4}}
-    html = render(Report("Name-" * 30, "One sentence.", made, command, [4.0, 1.0], facts))
-    found, console = look(tmp_path, html, width)
-    assert found == {"window": width, "page": width, "cut": [], "hidden": []}
-    assert console == []
 
 
 def norms(layers: int) -> Norms:
@@ -52,14 +35,16 @@ def norms(layers: int) -> Norms:
 
 
 RUNS = {
-    "the paper's": [Run("run", Summary.of(results(), facts(results())), norms(48))],
+    "the paper's": [FinishedRun("run", Summary.of(results(), facts(results())), norms(48))],
     "seeds": [
-        Run(f"seed-{n}", Summary.of(made, facts(made)), None)
+        FinishedRun(f"seed-{n}", Summary.of(made, facts(made)), None)
         for n in range(2)
         for made in [results(seed=n, items=40)]
     ],
     "long names": [
-        Run("Name-" * 40, Summary.of(made, facts(made, command="x" * 400, base="b" * 99)), norms(2))
+        FinishedRun(
+            "Name-" * 40, Summary.of(made, facts(made, command="x" * 400, base="b" * 99)), norms(2)
+        )
         for made in [
             [
                 result(f"{'a_task_of_a_long_name_' * 3}{n}", mode, [float(n < 2), 0.0, 1.0])
@@ -76,7 +61,7 @@ RUNS = {
     [("the paper's", 390), ("the paper's", 1280), ("seeds", 1280), ("long names", 390)],
 )
 def test_the_report_of_runs(tmp_path, kind, width):
-    html = render_runs(RUNS[kind], "taia report " + "a/long/path" * 40)
+    html = render(RUNS[kind], "taia report " + "a/long/path" * 40)
     found, console = look(tmp_path, html, width)
     assert found == {"window": width, "page": width, "cut": [], "hidden": []}
     assert console == []

@@ -6,18 +6,16 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
+from taia.cli.options import AsJson, Declare, complete, declared, pairs
+from taia.cli.shown import show_run
 from taia.errors import InputError
 from taia.packages import require_packages
-
-if TYPE_CHECKING:
-    from taia.evaluation.harness.running import Evaluation
 
 
 def evaluate(
@@ -200,7 +198,7 @@ def evaluate(
         if base is not None and tuned is not None and server is None:
             watch("Measuring the update")
             _write_norms(done.output, base, tuned, named)
-    _show(done, as_json)
+    show_run(done.output, done.summary, as_json, unmet=done.unmet)
     for why in done.unmet:
         say(why, "taia: ")
     if done.unmet:
@@ -217,25 +215,6 @@ def _write_norms(output: Path, base: str, tuned: str, declare: dict[str, str]) -
         write_norms(output / UPDATE_FILE, update_norms(base, tuned, declare))
     except InputError as error:
         say(f"Where the update lives cannot be told: {error.problem}")
-
-
-def _show(done: Evaluation, as_json: bool) -> None:
-    """The table, or all of it as JSON."""
-    if as_json:
-        summary = done.summary
-        whole = {"output": str(done.output), "run": summary.facts, **summary.to_json()}
-        say_json({**whole, "unmet": list(done.unmet)})
-        return
-    from taia.reporting.evaluation.findings import further_readings
-    from taia.reporting.evaluation.table import render
-    from taia.reporting.screen import Screen
-
-    screen = Screen()
-    screen.print(render(done.summary))
-    for sentence in further_readings(done.summary):
-        screen.print(sentence)
-    screen.print(f"\nThe run is {done.output}", soft_wrap=True)
-    screen.print(f"Its report: taia report {done.output}", soft_wrap=True)
 
 
 def _parts(text: str) -> list[str]:

@@ -7,17 +7,17 @@ import pytest
 from eval_runs import RATES, facts, results
 from taia.analysis.norms import Norm, Norms
 from taia.evaluation.scores.summary import Summary
-from taia.reporting.evaluation.findings import findings
-from taia.reporting.evaluation.run import Run
-from taia.reporting.evaluation.table import markdown
-from taia.reporting.evaluation.text import card, report
+from taia.reporting.findings import findings
+from taia.reporting.runs import FinishedRun
+from taia.reporting.table import markdown
+from taia.reporting.text import card, report
 from taia.text import markdown as escape
 
 
-def run(name: str = "run", seed: int = 0, **more) -> Run:
+def run(name: str = "run", seed: int = 0, **more) -> FinishedRun:
     made = results(seed=seed, items=50)
     norms = Norms("b", "t", (Norm(0, "mlp", "up", 1.0, 4.0, 1),))
-    return Run(name, Summary.of(made, facts(made, **more)), norms)
+    return FinishedRun(name, Summary.of(made, facts(made, **more)), norms)
 
 
 def test_a_report_has_every_part():
@@ -31,14 +31,14 @@ def test_a_report_has_every_part():
     assert f"\n    {one.command}\n" in text
     assert "- base.model.safetensors: " + "ab" * 32 in text
     rows = [line for line in text.splitlines() if line.startswith("| csqa |")]
-    assert len(rows) == 2  # among the differences and among the tasks
+    assert len(rows) == 3  # among the differences, among what turned and among the tasks
 
 
 def test_every_table_has_as_many_cells_in_every_row():
     lines = report([run("a"), run("b", 1)]).splitlines()
     tables = "\n".join(line if line.startswith("|") else "" for line in lines).split("\n\n")
     found = [table.strip().splitlines() for table in tables if table.strip()]
-    assert len(found) == 1 + 2 * 4
+    assert len(found) == 1 + 2 * 5
     assert all(len({row.replace(r"\|", "").count("|") for row in table}) == 1 for table in found)
     assert "In several runs" not in lines
     assert sum(line.startswith("| taia | ") for line in found[0]) == 2

@@ -1,4 +1,4 @@
-"""What a model is made of, as a table."""
+"""What a model is made of, and what a composition keeps of two, as tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from rich.table import Table
 
 from taia.anatomy import Label
 from taia.anatomy.components import GROUPS
+from taia.checkpoint.composition import Composition, Row, Share
+from taia.reporting.screen import Text
 from taia.selection import Alpha, Pieces
-from taia.text import in_millions
+from taia.text import in_bytes, in_millions
 
 
 class _Kind(NamedTuple):
@@ -91,3 +93,31 @@ def _alphas(alphas: Iterable[Alpha]) -> str:
     for alpha in alphas:
         values |= {piece[2] for piece in alpha.pieces} if isinstance(alpha, Pieces) else {alpha}
     return ", ".join(f"{value:g}" for value in sorted(values))
+
+
+def match_table(done: Composition) -> Table:
+    """For each component, what comes from the base, from the tuned model, and from both."""
+    table = Table(
+        title=Text(f"keep {done.selection}", "bold"), box=box.SIMPLE_HEAD, show_edge=False
+    )
+    table.add_column("component", style="bold", no_wrap=True)
+    table.add_column("comes from", no_wrap=True)
+    for heading in ("tensors", "parameters", "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in (*done.rows, done.total):
+        if row.component == "total":
+            table.add_section()
+        for source, share in _sources(row):
+            table.add_row(
+                row.component,
+                source,
+                str(share.tensors),
+                in_millions(share.parameters),
+                in_bytes(share.bytes),
+            )
+    return table
+
+
+def _sources(row: Row) -> list[tuple[str, Share]]:
+    sources = (("base", row.base), ("tuned", row.tuned), ("both", row.blended))
+    return [(name, share) for name, share in sources if share != Share()]

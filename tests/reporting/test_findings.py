@@ -9,7 +9,7 @@ import pytest
 from eval_runs import facts, result, results
 from taia.analysis.norms import Norm, Norms
 from taia.evaluation.scores.summary import Summary
-from taia.reporting.evaluation.findings import findings
+from taia.reporting.findings import findings
 
 
 def said(made, norms=None, **more) -> list[str]:
@@ -51,17 +51,17 @@ def test_the_average(tasks, wanted):
     [
         (
             [("law", 60, 40), ("art", 40, 60), ("sea", 50, 50)],
-            "It is better in law (+20.0) and worse in art (−20.0); in the other task the "
+            "It is better in law (+20.0) but worse in art (−20.0); in the other one the "
             "difference may be chance.",
         ),
         ([("law", 60, 40), ("art", 60, 40)], "It is better in law (+20.0) and art (+20.0)."),
         ([("law", 40, 60), ("art", 40, 60)], "It is worse in law (−20.0) and art (−20.0)."),
-        ([("law", 51, 50), ("art", 50, 50)], "It is not clearly apart in any of the 2 tasks."),
+        ([("law", 51, 50), ("art", 50, 50)], "Nor is it clearly apart in any single one of them."),
         ([(f"t{n}", 60, 40) for n in range(10)], "t7 (+20.0) and 2 more."),
     ],
 )
 def test_the_tasks(tasks, wanted):
-    assert said(run(*tasks))[0].endswith(wanted)
+    assert said(run(*tasks))[0].partition(" Of ")[0].endswith(wanted)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_tasks(tasks, wanted):
     ],
 )
 def test_one_task_has_no_average(counts, wanted):
-    assert said(run(("law", *counts)))[0] == wanted
+    assert said(run(("law", *counts)))[0].partition(" Of ")[0] == wanted
 
 
 def test_every_pair_has_its_sentence_and_taia_worse_than_base_is_told():

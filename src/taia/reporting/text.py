@@ -7,43 +7,46 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from taia.evaluation.scores.summary import Summary
-from taia.reporting.evaluation import joined
-from taia.reporting.evaluation.findings import findings
-from taia.reporting.evaluation.run import Run
-from taia.reporting.evaluation.table import cells_row, markdown
-from taia.reporting.evaluation.words import (
+from taia.reporting.findings import findings
+from taia.reporting.runs import FinishedRun, are_alike, columns, run_to_run, side_by_side
+from taia.reporting.table import cells_row, markdown, turned_tasks
+from taia.reporting.words import (
+    AVERAGE,
     LEGEND,
-    MARKS,
     average_gap,
     direction,
     gap,
+    guessed,
     items,
+    marked,
+    pairs,
     ratio,
-    sign,
+    role,
+    scope,
     size,
-    verdict,
+    turned,
+    without_error,
 )
-from taia.reporting.words import pairs
 from taia.text import markdown as escaped
 
 _PAPER: Final = "https://arxiv.org/abs/2405.20192"
 
 
-def report(runs: Sequence[Run]) -> str:
+def report(runs: Sequence[FinishedRun]) -> str:
     """Runs as a Markdown document, all but the plots.
 
     Args:
         runs: Each is a section; those that are alike stand side by side first.
     """
     lines = ["# What to keep of an update", ""]
-    if joined.are_alike(runs):
-        lines += [*_bullets(joined.findings(runs)), *_together(runs)]
+    if are_alike(runs):
+        lines += [*_bullets(run_to_run(runs)), *_together(runs)]
     for run in runs:
         lines += [f"## {escaped(run.name if len(runs) > 1 else run.models)}", "", *_run(run)]
     return "\n".join(lines)
 
 
-def card(runs: Sequence[Run]) -> str:
+def card(runs: Sequence[FinishedRun]) -> str:
     """What a model card says of runs: its front matter's ``model-index``, and a section.
 
     In the front matter, scores are as the tasks count them: fractions, not percent.
@@ -67,7 +70,7 @@ def card(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def _run(run: Run) -> Iterator[str]:
+def _run(run: FinishedRun) -> Iterator[str]:
     yield from _bullets(findings(run.summary, run.norms))
     yield from _scores(run.summary)
     yield from _differences(run.summary)
@@ -87,7 +90,9 @@ def _bullets(sentences: Sequence[str]) -> list[str]:
 
 def _scores(summary: Summary) -> list[str]:
     legend = [LEGEND, ""] if pairs(summary.modes) else []
-    return ["Scores in percent with standard errors.", "", markdown(summary), *legend]
+    alone = [escaped(without_error(summary)), ""] if without_error(summary) else []
+    said = f"Scores in percent with standard errors. {escaped(scope(summary))}."
+    return [said, "", markdown(summary), *legend, *alone]
 
 
 def _differences(summary: Summary) -> Iterator[str]:
@@ -96,36 +101,53 @@ def _differences(summary: Summary) -> Iterator[str]:
         return
     yield from ("### Differences", "", "On the same items, with 95% intervals.", "")
     yield from _head(["task", *(f"{mode} − {other}" for mode, other in compared)])
+    if len(summary.averaged) > 1:
+        found = [
+            marked(summary.average_difference(*pair), average_gap(summary, *pair))
+            for pair in compared
+        ]
+        yield cells_row([AVERAGE, *found])
     for task in summary.tasks:
         name = f"{task} {direction(summary, task)}".strip()
         found = [
-            _marked(verdict(summary, *pair, task), gap(summary, *pair, task)) for pair in compared
+            marked(summary.difference(*pair, task), gap(summary, *pair, task)) for pair in compared
         ]
         yield cells_row([name, *found])
-    if len(summary.averaged) > 1:
-        found = [
-            _marked(sign(summary.average_difference(*pair)), average_gap(summary, *pair))
-            for pair in compared
-        ]
-        yield cells_row(["average", *found])
+    yield ""
+    yield from _turned(summary, compared)
+
+
+def _turned(summary: Summary, compared: Sequence[tuple[str, str]]) -> Iterator[str]:
+    tasks = turned_tasks(summary)
+    if not tasks:
+        return
+    told = "How many answers only the first (+) and only the second (−) of two modes has right"
+    guesses = any(guessed(summary, *pair, t) for pair in compared for t in tasks)
+    told += ", and how many either way guessing alone makes." if guesses else "."
+    yield from ("### What turned", "", told, "")
+    yield from _head(["task", *(f"{mode} − {other}" for mode, other in compared)])
+    for task in tasks:
+        yield cells_row([task, *(_with_guesses(summary, *pair, task) for pair in compared)])
     yield ""
 
 
-def _marked(how: int, words: str) -> str:
-    return f"{MARKS[how]} {words}" if how else words
+def _with_guesses(summary: Summary, mode: str, other: str, task: str) -> str:
+    by_chance = guessed(summary, mode, other, task)
+    shown = turned(summary, mode, other, task)
+    return f"{shown} (guessing {by_chance})" if by_chance else shown
 
 
 def _tasks(summary: Summary) -> Iterator[str]:
     yield from ("### Tasks", "")
-    yield from _head(["task", "items", "metric", "protocol", "version"])
+    yield from _head(["task", "items", "counts as", "metric", "protocol", "version"])
     for task in summary.tasks:
         about = summary.about[task]
-        number = str(items(summary, task))
-        yield cells_row([task, number, about.metric, about.protocol, about.version])
+        counts = [str(items(summary, task)), role(summary, task)]
+        yield cells_row([task, *counts, about.metric, about.protocol, about.version])
     yield ""
 
 
-def _update(run: Run) -> Iterator[str]:
+def _update(run: FinishedRun) -> Iterator[str]:
     norms = run.norms
     assert norms is not None
     yield from ("### Where the update lives", "")
@@ -137,15 +159,15 @@ def _update(run: Run) -> Iterator[str]:
     yield from _bullets(norms.notes) if norms.notes else ()
 
 
-def _command(run: Run) -> list[str]:
+def _command(run: FinishedRun) -> list[str]:
     # Four spaces are code whatever is in it; a fence could be closed by the command itself.
     return ["Measured with", "", *(f"    {line}" for line in run.command.splitlines()), ""]
 
 
-def _together(runs: Sequence[Run]) -> Iterator[str]:
+def _together(runs: Sequence[FinishedRun]) -> Iterator[str]:
     yield from ("## Side by side", "")
-    yield from _head(["mode", "run", *joined.columns(runs)])
-    for mode, by_run in joined.side_by_side(runs).items():
+    yield from _head(["mode", "run", *columns(runs)])
+    for mode, by_run in side_by_side(runs).items():
         for name, cells in by_run.items():
             yield cells_row([mode, name, *cells])
     yield ""
@@ -155,7 +177,7 @@ def _head(names: Sequence[str]) -> list[str]:
     return [cells_row(names), cells_row(["---", *["---:"] * (len(names) - 1)])]
 
 
-def _index(run: Run) -> Iterator[dict[str, Any]]:
+def _index(run: FinishedRun) -> Iterator[dict[str, Any]]:
     """One entry of ``model-index`` for each mode."""
     summary = run.summary
     tuned = str(run.facts.get("tuned") or run.facts.get("base") or run.name)
