@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval_runs import facts, result, results
 from taia.analysis.norms import Norm, Norms
+from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.summary import Summary
 from taia.reporting.findings import findings
+from taia.reporting.words import average_marks, called, capital, marks, pairs, role, scope
 
 
 def said(made, norms=None, **more) -> list[str]:
@@ -137,3 +143,116 @@ def test_a_judge_and_other_readings_are_told_with_what_is_missing():
     assert sentence.startswith("advbench by asr_judge: TAIA 0.0% [0.0, ")
     assert sentence.count("1 without") == 2
     assert "tuned 0.0%" in sentence
+
+
+@st.composite
+def runs(draw) -> list[TaskResult]:
+    """Runs of every kind: few and many items, shares and losses, safety, a mode without a task."""
+    modes = draw(st.sampled_from([("base", "tuned", "taia"), ("tuned", "taia"), ("base", "taia")]))
+    kinds = draw(
+        st.lists(
+            st.sampled_from(["acc", "acc", "f1", "word_perplexity", "asr"]), min_size=1, max_size=5
+        )
+    )
+    made = []
+    for number, metric in enumerate(kinds):
+        items = draw(st.sampled_from([1, 2, 7, 40, 150]))
+        dice = random.Random(draw(st.integers(0, 99)))
+        for mode in modes:
+            level = draw(st.sampled_from([0.1, 0.4, 0.6, 0.9]))
+            hits = [float(dice.random() < level) for _ in range(items)]
+            scale = {"f1": 0.5, "word_perplexity": 9.0}.get(metric, 1.0)
+            made.append(result(f"t{number}", mode, [scale * hit for hit in hits], metric))
+    gap = draw(st.integers(0, 2 * len(made)))
+    left = made[:gap] + made[gap + 1 :]
+    return left if {one.mode for one in left} == set(modes) else made
+
+
+@settings(max_examples=150, deadline=None)
+@given(runs())
+def test_no_headline_contradicts_the_table(made):
+    summary = Summary.of(made, facts(made))
+    sentences = findings(summary)
+    for mode, other in pairs(summary.modes):
+        start = f"{capital(called(mode))} is "
+        told = next((s for s in sentences if s.startswith(start) and called(other) in s), "")
+        letter = other[0]
+        # Of the average: the headline's word is the table's mark.
+        average = [how for mark, how in average_marks(summary, mode) if mark.endswith(letter)]
+        words = {1: "better than", -1: "worse than", 0: "not clearly apart from"}
+        if summary.average_difference(mode, other) is not None:
+            (how,) = average or [0]
+            headline = f"{start}{words[how]} {called(other)} on the average of "
+            assert told.startswith(f"{headline}{len(summary.averaged)} tasks: ")
+        else:
+            assert "on the average" not in told
+        # Of tasks: those that are named better and worse are those that the table marks.
+        marked = {1: set(), -1: set()}
+        for task in (*summary.averaged, *summary.others):
+            for mark, how in marks(summary, mode, task):
+                if mark.endswith(letter):
+                    marked[how].add(task)
+        for how, word in ((1, "better"), (-1, "worse")):
+            phrases = re.findall(rf"{word}(?: than \w+)? in ((?:[^;.b]|\.\d|b(?!ut))*)", told)
+            named = {name for phrase in phrases for name in re.findall(r"\bt\d\b", phrase)}
+            assert named == marked[how], told
+        # A clear average without a clear task is told as what it is.
+        in_average = (marked[1] | marked[-1]) & set(summary.averaged)
+        assert ("in no single one" in told) == bool(average and not in_average)
+        assert not (average and "Nor is it" in told)
+        assert told.count("But it is") == bool(
+            summary.average_difference(mode, other)
+            and in_average
+            and not any(marked[how] & set(summary.averaged) for how in average)
+            and not all(marked[how] & set(summary.averaged) for how in (1, -1))
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs())
+def test_there_is_one_count_of_tasks(made):
+    summary = Summary.of(made, facts(made))
+    parts = [len(summary.averaged), len(summary.others), len(summary.safety)]
+    said = scope(summary)
+    counts = [int(number) for number in re.findall(r"\d+", said)]
+    assert counts[0] == len(summary.tasks) == sum(parts)
+    assert counts[1:] in ([], [part for part in parts if part])
+    for sentence in findings(summary):
+        for number in re.findall(r"(\d+) tasks", sentence):
+            assert int(number) == len(summary.averaged)
+    roles = [role(summary, task).partition(":")[0] for task in summary.tasks]
+    one = "average" if len(summary.averaged) > 1 else "alone"
+    assert [roles.count(name) for name in (one, "beside", "safety")] == parts
+
+
+def test_a_clear_average_of_unclear_tasks_is_no_contradiction():
+    made = run(*((f"t{n}", 53, 50) for n in range(8)))
+    told = said([*made])[0]
+    assert told.startswith("TAIA is better than tuned on the average of 8 tasks")
+    assert "It takes all of them to tell: in no single one is the difference clear." in told
+    assert "not clearly apart" not in told
+
+
+def test_what_turned_is_told_where_the_mean_hides_it():
+    right = {"taia": [1.0] * 30 + [0.0] * 30 + [1.0] * 40, "tuned": [0.0] * 30 + [1.0] * 70}
+    made = [result("law", mode, scores) for mode, scores in right.items()]
+    assert said(made)[0] == (
+        "TAIA is not clearly apart from tuned in law. Of 100 items, 30 are right in TAIA alone "
+        "and 30 in tuned alone."
+    )
+    same = [result("law", mode, [1.0, 0.0]) for mode in ("taia", "tuned")]
+    assert said(same)[0].endswith("Of 2 items, both have the same ones right.")
+
+
+def test_tasks_beside_the_average_are_told_beside_it():
+    losses = {
+        "taia": [float(n % 3) for n in range(300)],
+        "tuned": [4.0 + n % 2 for n in range(300)],
+    }
+    made = [
+        *run(("law", 50, 50), ("art", 50, 50)),
+        *(result("bits", mode, scores, "word_perplexity") for mode, scores in losses.items()),
+    ]
+    told = said(made)[0]
+    assert "on the average of 2 tasks" in told
+    assert "Beside the average it is better than tuned in bits (−3.5, less is better)." in told

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv as tables
+import io
 import re
 
 import pytest
+from rich.console import Console
 
 from eval_runs import RATES, facts, result, results, write_run
 from pages import Page, contrast, table, text
@@ -14,6 +17,9 @@ from taia.reporting import words
 from taia.reporting.findings import findings
 from taia.reporting.html import render
 from taia.reporting.runs import FinishedRun, open_runs
+from taia.reporting.table import csv
+from taia.reporting.table import render as render_table
+from taia.reporting.text import card, report
 from taia.reporting.words import change, pairs
 
 HOSTILE = '</title></code><script src="http://evil.example/x.js">alert("1")</script><img onerror=x>'
@@ -89,7 +95,7 @@ def test_scores_are_the_summarys():
     summary = one.summary
     root = Page(render([one], "x")).root
     head, *rows = table(root, "Scores")
-    names = [re.sub(r" ?(300 items|7 tasks)$", "", text(cell)) for cell in head[1:]]
+    names = [re.sub(r" ?(300|7 tasks)$", "", text(cell)) for cell in head[1:]]
     assert names[:8] == ["average", *summary.averaged]
     assert names[8:] == ["advbench ↓", "lookalikes ↓"]
     tasks = [name.removesuffix(" ↓") for name in names]
@@ -124,6 +130,66 @@ def test_differences_are_the_summarys():
             shown = " ".join([(cell.text or "").strip(), text(cell[0])])
             assert shown.lstrip("▲▼ ") == value
             assert (cell.get("class") == "clear") == clear == (shown[0] in mark)
+
+
+def test_signs_and_arrows_agree_and_colours_say_what_is_better():
+    (one,) = ODD["the paper's"]
+    seen = set()
+    for row in table(Page(render([one], "x")).root, "Differences")[1:]:
+        lower = text(row[0]).endswith("↓")
+        for cell in row[1:]:
+            shown, smalls = (cell.text or "").split(), list(cell)
+            if shown[0] in "▲▼":
+                assert shown[1][0] == {"▲": "+", "▼": "−"}[shown[0]]
+                word = "better" if (shown[0] == "▲") != lower else "worse"
+                assert (smalls[-1].get("class"), smalls[-1].text) == (word, word)
+                seen.add((shown[0], lower))
+            else:
+                assert len(smalls) == 1
+    assert len(seen) == 4
+    for row in table(Page(render([one], "x")).root, "Scores")[1:]:
+        for task, cell in zip(("average", *one.summary.tasks), row[1:], strict=True):
+            for small in cell.findall("small")[1:]:
+                lower = task in one.summary.safety
+                word = "better" if ((small.text or "")[0] == "▲") != lower else "worse"
+                assert small.get("class") == word
+
+
+def test_what_is_not_known_is_said_in_every_output():
+    made = [
+        *results(items=40),
+        *(result("tiny", mode, [1.0]) for mode in RATES),
+        *(result("nats", mode, [7.5, 8.5], "word_perplexity") for mode in RATES),
+    ]
+    one = run(made)
+    root = Page(render([one], "x")).root
+    head, *rows = table(root, "Scores")
+    at = [text(cell) for cell in head].index("tiny 1")
+    assert [text(row[at].find("small")) for row in rows] == ["no ±"] * 4
+    assert {text(row[1].find("small")) for row in rows} == {"no ±"}  # the average with it
+    (nats,) = [row for row in table(root, "Differences") if text(row[0]) == "nats ↓"]
+    assert {text(cell.find("small")) for cell in nats[1:]} == {"(no interval)"}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render_table(one.summary))
+    for shown in (text(root), report([one]), card([one]), console.file.getvalue()):
+        plain = " ".join(shown.replace("\\", "").split())
+        assert "No ±: one item has no standard error (tiny), nor has an average with it." in plain
+        assert not re.search(r"\b(nan|None|inf)\b", plain)
+    read = {
+        (row["mode"], row["task"]): row
+        for row in tables.DictReader(io.StringIO(csv(("run", one.summary))))
+    }
+    for mode in RATES:
+        assert read[mode, "tiny"]["standard_error"] == ""
+        assert read[mode, "nats"]["low"] == read[mode, "nats"]["high"] == ""
+        assert float(read[mode, "nats"]["score"]) == 8.0
+        assert read[mode, "average"]["standard_error"] == ""
+    assert read["taia", "nats"]["minus_base_p"] == read["taia", "nats"]["minus_base_low"] == ""
+    assert read["taia", "nats"]["minus_base_real"] == "False"
+
+
+def test_a_page_is_small():
+    assert len(render(ODD["the paper's"], "x").encode()) < 100_000
 
 
 def test_runs_that_are_alike_stand_side_by_side():
@@ -181,6 +247,10 @@ def test_text_and_marks_can_be_told_from_the_page_in_light_and_dark():
     for scheme in schemes:
         colours = dict(re.findall(r"--(\w+): (#\w+)", scheme))
         assert all(contrast(colours[f"c{n}"], colours["page"]) >= 3 for n in range(6))
+        assert all(contrast(colours[name], colours["page"]) >= 4.5 for name in ("c1", "c4"))
+        for words_colour in ("text", "dim"):
+            for ground in ("page", "soft"):
+                assert contrast(colours[words_colour], colours[ground]) >= 4.5
     used = {c for e in Page(source).root.iter() for c in e.get("class", "").split()}
     styled = set(re.findall(r"\.([a-z]\w*)", source[: source.index("</style>")]))
     assert used <= styled | {"label", "plot", "axis"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -136,3 +137,37 @@ def test_a_map_stays_in_its_view_box(rows, columns):
 def test_nothing_at_all_is_all_dots():
     root = parse(svg.heat([svg.Cell(0, 0, 0.0, "x")], ["0"], ["q"], "%", "words"))
     assert not any(math.isnan(float(r.attrib["fill-opacity"])) for r in root.iter("rect"))
+
+
+@pytest.mark.parametrize("items", [1, 2, 5, 19])
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_task_of_few_items_does_not_stretch_the_axis(items, turned):
+    made = results()
+    tiny = [result("tiny", mode, [float(turned and mode != "base")] * items) for mode in RATES]
+    drawn = plots.forests(Summary.of([*made, *tiny], facts([*made, *tiny])))
+    for text in drawn.values():
+        root = parse(text)
+        x = scale(root)
+        widest = (x(10) - x(0)) / 10
+        assert widest > 2.5  # a point is so wide; of ±100 it would be 1.1
+        labels = [t.text for t in root.iter("text") if t.get("class") == "label"]
+        assert labels[-1] == f"tiny, {items} item{'s' * (items > 1)}"
+        arrows = [p for p in root.iter("polygon") if p.get("class", "").startswith("on ")]
+        assert arrows or items > 5  # of one item an interval is nearly all there is
+    before = plots.forests(Summary.of(made, facts(made)))
+    assert not any('class="on ' in text for text in before.values())
+
+
+def test_where_all_tasks_are_of_few_items_all_are_seen():
+    made = [result(t, mode, [float(mode == "taia")] * 3) for t in "ab" for mode in RATES]
+    for text in plots.forests(Summary.of(made, facts(made))).values():
+        assert 'class="on ' not in text
+        assert "item" not in "".join(parse(text).itertext())
+
+
+def test_guessing_is_drawn_where_it_is_known():
+    made = [result("csqa", "base", [1.0, 0.0] * 9), result("free", "base", [1.0, 0.0] * 9)]
+    asked = replace(made[0], samples=tuple(replace(s, options=5) for s in made[0].samples))
+    root = parse(plots.scores(Summary.of([asked, made[1]], facts(made))))
+    (line,) = lines(root, "chance")
+    assert span(line)[0] == pytest.approx(scale(root)(20), abs=0.2)

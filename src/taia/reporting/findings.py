@@ -18,6 +18,7 @@ from taia.reporting.words import (
     percent,
     points,
     score,
+    signed,
     verdict,
 )
 
@@ -127,6 +128,8 @@ def _turned(summary: Summary, mode: str, other: str) -> str:
     if not items:
         return ""
     gained, lost = map(sum, zip(*found.values(), strict=True))
+    if not gained and not lost:
+        return f"Of {counted(items, 'item')}, both have the same ones right."
     return (
         f"Of {counted(items, 'item')}, {gained:,} {'is' if gained == 1 else 'are'} right in "
         f"{called(mode)} alone and {lost:,} in {called(other)} alone."
@@ -155,7 +158,7 @@ def _amount(summary: Summary, mode: str, other: str, task: str) -> str:
     found = summary.changes[mode, other, task]
     if summary.about[task].is_share:
         return points(found.value)
-    return f"{found.value:+.3g}".replace("-", "−")
+    return signed(found.value)
 
 
 def _safety(summary: Summary, task: str) -> str:

@@ -117,24 +117,23 @@ def _gaps(summary: Summary, mode: str, other: str) -> list[svg.Gap]:
     for task in summary.averaged:
         found = summary.difference(mode, other, task)
         if found is not None:
-            few = f", {counted(found.items, 'item')}" if found.items < _FEW else ""
+            few = f", {counted(found.items, 'item')}" if task in _few(summary) else ""
             name = f"{task}{few}, {mode} − {other}"
-            shown = f"{short(task, 17 - len(few))}{few}"
+            shown = f"{short(task, 16 - len(few))}{few}"
             gaps.append(svg.Gap(number, name, shown, found, not found.is_real))
     return gaps
 
 
 def _reach(summary: Summary) -> float:
     """How far the axis of differences goes: tasks of few items do not stretch it."""
-    few = {task for task in summary.averaged if min(_sizes(summary, task)) < _FEW}
-    every = len(few) == len(summary.averaged)
+    few = _few(summary)
     ends = [0.0]
     for pair in pairs(summary.modes):
         shown: list[Estimate | None] = [
-            summary.difference(*pair, t) for t in summary.averaged if every or t not in few
+            summary.difference(*pair, task) for task in summary.averaged if task not in few
         ]
         average = summary.average_difference(*pair)
-        if average is not None and few and not every:
+        if average is not None and few:
             ends.append(abs(average.value))
         elif average is not None:
             shown.append(average)
@@ -142,8 +141,14 @@ def _reach(summary: Summary) -> float:
     return max(ends)
 
 
-def _sizes(summary: Summary, task: str) -> list[int]:
-    return [summary.score(mode, task).items for mode in summary.modes]
+def _few(summary: Summary) -> set[str]:
+    """The average's tasks of few items, where there are others."""
+    found = {
+        task
+        for task in summary.averaged
+        if min(summary.score(mode, task).items for mode in summary.modes) < _FEW
+    }
+    return found if len(found) < len(summary.averaged) else set()
 
 
 def _helpful(summary: Summary) -> tuple[str, Callable[[str], Estimate]] | None:

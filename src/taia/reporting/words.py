@@ -125,8 +125,14 @@ def gap(summary: Summary, mode: str, other: str, task: str) -> str:
         return "–"
     if summary.about[task].is_share:
         return change(found)
-    ends = ", ".join(f"{end:+.3g}" for end in found.interval or ())
-    return f"{found.value:+.3g} {f'[{ends}]' if ends else _WITHOUT}".replace("-", "−")
+    ends = ", ".join(map(signed, found.interval or ()))
+    return f"{signed(found.value)} {f'[{ends}]' if ends else _WITHOUT}"
+
+
+def signed(value: float) -> str:
+    """``+0.12`` or ``−4``: a difference that is not in percent, to three digits; ``0``."""
+    shown = f"{value:+.3g}"
+    return "0" if float(shown) == 0 else shown.replace("-", "−")
 
 
 def average_gap(summary: Summary, mode: str, other: str) -> str:
@@ -182,7 +188,10 @@ def size(norm: float) -> str:
 
 def ratio(norm: Norm) -> str:
     """``1.2``: ‖ΔW‖ in percent of ‖W‖; ``∞`` where the weights were all zero."""
-    return "∞" if math.isinf(norm.ratio) else f"{100 * norm.ratio:.2g}"
+    percents = 100 * norm.ratio
+    if math.isinf(percents):
+        return "∞"
+    return f"{percents:,.0f}" if percents >= 100 else f"{percents:.2g}"
 
 
 def direction(summary: Summary, task: str) -> str:
@@ -214,7 +223,9 @@ def scope(summary: Summary) -> str:
     }
     there = [f"{number} {what}" for what, number in kinds.items() if number]
     whole = counted(len(summary.tasks), "task")
-    return f"{whole}: {', '.join(there)}" if len(summary.tasks) > 1 else whole
+    if len(there) > 1:
+        return f"{whole}: {', '.join(there)}"
+    return f"{whole}, all {there[0].partition(' ')[2]}" if len(summary.tasks) > 1 else whole
 
 
 def counted(number: int, what: str) -> str:

@@ -135,7 +135,7 @@ def rows(blocks: Sequence[Block], words: str, axis: str = "% right") -> str:
             numbers.append(f"{called} {percent(estimate)}")
             height += row
         told.append(f"{name}: {', '.join(numbers)}")
-        parts.append(label(left - 8, (start + height) / 2 + 4, short(name, 13), name))
+        parts.append(label(left - 8, (start + height) / 2 + 4, short(name, 12), name))
         if chance is not None:
             parts.append(line("chance", x(chance), start, x(chance), height))
         height += 12

@@ -52,8 +52,11 @@ def label(x: float, y: float, shown: str, words: str) -> str:
 
 
 def short(words: str, room: int) -> str:
-    """Words cut to so many characters."""
-    return words if len(words) <= room else f"{words[: room - 1].rstrip()}…"
+    """Words cut to so many characters; both ends are kept, as names often differ in the last."""
+    if len(words) <= room:
+        return words
+    tail = (room - 1) // 3
+    return f"{words[: room - 1 - tail].rstrip()}…{words[len(words) - tail :].lstrip()}"
 
 
 def picture(height: float, words: str, parts: Sequence[str]) -> str:
