@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.harness import drive
-from taia.evaluation.harness.judging import judge_identity, judged
 from taia.evaluation.harness.model import SOURCES, ModesLM
+from taia.evaluation.harness.scores import judge_identity, judged
 from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.scores.gates import read_gate, score
@@ -48,7 +48,7 @@ class Evaluation:
     unmet: tuple[str, ...]
 
 
-class Run:
+class Running:
     """An evaluation that is all set.
 
     Args:
