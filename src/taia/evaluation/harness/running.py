@@ -138,11 +138,13 @@ class Running:
         if by:
             identity = {**identity, "judge": by}
         identities = {mode: self._identity(mode, identity, facts) for mode in self._modes}
-        wanted = [
-            mode
-            for mode, of_mode in identities.items()
-            if not self._is_there(store.find(mode, name, digest(of_mode)))
-        ]
+        known = {
+            mode: store.find(mode, name, digest(of_mode)) for mode, of_mode in identities.items()
+        }
+        for result in known.values():
+            if result is not None:
+                store.take(result)
+        wanted = [mode for mode, result in known.items() if not self._is_there(result)]
         self._lm.wanted, self._lm.task = wanted, name
         for mode in wanted:
             self._lm.mode = mode
