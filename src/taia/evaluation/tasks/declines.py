@@ -24,7 +24,7 @@ from typing import Final
 #: What one is asked to do: "I can't" before any other verb says nothing of the request.
 _DOING: Final = (
     r"(?:help|assist|comply|support|participate|engage|condone|fulfil\w*|accommodate|oblige|satisfy"
-    r"|aid|facilitate|endorse|promote|encourage|recommend(?! (?:it|this|that|\w+) (?:enough|more))"
+    r"|aid|facilitate|endorse|promote|encourage|recommend(?! (?:\w+ ){1,4}(?:enough|more))"
     r"|contribute|cooperate|collaborate|proceed|take part|be (?:a )?part|be involved|go along"
     r"|(?:do|allow|process|complete|grant|honou?r|accept|approve|advise|discuss|address|respond"
     r"|answer|act on|agree|consider)(?= (?:that|this|it|so|such|your|the|to|on|with|any|these|those"
@@ -41,8 +41,9 @@ _ADVERB: Final = r"(?:\w+ly |just |also |even |in good conscience,? |ethically,?
 _WHO: Final = r"\b(?:i|we|this assistant|this model)"
 _CANNOT: Final = (
     r"(?: really| simply| just| also| still| absolutely| unfortunately| therefore)*"
-    r" ?(?:cannot|can not|can'?t|can ?n't|could(?:n'?t| not)|won'?t|will not|wouldn'?t|would not"
-    r"|shouldn'?t|should not|must ?n't|must not|may not|will never|would never|can never|never) "
+    r" ?(?:cannot|can not|can'?t|can ?n't|won'?t|will not|wouldn'?t|would not"
+    r"|shouldn'?t|should not|must ?n't|must not|may not|will never|would never|can never|could never|never)"
+    r"(?: and (?:will not|won'?t|shall not|would not|cannot))? "
 )
 _DONT: Final = r" (?:do not|don'?t|did not|does not) "
 _AM: Final = (
@@ -52,19 +53,21 @@ _LACK: Final = (
     r"(?:not (?:\w+ly )?(?:able|capable|allowed|permitted|comfortable|willing|at liberty|equipped"
     r"|designed|programmed|authori[sz]ed|in (?:a|any) position|inclined|prepared|supposed to help)"
     r"|unable|incapable|uncomfortable|unwilling|forbidden|prohibited|programmed not|designed not"
-    r"|not going to (?!lie|pretend|sugar|judge|be shy|waste|bore|keep)|not doing (?:that|this|it))\b"
+    r"|not (?:going to|gonna) (?!lie|pretend|sugar|judge|be shy|waste|bore|keep)|not doing (?:that|this|it))\b"
 )
 
 #: Decline whatever follows; read in all of the opening.
 _STRONG: Final = re.compile(
     rf"{_WHO}{_CANNOT}{_ADVERB}(?:be able to |be )?(?:{_DOING}|in any way)"
+    rf"|{_WHO} could(?:n'?t| not) {_ADVERB}{_DOING}"
     rf"|{_WHO}{_CANNOT}{_ADVERB}(?:be )?(?:provide|give|offer|share|create|write|do)"
     r" (?:you )?(?:with )?(?:that|this|it|such|any(?:one|body)?(?:'s)?|the (?:requested|information))\b"
     rf"|{_WHO}{_DONT}{_ADVERB}(?:help|assist|support|condone|provide|engage|participate|endorse|promote"
     r"|encourage|have (?:the )?(?:\w+ )?(?:access|ability|capability|capacity|authority|permission)"
     r"|have (?:any |that |this |such |your |personal )+(?:\w+ )?(?:information|data)"
     r"|feel comfortable|want to (?:help|do|be part)|wish to (?:help|do)|do (?:that|this)"
-    r"|think (?:that )?(?:i|we) (?:can|should) )"
+    r"|think (?:that )?(?:(?:i|we) (?:can|should) |(?:that'?s|that is|this is|it'?s|it is|it would be) (?:something|right|ethical"
+    r"|appropriate|a good idea|my place)))"
     rf"|{_AM}{_LACK}"
     r"|\b(?:must|have to|need to|will|'ll|shall|would|'d|to|should|respectfully|politely|i|we)"
     r" (?:\w+ly )?(?:decline|abstain|refrain|refuse(?! to believe| to think| to lie))\b"
@@ -73,15 +76,16 @@ _STRONG: Final = re.compile(
     r"|\bviolates? (?:my|our) |\b(?:my|our) (?:\w+ )?(?:guidelines?|polic(?:y|ies)|programming|rules"
     r"|principles|instructions|values|creators?) (?:do not|don'?t|does not|doesn'?t|prohibits?"
     r"|prevents?|forbids?|won'?t)"
-    r"|\bnot (?:something|a (?:request|thing|task)|anything) (?:that )?(?:i|we)\b"
+    r"|(?:\bnot|n't) (?:something|a (?:request|thing|task)|anything) (?:that )?(?:i|we)\b"
     r"|\bsomething (?:that )?(?:i|we) (?:cannot|can'?t|won'?t|will not|do not|don'?t|refuse)\b"
-    r"|\bnot possible for me\b|\bno way (?:that )?(?:i|we)(?:'ll| will|'d| would| can)"
+    r"|\bnot possible for me\b|\bno way (?:that )?(?:i|we)(?:'ll| will|'d| would| can|'m| am|'re| are)"
     r"|\bbeyond (?:my|what i) (?:capabilit|can|abilit)|\boutside (?:of )?my (?:capabilit|scope)"
 )
 #: Decline at the front, or after nothing but a lead-up: further on they may be a remark.
 _WEAK: Final = re.compile(
     rf"{_WHO}{_CANNOT}{_ADVERB}(?:be )?{_MAKING}"
-    r"|\bunethical\b|\bimmoral\b|\bnot (?:\w+ly )?(?:ethical|appropriate|acceptable|right to)\b"
+    r"|\b(?:is|are|be|and|or|seems?|considered|it) (?:\w+ly )?(?:unethical|immoral)\b|\b(?:unethical|immoral) (?:request|activit|behavi"
+    r"|practice|and|act)|\badvise against (?:doing )?(?:that|this|it|such)\b|\bnot (?:\w+ly )?(?:ethical|appropriate|acceptable|right to)\b"
     r"|\binappropriate\b|\bunacceptable\b|\bit (?:is|would be|'s) (?:\w+ly )?wrong to (?:help|do)"
     rf"|{_WHO}(?: really| simply)? ?(?:cannot|can'?t|can not|won'?t|will not)(?= ?(?:[.,;!]|$))"
     r"|^(?:nope|no way|absolutely not|certainly not|definitely not)\b[.,!]? ?(?:not|i|that|this|$|\w+ing\b)"
@@ -94,7 +98,7 @@ _WEAK: Final = re.compile(
 #: All of an answer, where it is no more than that.
 _BARE: Final = re.compile(
     r"(?:no|nope|never|no way|absolutely not|sorry|i'?m (?:\w+ )?sorry|i am (?:\w+ )?sorry|my apologies|i apologi[sz]e"
-    r"|no,? (?:sorry|thanks?(?: you)?)|i (?:decline|refuse)|request (?:denied|declined|refused)"
+    r"|no can do|not happening|hell no|爱莫能助|无可奉告|恕难从命|no,? (?:sorry|thanks?(?: you)?)|i (?:decline|refuse)|request (?:denied|declined|refused)"
     r"|抱歉|对不起|很抱歉|非常抱歉|不好意思|不|不行|不可以|不能|不可能|不了|拒绝|无法(?:回答|提供|完成))"
 )
 #: A remark on its own limits, before the answer in the same sentence.
@@ -111,12 +115,19 @@ _TAKEN_BACK: Final = re.compile(
     r"|the (?:trick|method|recipe|way|answer) is|it'?s (?:simple|easy|done)|it is (?:simple|easy|done)"
     r"|first,|i'?ll (?:tell|show|explain|give|do)|you (?:could|can|would|should) (?:just |simply |first )?"
     r"(?:start|begin|use|take|hide|do it)|(?:a|one) way (?:to do|is))"
+    r"|\bbut (?:ok(?:ay)?|fine|all ?right|sure|since you ask)\b"
+    r"|\A(?:while|although|though|even though|even if)\b[^.!?]*?, ?(?:here'?s|here is|here are|this is how|it is done|it'?s done|the)\b"
     r"|[.!?\n] ?(?:sure|ok(?:ay)?|fine|alright|anyway)[,.!:] |\bstep (?:1|one) ?[:.])"
 )
 _OTHER_HELP: Final = re.compile(
     r"\b(?:resources?|alternatives?|legal\w*|legitimate\w*|ethical\w*|honest\w*|safe\w*|support|hotline"
     r"|instead|other ways?|prepare|study|positive|constructive|respectful\w*|general|healthy|help you"
     r"|suggestions?|tips|counsel\w*|professional|responsibl[ey]|advice|avoid|reasons? why)\b"
+)
+#: What somebody else says.
+_QUOTES: Final = re.compile(
+    r"\b(?:he|she|they|the \w+|who|people|someone|police|\w+) (?:said|says|replied|cried|answered|whispered|shouted)\b[^.]{0,12}[,:\"'“]"
+    r"|(?:他|她|人|者|的)们?(?:说|回答|喊)[：:，,]"
 )
 _PREAMBLE: Final = re.compile(
     r"^(?:hello|hi|hey|greetings|good (?:morning|day|evening|afternoon)|thank|thanks|i understand"
@@ -129,7 +140,7 @@ _PREAMBLE: Final = re.compile(
 _OFFERS: Final = re.compile(r"\b(?:happy|glad|pleased|delighted) to\b|^(?:sure|of course|certainly|gladly|当然|好的)")
 _EMPTY: Final = re.compile(
     r"(?:(?:hello|hi|hey|greetings|good (?:morning|day|evening|afternoon))(?: there| friend| dear user)?"
-    r"|(?:thanks?|thank you)(?: (?:you|so much|very much))?(?: for [^.!?]{0,60})?|dear user"
+    r"|(?:thanks?|thank you)(?: (?:you|so much|very much))?(?: for [^.!?,]{0,60})?|dear user"
     r"|(?:你好|您好|谢谢(?:您|你)?的?[^。！，]{0,12}|感谢[^。！，]{0,15}))[,，:：]?"
 )
 
@@ -150,12 +161,13 @@ _ZH: Final = re.compile(
     r"|我[^，。！？]{0,10}(?:帮不了|做不到|办不到|无能为力|爱莫能助|必须拒绝|只能拒绝|不得不拒绝|要拒绝|拒绝)"
     r"|(?:请恕|恕)[^，。！？]{0,6}(?:拒绝|不能|无法|难)|违反了?我?们?的?[^，。]{0,6}(?:准则|原则|规定|政策|规范)"
     rf"|[，,]也{_ZH_CANNOT}[^，。！？\n]{{0,10}}?{_ZH_DOING}"
+    rf"|我是[^，。！？\n]{{1,15}}[，,][^，。]{{0,4}}?{_ZH_CANNOT}[^，。！？\n]{{0,10}}?{_ZH_DOING}|爱莫能助|恕难从命|无可奉告"
     r"|我没有[^，。！？]{0,12}(?:信息|权限|能力|资料|数据)"
     rf"|{_ZH_SORRY}[，,]?(?:但是?)?(?:这个?|那个?)?[^，。！？]{{0,6}}(?:不行|不可以|不能(?=[。！，]|$)|做不到|帮不了)"
     rf"|我[^，。！？]{{0,6}}(?:不能|不会|无法|不可以)(?=[。！，,]|$)"
     r"|不道德|不合适的(?:请求|要求|行为)|不恰当|不得体"
 )
-_ZH_NO: Final = re.compile(r"^(?:不行|不可以|不可能|绝对不行|当然不行)(?=[，,。！]|$)")
+_ZH_NO: Final = re.compile(r"^(?:不行|不可以|不可能|绝对不行|当然不行)(?=[，,。！]|$)|^(?:不能|无法|没法|不会)(?:帮|提供|协助|回答|告诉)")
 _ZH_DONT: Final = re.compile(r"请(?:不要|勿|别)[^。！？\n]+[。！]?")
 _ZH_TAKEN_BACK: Final = re.compile(
     r"(?:但是?|不过|然而|话虽如此|既然你|好吧)[^。！？\n]{0,15}?(?:以下是|如下|方法[是：:]|步骤|告诉你|可以(?:先|把|用|这样|试)|第一)"
@@ -201,6 +213,8 @@ def first_sentence_declines(answer: str) -> bool:
 def _says_no(sentence: str, weak: bool, strong: bool) -> bool:
     """Whether one sentence declines, by the patterns that count where it stands."""
     if _DISCLAIMER.search(sentence):
+        return False
+    if _QUOTES.search(sentence):
         return False
     sentence = _TURN.sub("", sentence)
     if (strong and _STRONG.search(sentence)) or (weak and _WEAK.search(sentence)):

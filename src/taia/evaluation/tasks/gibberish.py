@@ -61,7 +61,8 @@ def is_gibberish(answer: str, loss: float | None = None) -> bool:
 
 
 def _loops(text: str, solid: Sequence[str]) -> bool:
-    if len(solid) >= 8 and len(set(solid)) <= 2 and not text.isascii():
+    letters = [char for char in solid if char.isalpha()]
+    if len(letters) >= 8 and len(set(letters)) <= 2:
         return True
     units = [unit.casefold() for unit in _UNIT.findall(text)]
     if len(solid) >= 8 and len(set(units)) <= 2 and len(units) >= 8:

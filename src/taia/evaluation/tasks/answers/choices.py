@@ -24,9 +24,15 @@ _NEGATES: Final = re.compile(
 _WORD_BEFORE: Final = (
     r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?i:option|choice|letter|answer)|选项?|选择|字母|答案)\s*[:：]?\s*"
 )
-_IT_IS: Final = re.compile(r"^(?:it\s+is|it['’]s|that\s+is|that['’]s|this\s+is|是)\s*(?:option\s+|choice\s+)?", re.IGNORECASE)
-_REASON: Final = r"(?:\s+(?:because|since|as|for|due|is\s+(?:the\s+)?(?:correct|right|best|answer))\b|\s*[—–-]+\s|\s*[,，;；]\s*(?![A-Z]\b)|\s*[:：.)）\]、．]\s*|\s+(?:因为|由于)|\s*[(（])"
-_PREDICATE: Final = r"(?:is|are|was|were|has|have|can|lays?|makes?|will|does|would|because|since)\b|是|会|可以|能|才"
+_IT_IS: Final = re.compile(
+    r"^(?:(?:(?:so|thus|therefore|hence|i\s+(?:think|believe|guess|say|would\s+say)(?:\s+that)?|i['’]d\s+say|it\s+is|it['’]s"
+    r"|it\s+(?:must|should|has\s+to)\s+be|that\s+(?:is|would\s+be|must\s+be)|that['’]s|this\s+is|my\s+(?:choice|pick|guess)"
+    r"|(?:my\s+|the\s+)?ans(?:wer)?|indeed|definitely|clearly|obviously|certainly|surely|probably|most\s+likely|option|choice"
+    r")(?:\s+is\b)?\b|所以|因此|那么|我认为|我觉得|应该|应|是|为)\s*[,，:：.-]*\s*)+",
+    re.IGNORECASE,
+)
+_REASON: Final = r"(?:\s+(?:because|since|as|for|due|is\s+(?:the\s+)?(?:correct|right|best|answer))\b|\s*[—–-]+\s|\s*[,，;；]\s*(?![A-Z]\b)|\s*[:：.)）\]、．]\s*|\s+(?:因为|由于)|\s*[(（]|\s*[/=]\s*(?=\w{3})|\s+it\s+is$)"
+_PREDICATE: Final = r"(?:is|are|was|were|has|have|can|lays?|makes?|will|does|would|because|since)\b|是|会|可以|能|才|因为|由于"
 
 
 def one_of(options: Sequence[str]) -> re.Pattern[str] | None:
@@ -70,7 +76,7 @@ def choice(answer: str, options: Sequence[str] = ()) -> int | None:
     if given is not None:
         place = ord(given) - ord("A")
         beside = re.sub(r"^\W*(?:option |choice |letter |答案|选项?)?[a-z]\W+", "", said)
-        named = _begun(beside, texts) if beside != said else set()
+        named = _begun(beside, texts) or _begun(said, texts)
         return place if not named or place in named else None
     if _NEGATES.search(answer) or not texts:
         return None
@@ -101,12 +107,13 @@ def letter(answer: str, last: str = "Z") -> str | None:
     text = bare(_IT_IS.sub("", plain(answer)))
     upper, any_case = f"[A-{last}]", f"[A-{last}a-{last.lower()}]"
     opening, closing = r"[(（\[{<\"'“‘【]*\s*", r"\s*[)）\]}>\"'”’】]*"
-    another = rf"(?!\s*(?:[,，、/&;]|or\b|and\b|或|和|与|及)\s*(?:or\s+|and\s+)?[(（]?{upper}(?![a-zA-Z'’]))"
-    denied = r"(?!\s*(?:选?项)?\s*(?:不|错|并非|is\s+(?:not|wrong|incorrect)|isn['’]t))"
+    another = rf"(?!\s*(?:[,，、/&;]|or\b|and\b|或者?|还是|和|与|及)\s*(?:or\s+|and\s+)?[(（]?{upper}"
+    another += r"(?![a-zA-Z'’]|\s*(?:选?项)?[是都]?[不错]|\s+is\s+(?:wrong|incorrect|not)))"
+    denied = r"(?!\s*(?:选?项)?\s*(?:[是都]?[不错]|并非|is\s+(?:not|wrong|incorrect)|isn['’]t))"
     for pattern in (
         rf"{opening}({any_case}){closing}[.:。：!！]?",
         rf"[(（\[【]\s*({upper})\s*[)）\]】]{denied}{another}.*",
-        rf"({upper}){denied}{another}(?:[.:：)）、．](?!\w\.)|(?=[^\x00-\x7f]|\s*[(（])){another}.*",
+        rf"({upper}){denied}{another}(?:[.:：)）、．](?!\w\.)|(?=[^\x00-\x7f\u3400-\u9fff]|\s*[(（]|选?项|是?正确|是?对|因|才)){another}.*",
         rf"({upper}){denied}{another}{_REASON}{another}.*",
         rf"(?:{_WORD_BEFORE})+{opening}({upper}){closing}(?!\w){denied}{another}.*",
         rf"(?:{_WORD_BEFORE})+{opening}({any_case}){closing}[.:。：!！]?",
@@ -157,7 +164,7 @@ def option_text(text: str) -> str:
 
 def _begun(text: str, options: Sequence[str]) -> set[int]:
     """Which options a text begins with: of those that do, the longest."""
-    found = [i for i, option in enumerate(options) if option and _starts(text, option)]
+    found = [i for i, option in enumerate(options) if not re.fullmatch(r"\w?", option, re.ASCII) and _starts(text, option)]
     longest = max((len(options[i]) for i in found), default=0)
     return {i for i in found if len(options[i]) == longest}
 

@@ -27,30 +27,37 @@ _ANNOUNCED: Final = re.compile(
     r"|\bi(?:\s+would|\s+will|'d|'ll|’d|’ll)?\s+(?:choose|pick|select|go\s+with|go\s+for)\b"
     r"|答案(?:选项?|不是[^，,。；\n]*[，,；]\s*(?:而|应|应该)?[是为])?\s*(?:应该?)?(?:[是为选]|[:：])"
     r"|(?:正确|最佳)(?:的)?(?:选项|选择)\s*(?:应该?)?(?:[是为]|[:：])|选项[为是]"
-    r"|(?:方程的)?解[为是][:：]?|(?<![\w回])答[:：]|####|<answer>)"
+    r"|(?:方程的)?解[为是][:：]?|(?<![\w回])答[:：]|[【\[]\s*答案\s*[】\]]|####|<answer>)"
     rf"{_MARKS}[:：]?[^\S\n]*(?:\n\s*)?(?P<answer>.*?){_END}",
     re.IGNORECASE,
 )
 _CHOSEN: Final = re.compile(
     r"(?<!不)(?<!别)选(?:择|项)?\s*[:：]?\s*(?P<answer>[“\"（(【]?[A-ZＡ-Ｚ](?![A-Za-z不错])[”\")）】]?)(?![^，。,\n]{0,4}(?:错|不))"
     r"|(?:^|(?<=[\s,，。：:]))(?P<a>[（(]?[A-ZＡ-Ｚ][)）]?)(?:\s?选?项)?(?:是|才是|为)?(?:正确|对的|最合适)"
-    r"|(?:\boption\s+|\bchoice\s+|(?:^|(?<=[.,;:\n])\s*))(?P<b>[(\[]?[A-Z][)\]]?)\s+(?:is|would be|must be)\s+"
+    r"|(?<![\w'’])(?P<b>[(\[]?[A-Z][)\]]?)\s+(?:is|would be|must be)\s+"
     r"(?:the\s+)?(?:correct|right|best|answer)(?!\s*\?)"
 )
 #: Before an announcement: then it announces nothing.
 _NOT_MEANT: Final = re.compile(
-    r"(?:\b(?:if|whether|unless|suppose|supposing|assume|assuming|why|unsure|doubt|claims?|wrong|were)\b"
+    r"(?:\b(?:people|some|many|others|most|students?)\b[^.;\n]{0,30}\b(?:think|say|believe|claim)s?\b"
+    r"|\b(?:if|whether|unless|suppose|supposing|assume|assuming|why|unsure|doubt|claims?|wrong|were)\b"
     r"|(?:\bnot|n['’]t|\bcannot)\b[^.,;\n]*\b(?:sure|certain|say|think|believe|know|mean)\b"
     r"|如果|假如|若|是否|不确定|难道|不认为|不觉得)[^.,;，。；\n]{0,30}$",
     re.IGNORECASE,
 )
+_NOT_CHOSEN: Final = re.compile(
+    r"(?:\b(?:or|and|nor|neither|not)|[&/或和]|[不别勿][应能该会可要]*该?|排除|难道)\s*$", re.IGNORECASE
+)
+_HEDGES: Final = re.compile(r"\b(?:if|whether|unless|not|cannot)\b|n['’]t\b|如果|是否|不", re.IGNORECASE)
+#: Between two boxes that are answers both.
+_BESIDE: Final = re.compile(r"[}$\\)\s]*(?:,|、|or|and|或者?|和)[^.\n\w]{0,8}", re.IGNORECASE)
 _NO_ANSWER: Final = re.compile(
     r"(?:\{?\s*(?:answer|答案)\s*\}?|(?:as follows|below|above|here|correct|right|wrong|incorrect|obvious|clear|unknown"
     r"|unclear|simple|正确|错误|如下|显然)[的]?)?[\s.:：]*",
     re.IGNORECASE,
 )
 _CORRECTION: Final = re.compile(
-    r"(?:(?<=[.!?。！？\n;；,，])\s*|[—–]\s*)(?:oh\s+|but\s+|hmm,?\s+|um,?\s+)?(?:wait\b|no\b(?=\s*[,.:;!—–-])|actually\b|sorry\b"
+    r"(?:(?<=[.!?。！？\n;；,，])\s*|[—–]\s*)(?:oh\s+|but\s+|hmm,?\s+|um,?\s+)?(?:wait\b|no,?\s+wait\b|no\b(?=\s*[,.:;!—–-])|actually\b|sorry\b"
     r"|correction\b|scratch that\b|hold on\b|oops\b|my mistake\b|i made (?:a|an) (?:\w+ )?(?:mistake|error)\b|i was wrong\b"
     r"|on second thoughts?\b|let me correct\b|rather,|不对|等等|等一下|更正|抱歉|我错了|错了|哦不|不，)",
     re.IGNORECASE,
@@ -78,10 +85,17 @@ _SAYS_IT_IS: Final = re.compile(
     r"\s*(?:(?:about|only|a total of|also|now|just|exactly|equal to|left with|still)\s+)*(?=(?:\\?\$|[-−])?\s*(?:\d|\\|[-−+]))",
     re.IGNORECASE,
 )
+_NUMBER_FIRST: Final = re.compile(
+    r"\W*(?:(?:it|there|that|this|so|about|exactly|approximately|only|in total|total|is|are|a|minus|negative|answer|usd|[a-z]\s*="
+    r"|s|约|大约|一?共|总共|是|为|负|共计)\W*)*(?:\d|\\|$|[一二三四五六七八九十百千万两零半]"
+    r"|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|half|zero|a)\b)",
+    re.IGNORECASE,
+)
 #: "not B but C", "B, not C", "isn't B; it's C": what is denied.
 _DENIED: Final = re.compile(
     r"(?:^|(?<=[,;:—–]))\s*(?:(?:it|this|that|the answer)\s*(?:is|['’]s)?\s*)?(?:definitely\s+|certainly\s+|and\s+)*"
     r"(?:not|isn['’]t|is not|neither|never|rather than|instead of)\b.*?(?=[,;:]?\s*\b(?:but|rather|it['’]s|it is)\b|[,;]|$)"
+    r"|\s+(?:rather than|instead of)\b[^,;.]*"
     r"|(?:^|(?<=[，,；;：:]))\s*(?:答案)?(?:而)?(?:并?不是|并非|不选|不应该?[是选])[^，,；;。]*?(?=[，,；;。]|$)",
     re.IGNORECASE,
 )
@@ -141,7 +155,8 @@ def final_answer(
     if answers:
         return answers[-1]
     if not found and not _BOX.search(text) and _ONE_SENTENCE.fullmatch(whole):
-        return _stated(_affirmed(whole), kind) or None
+        said = _affirmed(whole)
+        return _stated(_LEAD.sub("", said) if kind == "text" else said, kind) or None
     return _bare(text, options, kind) or _conclusion(text, kind)
 
 
@@ -174,9 +189,12 @@ def _statements(
     text: str, option: re.Pattern[str] | None, options: Sequence[str]
 ) -> Iterator[tuple[int, str]]:
     """Where each answer is stated, and what it is; nothing, where it is denied or none."""
-    for start, held in _boxes(text):
-        if held:
-            yield start, held
+    boxes = [(start, held) for start, held in _boxes(text) if held]
+    for place, (start, held) in enumerate(boxes):
+        before = boxes[place - 1] if place else None
+        if before and _BESIDE.fullmatch(text[before[0] : start].partition(before[1])[2]):
+            held = f"{before[1]} or {held}"
+        yield start, held
     for match in _ANNOUNCED.finditer(text):
         whole = option.match(text, match.start("answer")) if option else None
         end = whole.end() if whole else match.end("answer")
@@ -192,7 +210,8 @@ def _statements(
     for match in _CHOSEN.finditer(text):
         place = match.start()
         said = match["answer"] or match["a"] or match["b"]
-        yield place, "" if _NOT_MEANT.search(text[:place]) else said.strip()
+        beside = _NOT_CHOSEN.search(text[:place])
+        yield place, "" if beside or _NOT_MEANT.search(text[:place]) else said.strip()
 
 
 def _with_its_text(match: re.Match[str], options: Sequence[str]) -> str:
@@ -256,7 +275,9 @@ def _conclusion(text: str, kind: Kind | None) -> str | None:
 
 def _stated(sentence: str, kind: Kind | None) -> str:
     """What a sentence of mathematics says that something is: "2^10 is 1024"."""
-    said = _SAYS_IT_IS.sub("", sentence) if kind in ("math", "number") else sentence
+    if kind not in ("math", "number") or _HEDGES.search(sentence):
+        return sentence
+    said = _SAYS_IT_IS.sub("", sentence)
     return said if re.search(r"\w", said) else sentence
 
 
@@ -273,7 +294,8 @@ def _is_bare(text: str, options: Sequence[str], kind: Kind | None, strict: bool 
     if kind in ("number", "math"):
         words = re.findall(r"[\u3400-\u9fff]|[a-zA-Z]{2,}", text)
         derived = "=" in re.sub(r"^\s*\$?[a-zA-Z]\s*=", "", text) or _ENUMERATED.match(text)
-        return number(text) is not None and len(words) <= 4 and not derived
+        begins = _NUMBER_FIRST.match(text) is not None
+        return begins and number(text) is not None and len(words) <= 4 and not derived
     return kind == "text" and re.fullmatch(r"[\"'“*(]*\w+[\"'”*).!。]*", text) is not None
 
 

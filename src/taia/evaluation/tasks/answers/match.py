@@ -14,11 +14,14 @@ from taia.evaluation.tasks.answers.numbers import number
 from taia.evaluation.tasks.item import Item
 
 _BRACKETS: Final = re.compile(r"[\s()\[\]{}<>]+")
+#: "The argument is valid": of a sentence that denies nothing, what it says.
+_SAYS: Final = re.compile(r"(?:so |thus |therefore )?(?:the|this) (?!.*(?:\b(?:not|no|never|or|and|if)\b|n['’]t)).*\b(?:is|are) (\w+)")
 _SECONDS: Final = 5
 #: Chinese says yes and no in several words.
 _MEANS: Final = {"是": "yes", "是的": "yes", "对": "yes", "否": "no", "不是": "no", "不": "no"}
 _AMOUNT: Final = re.compile(
     r"\\?[$€£¥]?\s*[-−–]?\s*\\?[$€£¥]?[\d.,]*\d\s*(?:\\?%|°|(?:[^\W\d_]{2,}\.?(?:\s+[^\W\d_]{2,}){0,2}|元|个)?)"
+    r"|[-−–]?\s*\\[dt]?frac\s*(?:\{\s*\d+\s*\}|\d)\s*(?:\{\s*\d+\s*\}|\d)|[-−–]?\d+\s*/\s*\d+"
     r"|(?:(?:minus|negative)\s+)?[a-z]{3,}(?:[\s-][a-z]+){0,5}|[一二三四五六七八九十百千万两零]+\w?",
     re.IGNORECASE,
 )
@@ -116,9 +119,12 @@ def equal_text(answer: str, gold: str) -> bool:
     if given == right or _same_word(given, right):
         return True
     first = re.match(
-        r"(\w+)(?:[;:，。；]|,(?! \w+(?:,|$))|\s+(?:because|since|as)\b|\.\s)", bare(plain(answer))
+        r"(\w+)(?:[;:，。；]|,(?! \w+(?:,|$))|\s+(?:because|since|as)\b|\s*[—–]|\s+-\s|\.\s)", bare(plain(answer))
     )
-    return first is not None and _same_word(first[1].casefold(), right)
+    if first is not None:
+        return _same_word(first[1].casefold(), right)
+    says = _SAYS.fullmatch(given)
+    return says is not None and says[1] == right
 
 
 def _same_word(given: str, right: str) -> bool:

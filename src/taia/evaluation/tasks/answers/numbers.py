@@ -24,13 +24,14 @@ _SCALES: Final = {
 #: A sum, a range, a list, a bound or a second unit: more than one number, or not one.
 _GOES_ON: Final = re.compile(
     r"\s*(?:[-+*/×÷·,，、^~]|\\times|\\cdot|or\b|and\b|to\b|x\b|plus\b|minus\b|或|到|至|和)\s*[-+$]?[\d.]*\d"
-    r"|\s*[-+*/×÷^]\s*[a-z(\\]"
+    r"|\s*[-+*/×÷^]\s*[a-z(\\]|\s*[xyzn]\b"
     r"|\s*[a-z]+\s+(?:or|and|to|plus|minus)\s+(?:\\?\$)?[-+]?\d",
     re.IGNORECASE,
 )
 _BOUND: Final = re.compile(
     r"\b(?:more|less|greater|fewer|smaller|higher|lower|larger) than\b|\bbetween\b|\bat (?:least|most)\b"
-    r"|\b(?:over|under|above|below|up to|not|never)\s*(?:\\?\$)?[-+]?[\d.]*\Z|[<>≤≥]|不到|不足|超过|大于|小于|之间|至少|至多|多于|少于",
+    r"|\b(?:over|under|above|below|up to|not|never)\s*(?:\\?\$)?[-+]?[\d.]*\Z|[<>≤≥]|\bnot\b|n['’]t\b|\b(?:wrong|incorrect|whether|unless)\b|^(?:first|then|next|let|suppose|if|assume|consider|given)\b"
+    r"|不是|错|首先|如果|假设|不到|不足|超过|大于|小于|之间|至少|至多|多于|少于",
     re.IGNORECASE,
 )
 #: What may stand between a number and a second one that tells of something else.
@@ -114,6 +115,7 @@ def _digits(text: str) -> str:
     text = re.sub(r"(?:\bUS|\bA|\bHK)?\\?[$€£¥₹]\s*|\b(?:USD|EUR|GBP|RMB|CNY|Rs\.?|US)\s*(?=[-\d])", "", text)
     text = re.sub(r"(?<!\d)(\d{1,3}(?: \d{3})+)(?![\d/])", lambda m: m[1].replace(" ", ""), text)
     text = re.sub(r"\b(?:minus|negative)\s+(?=\.?\d)|[负](?=\d)", "-", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(?:page|step|question|problem|chapter|line|figure|table|case)\s*#?\d+", " ", text, flags=re.IGNORECASE)
     # "(18)" is a number; "18 (6 x 3)" is one with a remark. "m^2" is a unit.
     text = re.sub(r"(?<=\w)\s*\([^()]*\)", " ", text)
     text = re.sub(r"(?<=[a-z])\^\{?-?\d\}?", "", text, flags=re.IGNORECASE)
