@@ -86,7 +86,7 @@ def choice(answer: str, options: Sequence[str] = ()) -> int | None:
     (place,) = named
     text = re.escape(texts[place])
     first = re.match(rf"(?:the |an? )?{text}\s*(?:{_PREDICATE}|[,，:(—–-])", said)
-    ends = re.search(rf"(?:\b(?:is|are|was|be|called|the)\s+|(?:是|为|选|[:：])\s*){text}$", said)
+    ends = re.search(rf"(?:\b(?:is|are|was|be|called|the)\s+|(?:是|为|选|[:：])\s*)[\"'“‘]?{text}[\"'”’]?$", said)
     return place if first or ends else None
 
 

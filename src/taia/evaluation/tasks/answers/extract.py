@@ -109,6 +109,7 @@ _CONCLUDES: Final = re.compile(
 )
 _SENTENCES: Final = re.compile(r"(?:[^.!?。！？\n]|\.(?=\w))+[.!?。！？]*")
 _ENUMERATED: Final = re.compile(r"^\s*(?:\d+[.)、]|[-*•])\s+(.*)$")
+_CODE: Final = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _EDGES: Final = re.compile(r"^[\s>#*_`]+|[\s*_`]+$")
 
 
@@ -247,7 +248,7 @@ def _reading(text: str, options: Sequence[str], kind: Kind | None) -> str | None
 
 def _bare(text: str, options: Sequence[str], kind: Kind | None) -> str | None:
     """The one line or first sentence that is nothing but an answer."""
-    lines = [_EDGES.sub("", line) for line in text.splitlines()]
+    lines = [_EDGES.sub("", line) for line in _CODE.sub("", text).splitlines()]
     lines = [line for line in lines if line]
     items = [match[1] for line in lines if (match := _ENUMERATED.match(line))]
     if kind == "text" and len(lines) > 1 and len(items) == len(lines):

@@ -15,7 +15,7 @@ from taia.evaluation.tasks.item import Item
 
 _BRACKETS: Final = re.compile(r"[\s()\[\]{}<>]+")
 #: "The argument is valid": of a sentence that denies nothing, what it says.
-_SAYS: Final = re.compile(r"(?:so |thus |therefore )?(?:the|this) (?!.*(?:\b(?:not|no|never|or|and|if)\b|n['’]t)).*\b(?:is|are) (\w+)")
+_SAYS: Final = re.compile(r"(?:so |thus |therefore )?(?:the|this) (?!.*(?:\b(?:not|no|never|or|and|if)\b|n['’]t)).*\b(?:(?:is|are) (\w+)|(?:is|are): ?(.+))")
 _SECONDS: Final = 5
 #: Chinese says yes and no in several words.
 _MEANS: Final = {"是": "yes", "是的": "yes", "对": "yes", "否": "no", "不是": "no", "不": "no"}
@@ -124,7 +124,7 @@ def equal_text(answer: str, gold: str) -> bool:
     if first is not None:
         return _same_word(first[1].casefold(), right)
     says = _SAYS.fullmatch(given)
-    return says is not None and says[1] == right
+    return says is not None and right in says.groups()
 
 
 def _same_word(given: str, right: str) -> bool:
