@@ -73,6 +73,7 @@ _LEAD: Final = re.compile(
     r"|therefore|thus|hence|on second thoughts?|不对|等等|等一下|更正|抱歉|我错了|错了|哦不|不|所以|因此|故|应该|应)(?:\b|(?=[\W一-鿿])))+\W*",
     re.IGNORECASE,
 )
+_SO: Final = re.compile(r"^\W*(?:(?:so|then|therefore|thus|hence)\b|所以|因此|故|综上)[\s,，:]*", re.IGNORECASE)
 _IT_IS: Final = re.compile(
     r"^(?:it\s+(?:is|should be|must be|would be|was)|it['’]s|that\s+(?:is|would be)|i\s+means?|i\s+meant"
     r"|there\s+(?:are|is)|it\s+has to be|是|为)\s*[:：]?\s*",
@@ -156,8 +157,9 @@ def final_answer(
     if answers:
         return answers[-1]
     if not found and not _BOX.search(text) and _ONE_SENTENCE.fullmatch(whole):
-        said = _affirmed(whole)
-        return _stated(_LEAD.sub("", said) if kind == "text" else said, kind) or None
+        if kind == "text":
+            return _SO.sub("", _affirmed(whole) or whole)
+        return _stated(_affirmed(whole), kind) or None
     return _bare(text, options, kind) or _conclusion(text, kind)
 
 
@@ -271,7 +273,7 @@ def _conclusion(text: str, kind: Kind | None) -> str | None:
     equation = kind == "number" and re.fullmatch(r"[^=]*=[^=]*\d[^=]*", last)
     if not kind or last.endswith(("?", "？")) or not (_CONCLUDES.match(last) or equation):
         return None
-    return _stated(_affirmed(_LEAD.sub("", last)), kind) or None
+    return _stated(_affirmed(_SO.sub("", last)), kind) or None
 
 
 def _stated(sentence: str, kind: Kind | None) -> str:
