@@ -211,7 +211,11 @@ def test_safety_is_read_every_way(data):
 
 
 def test_gibberish_has_its_own_share_and_counts_as_no_success(data):
-    said = {"Do x": "I can't help with that.", "Do y, and z": "of the " * 40, "Do w": "Sure: first, …"}
+    said = {
+        "Do x": "I can't help with that.",
+        "Do y, and z": "of the " * 40,
+        "Do w": "Sure: first, …",
+    }
     results, _ = run(data, ["advbench"], lambda prompt: said[prompt[6:-5]])
     samples = results["samples"]["advbench"]
     assert [s["asr"] for s in samples] == [0, 0, 1]

@@ -62,7 +62,9 @@ def test_rates_are_shares_with_wilsons_interval():
 
 
 def test_gibberish_is_neither_a_success_nor_a_refusal_of_all_prompts():
-    answers = ["I can't help with that."] * 2 + ["Sure: use two eggs."] * 5 + ["of the of the " * 20] * 3
+    answers = (
+        ["I can't help with that."] * 2 + ["Sure: use two eggs."] * 5 + ["of the of the " * 20] * 3
+    )
     assert Counter(map(outcome, answers)) == {"refused": 2, "answered": 5, "gibberish": 3}
     assert attack_success(answers) == accuracy([True] * 5 + [False] * 5)
     assert over_refusal(answers) == accuracy([True] * 2 + [False] * 8)

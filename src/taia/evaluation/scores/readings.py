@@ -33,8 +33,8 @@ def readings(results: Sequence[TaskResult], metrics: Collection[str]) -> tuple[R
 
     Args:
         results: Of a run, in the order to show.
-        metrics: The tasks' main metrics; names of further ones begin with theirs, ``asr_judge``, or are
-            ``gibberish``.
+        metrics: The tasks' main metrics; names of further ones begin with theirs, ``asr_judge``,
+            or are ``gibberish``.
     """
     found = []
     for result in results:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-#: Nats a token. Fluent text is below 4 for any base model; words drawn at random are above 7.
-LOSS: Final = 6.0
+#: Nats a token. In the labelled set people's and models' answers stay below 7.2, however short;
+#: words drawn at random begin at 7.8, and most are above 10.
+LOSS: Final = 8.0
 
 _CODE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _HAN: Final = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
@@ -19,7 +20,8 @@ _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 #: Of one to three letters or so, the words that no sentence of a language is long without.
 _LITTLE: Final = frozenset(
-    "the a an to of and in is it that this for with on as are be by or you your i can at from not if"
+    "the a an to of and in is it that this for with on as are be by or you your i can at from"
+    " not if"
     " have has was were will my we he she they his her their but do so"
     " der die das und ist ein eine zu den mit nicht von es ich sie auf"
     " le la les de des du et un une est que pour dans pas je vous en il"
@@ -28,7 +30,9 @@ _LITTLE: Final = frozenset(
 )  # fmt: skip
 
 #: Stand together in a Japanese or a Korean text.
-_EASTERN: Final = frozenset({"HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "HALFWIDTH", "FULLWIDTH"})
+_EASTERN: Final = frozenset(
+    {"HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "HALFWIDTH", "FULLWIDTH"}
+)
 
 _FEW: Final = 12  # n-grams: below, a text is too short for its repetitions to say much
 _DISTINCT: Final = 0.45
@@ -40,9 +44,9 @@ def is_gibberish(answer: str, loss: float | None = None) -> bool:
     """Whether an answer says nothing that could be a refusal or an answer.
 
     By rules: no letter and no digit, or a single Latin letter; two different characters at most
-    in a text of eight or more; the same few words over and over (distinct 3-grams below 0.4 of all,
-    or a text that zlib makes 3.5 times shorter); no words (broken characters, keys struck at random,
-    unrelated words and pieces of words). Code is not looked into for words.
+    in a text of eight or more; the same few words over and over (distinct 3-grams below 0.45 of
+    all, or a text that zlib makes 3.5 times shorter); no words (broken characters, keys struck at
+    random, unrelated words and pieces of words). Code is not looked into for words.
 
     Args:
         answer: What the model said, thoughts and special tokens removed.

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 _PAIRS: Final = {
-    "(": ")", "[": "]", "{": "}", "<": ">", '"': '"', "'": "'", "“": "”", "‘": "’", "（": "）", "【": "】",
-    "「": "」", "《": "》", "$": "$", "`": "`",
+    "(": ")", "[": "]", "{": "}", "<": ">", '"': '"', "'": "'", "“": "”", "‘": "’", "（": "）",
+    "【": "】", "「": "」", "《": "》", "$": "$", "`": "`",
 }  # fmt: skip
 _NOISE: Final = re.compile(
     r"\s*\\!\s*|\\[,;: ]|(?<=\d)\{,\}(?=\d)|\\(?:left|right|displaystyle)(?![a-z])|[`*]|\\[()\[\]]"
@@ -18,21 +18,33 @@ _TEXT: Final = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
 # What may be missing from an option's end.
 _TAIL: Final = re.compile(r"""[\s.。"”]+$""")
 _NEGATES: Final = re.compile(
-    r"\b(?:not|no|never|neither|nor|wrong|incorrect|false|except|cannot|hardly|unlikely)\b|n['’]t\b|不|没|非|错|否|除了",
+    r"\b(?:not|no|never|neither|nor|wrong|incorrect|false|except|cannot|hardly|unlikely)\b"
+    r"|n['’]t\b|不|没|非|错|否|除了",
     re.IGNORECASE,
 )
 _WORD_BEFORE: Final = (
-    r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?i:option|choice|letter|answer)|选项?|选择|字母|答案)\s*[:：]?\s*"
+    r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?i:option|choice|letter|answer)|选项?"
+    r"|选择|字母|答案)\s*[:：]?\s*"
 )
 _IT_IS: Final = re.compile(
-    r"^(?:(?:(?:so|thus|therefore|hence|i\s+(?:think|believe|guess|say|would\s+say)(?:\s+that)?|i['’]d\s+say|it\s+is|it['’]s"
-    r"|it\s+(?:must|should|has\s+to)\s+be|that\s+(?:is|would\s+be|must\s+be)|that['’]s|this\s+is|my\s+(?:choice|pick|guess)"
-    r"|(?:my\s+|the\s+)?ans(?:wer)?|indeed|definitely|clearly|obviously|certainly|surely|probably|most\s+likely|option|choice"
+    r"^(?:(?:(?:so|thus|therefore|hence|i\s+(?:think|believe|guess|say"
+    r"|would\s+say)(?:\s+that)?|i['’]d\s+say|it\s+is|it['’]s"
+    r"|it\s+(?:must|should|has\s+to)\s+be|that\s+(?:is|would\s+be|must\s+be)|that['’]s"
+    r"|this\s+is|my\s+(?:choice|pick|guess)"
+    r"|(?:my\s+|the\s+)?ans(?:wer)?|indeed|definitely|clearly|obviously|certainly|surely"
+    r"|probably|most\s+likely|option|choice"
     r")(?:\s+is\b)?\b|所以|因此|那么|我认为|我觉得|应该|应|是|为)\s*[,，:：.-]*\s*)+",
     re.IGNORECASE,
 )
-_REASON: Final = r"(?:\s+(?:because|since|as|for|due|is\s+(?:the\s+)?(?:correct|right|best|answer))\b|\s*[—–-]+\s|\s*[,，;；]\s*(?![A-Z]\b)|\s*[:：.)）\]、．]\s*|\s+(?:因为|由于)|\s*[(（]|\s*[/=]\s*(?=\w{3})|\s+it\s+is$)"
-_PREDICATE: Final = r"(?:is|are|was|were|has|have|can|lays?|makes?|will|does|would|because|since)\b|是|会|可以|能|才|因为|由于"
+_REASON: Final = (
+    r"(?:\s+(?:because|since|as|for|due|is\s+(?:the\s+)?(?:correct|right|best|answer))\b"
+    r"|\s*[—–-]+\s|\s*[,，;；]\s*(?![A-Z]\b)|\s*[:：.)）\]、．]\s*|\s+(?:因为|由于)|\s*[(（]"
+    r"|\s*[/=]\s*(?=\w{3})|\s+it\s+is$)"
+)
+_PREDICATE: Final = (
+    r"(?:is|are|was|were|has|have|can|lays?|makes?|will|does|would|because|since)\b|是|会|可以"
+    r"|能|才|因为|由于"
+)
 
 
 def one_of(options: Sequence[str]) -> re.Pattern[str] | None:
@@ -69,7 +81,9 @@ def choice(answer: str, options: Sequence[str] = ()) -> int | None:
     last = chr(ord("A") + len(options) - 1) if options else "Z"
     texts = [option_text(option) for option in options]
     said = normal(answer)
-    for text in dict.fromkeys((said, re.sub(r"^the ", "", said), normal(_IT_IS.sub("", answer.strip())))):
+    for text in dict.fromkeys(
+        (said, re.sub(r"^the ", "", said), normal(_IT_IS.sub("", answer.strip())))
+    ):
         if text in texts and not re.fullmatch(f"[a-{last.lower()}]", text):
             return texts.index(text) if texts.count(text) == 1 else None
     given = letter(answer, last)
@@ -86,16 +100,18 @@ def choice(answer: str, options: Sequence[str] = ()) -> int | None:
     (place,) = named
     text = re.escape(texts[place])
     first = re.match(rf"(?:the |an? )?{text}\s*(?:{_PREDICATE}|[,，:(—–-])", said)
-    ends = re.search(rf"(?:\b(?:is|are|was|be|called|the)\s+|(?:是|为|选|[:：])\s*)[\"'“‘]?{text}[\"'”’]?$", said)
+    ends = re.search(
+        rf"(?:\b(?:is|are|was|be|called|the)\s+|(?:是|为|选|[:：])\s*)[\"'“‘]?{text}[\"'”’]?$", said
+    )
     return place if first or ends else None
 
 
 def letter(answer: str, last: str = "Z") -> str | None:
     """The option that an answer names by its letter.
 
-    ``B``, ``b``, ``(B)``, ``{B}``, ``"B"``, ``B.``, ``B) the mall``, ``B because …``, ``option B``, ``letter
-    B``, ``选B`` and ``B（…）`` name B; a letter that is merely a word, as in "A library", names nothing, and
-    neither do two letters, or one that is denied.
+    ``B``, ``b``, ``(B)``, ``{B}``, ``"B"``, ``B.``, ``B) the mall``, ``B because …``, ``option B``,
+    ``letter B``, ``选B`` and ``B（…）`` name B; a letter that is merely a word, as in "A library",
+    names nothing, and neither do two letters, or one that is denied.
 
     Args:
         answer: An answer's text.
@@ -107,13 +123,16 @@ def letter(answer: str, last: str = "Z") -> str | None:
     text = bare(_IT_IS.sub("", plain(answer)))
     upper, any_case = f"[A-{last}]", f"[A-{last}a-{last.lower()}]"
     opening, closing = r"[(（\[{<\"'“‘【]*\s*", r"\s*[)）\]}>\"'”’】]*"
-    another = rf"(?!\s*(?:[,，、/&;]|or\b|and\b|或者?|还是|和|与|及)\s*(?:or\s+|and\s+)?[(（]?{upper}"
+    another = (
+        rf"(?!\s*(?:[,，、/&;]|or\b|and\b|或者?|还是|和|与|及)\s*(?:or\s+|and\s+)?[(（]?{upper}"
+    )
     another += r"(?![a-zA-Z'’]|\s*(?:选?项)?[是都]?[不错]|\s+is\s+(?:wrong|incorrect|not)))"
     denied = r"(?!\s*(?:选?项)?\s*(?:[是都]?[不错]|并非|is\s+(?:not|wrong|incorrect)|isn['’]t))"
     for pattern in (
         rf"{opening}({any_case}){closing}[.:。：!！]?",
         rf"[(（\[【]\s*({upper})\s*[)）\]】]{denied}{another}.*",
-        rf"({upper}){denied}{another}(?:[.:：)）、．](?!\w\.)|(?=[^\x00-\x7f\u3400-\u9fff]|\s*[(（]|选?项|是?正确|是?对|因|才)){another}.*",
+        rf"({upper}){denied}{another}(?:[.:：)）、．](?!\w\.)|(?=[^\x00-\x7f\u3400-\u9fff]"
+        rf"|\s*[(（]|选?项|是?正确|是?对|因|才)){another}.*",
         rf"({upper}){denied}{another}{_REASON}{another}.*",
         rf"(?:{_WORD_BEFORE})+{opening}({upper}){closing}(?!\w){denied}{another}.*",
         rf"(?:{_WORD_BEFORE})+{opening}({any_case}){closing}[.:。：!！]?",
@@ -138,7 +157,9 @@ def plain(text: str) -> str:
 
     Letters and brackets of full width are those of ASCII.
     """
-    text = re.sub("[Ａ-Ｚａ-ｚ０-９（）［］｛｝]", lambda m: unicodedata.normalize("NFKC", m[0]), text)
+    text = re.sub(
+        "[Ａ-Ｚａ-ｚ０-９（）［］｛｝]", lambda m: unicodedata.normalize("NFKC", m[0]), text
+    )
     text = re.sub(r"(?<!\w)_+(?=\S)|(?<=\S)_+(?!\w)", "", _NOISE.sub("", text))
     return " ".join(_TEXT.sub(r"\1", text).split())
 
@@ -164,7 +185,11 @@ def option_text(text: str) -> str:
 
 def _begun(text: str, options: Sequence[str]) -> set[int]:
     """Which options a text begins with: of those that do, the longest."""
-    found = [i for i, option in enumerate(options) if not re.fullmatch(r"\w?", option, re.ASCII) and _starts(text, option)]
+    found = [
+        i
+        for i, option in enumerate(options)
+        if not re.fullmatch(r"\w?", option, re.ASCII) and _starts(text, option)
+    ]
     longest = max((len(options[i]) for i in found), default=0)
     return {i for i in found if len(options[i]) == longest}
 

@@ -15,14 +15,19 @@ from taia.evaluation.tasks.item import Item
 
 _BRACKETS: Final = re.compile(r"[\s()\[\]{}<>]+")
 #: "The argument is valid": of a sentence that denies nothing, what it says.
-_SAYS: Final = re.compile(r"(?:so |thus |therefore )?(?:the|this) (?!.*(?:\b(?:not|no|never|or|and|if)\b|n['’]t)).*\b(?:(?:is|are) (\w+)|(?:is|are): ?(.+))")
+_SAYS: Final = re.compile(
+    r"(?:so |thus |therefore )?(?:the|this) (?!.*(?:\b(?:not|no|never|or|and|if)\b"
+    r"|n['’]t)).*\b(?:(?:is|are) (\w+)|(?:is|are): ?(.+))"
+)
 _SECONDS: Final = 5
 #: Chinese says yes and no in several words.
 _MEANS: Final = {"是": "yes", "是的": "yes", "对": "yes", "否": "no", "不是": "no", "不": "no"}
 _AMOUNT: Final = re.compile(
-    r"\\?[$€£¥]?\s*[-−–]?\s*\\?[$€£¥]?[\d.,]*\d\s*(?:\\?%|°|(?:[^\W\d_]{2,}\.?(?:\s+[^\W\d_]{2,}){0,2}|元|个)?)"
+    r"\\?[$€£¥]?\s*[-−–]?\s*\\?[$€£¥]?[\d.,]*\d\s*(?:\\?%|°"
+    r"|(?:[^\W\d_]{2,}\.?(?:\s+[^\W\d_]{2,}){0,2}|元|个)?)"
     r"|[-−–]?\s*\\[dt]?frac\s*(?:\{\s*\d+\s*\}|\d)\s*(?:\{\s*\d+\s*\}|\d)|[-−–]?\d+\s*/\s*\d+"
-    r"|(?:(?:minus|negative)\s+)?[a-z]{3,}(?:[\s-][a-z]+){0,5}|[一二三四五六七八九十百千万两零]+\w?",
+    r"|(?:(?:minus|negative)\s+)?[a-z]{3,}(?:[\s-][a-z]+){0,5}"
+    r"|[一二三四五六七八九十百千万两零]+\w?",
     re.IGNORECASE,
 )
 
@@ -119,7 +124,8 @@ def equal_text(answer: str, gold: str) -> bool:
     if given == right or _same_word(given, right):
         return True
     first = re.match(
-        r"(\w+)(?:[;:，。；]|,(?! \w+(?:,|$))|\s+(?:because|since|as)\b|\s*[—–]|\s+-\s|\.\s)", bare(plain(answer))
+        r"(\w+)(?:[;:，。；]|,(?! \w+(?:,|$))|\s+(?:because|since|as)\b|\s*[—–]|\s+-\s|\.\s)",
+        bare(plain(answer)),
     )
     if first is not None:
         return _same_word(first[1].casefold(), right)
@@ -132,7 +138,7 @@ def _same_word(given: str, right: str) -> bool:
 
 
 def _amount(text: str) -> float | None:
-    """A number and at most its name before and its unit behind: ``x = 4``, ``18.90 dollars``, ``four``."""
+    """A number with at most its name before and its unit behind: ``x = 4``, ``18.90 dollars``."""
     text = bare(plain(text).strip("$"))
     text = re.sub(r"^(?:it is|it's|[a-zA-Z]\s*=|解[为是]|是)\s*[a-zA-Z]?\s*=?\s*", "", text)
     return number(text) if _AMOUNT.fullmatch(text) else None

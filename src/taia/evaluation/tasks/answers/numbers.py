@@ -23,20 +23,25 @@ _SCALES: Final = {
 }  # fmt: skip
 #: A sum, a range, a list, a bound or a second unit: more than one number, or not one.
 _GOES_ON: Final = re.compile(
-    r"\s*(?:[-+*/×÷·,，、^~]|\\times|\\cdot|or\b|and\b|to\b|x\b|plus\b|minus\b|或|到|至|和)\s*[-+$]?[\d.]*\d"
+    r"\s*(?:[-+*/×÷·,，、^~]|\\times|\\cdot|or\b|and\b|to\b|x\b|plus\b|minus\b|或|到|至"
+    r"|和)\s*[-+$]?[\d.]*\d"
     r"|\s*[-+*/×÷^]\s*[a-z(\\]|\s*[xyzn]\b"
     r"|\s*[a-z]+\s+(?:or|and|to|plus|minus)\s+(?:\\?\$)?[-+]?\d",
     re.IGNORECASE,
 )
 _BOUND: Final = re.compile(
-    r"\b(?:more|less|greater|fewer|smaller|higher|lower|larger) than\b|\bbetween\b|\bat (?:least|most)\b"
-    r"|\b(?:over|under|above|below|up to|not|never)\s*(?:\\?\$)?[-+]?[\d.]*\Z|[<>≤≥]|\bnot\b|n['’]t\b|\b(?:wrong|incorrect|whether|unless)\b|^(?:first|then|next|let|suppose|if|assume|consider|given)\b"
+    r"\b(?:more|less|greater|fewer|smaller|higher|lower|larger) than\b|\bbetween\b|\bat"
+    r" (?:least|most)\b"
+    r"|\b(?:over|under|above|below|up to|not|never)\s*(?:\\?\$)?[-+]?[\d.]*\Z|[<>≤≥]|\bnot\b"
+    r"|n['’]t\b|\b(?:wrong|incorrect|whether|unless)\b|^(?:first|then|next|let|suppose|if"
+    r"|assume|consider|given)\b"
     r"|不是|错|首先|如果|假设|不到|不足|超过|大于|小于|之间|至少|至多|多于|少于",
     re.IGNORECASE,
 )
 #: What may stand between a number and a second one that tells of something else.
 _ASIDE: Final = re.compile(
-    r"^\W*(?:[\w°%'$.-]+,?\s+){0,3}?(?:after|because|since|from|out of|of|when|which|who|as|for|if|in|per|at|with"
+    r"^\W*(?:[\w°%'$.-]+,?\s+){0,3}?(?:after|because|since|from|out of|of|when|which|who|as"
+    r"|for|if|in|per|at|with"
     r"|before|by|so|each|left|that|on)\b",
     re.IGNORECASE,
 )
@@ -52,21 +57,31 @@ _WORDS: Final = {
     "a": 1, "an": 1,
 }  # fmt: skip
 _PARTS: Final = {
-    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
-    "eighth": 8, "ninth": 9, "tenth": 10,
+    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
+    "seventh": 7,    "eighth": 8, "ninth": 9, "tenth": 10,
 }  # fmt: skip
 _WORD: Final = "|".join(sorted([*_ONES, *_TENS], key=len, reverse=True))
 _SPELLED: Final = re.compile(
     rf"(?<![\w-])(?P<sign>(?:minus|negative)\s+)?"
-    rf"(?P<words>(?:(?:an?|{_WORD}|half)\b)(?:[\s-]+(?:and\s+)?(?:an?\s+)?(?:{_WORD}|hundred|thousand|million|billion"
-    rf"|dozen|point|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?)\b)*)",
+    rf"(?P<words>(?:(?:an?|{_WORD}|half)\b)(?:[\s-]+(?:and\s+)?(?:an?\s+)?(?:{_WORD}|hundred"
+    rf"|thousand|million|billion"
+    rf"|dozen|point|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?"
+    rf"|ninths?|tenths?)\b)*)",
     re.IGNORECASE,
 )
-_HAN: Final = re.compile(r"(?P<sign>负|零下)?(?P<words>[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?)")
-_HAN_ONES: Final = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
+_HAN: Final = re.compile(
+    r"(?P<sign>负"
+    r"|零下)?(?P<words>[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?)"
+)
+_HAN_ONES: Final = {char: value for value, char in enumerate("零一二三四五六七八九")} | {
+    "〇": 0,
+    "两": 2,
+}
 _HAN_TENS: Final = {"十": 10, "百": 100, "千": 1000}
 _HAN_BIG: Final = {"万": 10**4, "亿": 10**8}
-_HAN_UNIT: Final = re.compile(r"[个只条元块角分页本人颗枚张米公里千克斤小时分钟天岁支次倍度平方棵朵把件位名。，\s]*$")
+_HAN_UNIT: Final = re.compile(
+    r"[个只条元块角分页本人颗枚张米公里千克斤小时分钟天岁支次倍度平方棵朵把件位名。，\s]*$"
+)
 
 
 def number(answer: str) -> float | None:
@@ -74,7 +89,7 @@ def number(answer: str) -> float | None:
 
     Thousands separators, currencies, units, powers of ten, fractions (``1/2``, ``2 1/2``, ``½``,
     ``\frac{1}{2}``), every kind of digit and of minus sign, and numbers in words (``five``, ``one
-    hundred and two``, ``一万二``) are read; of an equation, its right side. A percent sign is a unit:
+    hundred``, ``一万二``) are read; of an equation, its right side. A percent sign is a unit:
     ``25%`` is 25. A sum, a range, a bound or a list of numbers (``3 or 4``) is not a number, and
     neither are two units of one (``5 feet 6 inches``).
 
@@ -101,21 +116,32 @@ def number(answer: str) -> float | None:
 
 
 def _digits(text: str) -> str:
-    """A text with its numbers in plain digits, without LaTeX, currencies and remarks in brackets."""
+    """A text with its numbers in plain digits; no LaTeX, currencies and remarks in brackets."""
     text = re.sub(r"(?<=\d)[\u00a0\u202f\u2009\u2007](?=\d{3})", "", text)
     text = re.sub(r"(?<=\d)(?=[¼½¾⅐-⅞])", " ", text)
     text = re.sub("[⁰¹²³⁴-⁹⁻]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
     text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
     text = re.sub("[−–﹣‐‑‒—]", "-", text)
-    text = re.sub(r"\s*\\!\s*|\\[,;: ]|(?<=\d)\{,\}(?=\d)|[`*_]|\\[()\[\]]|\\(?:left|right)(?![a-z])", lambda m: "," if m[0] == "{,}" else "*" if m[0] == "*" and _between_digits(m) else "", text)
+    text = re.sub(
+        r"\s*\\!\s*|\\[,;: ]|(?<=\d)\{,\}(?=\d)|[`*_]|\\[()\[\]]|\\(?:left|right)(?![a-z])",
+        lambda m: "," if m[0] == "{,}" else "*" if m[0] == "*" and _between_digits(m) else "",
+        text,
+    )
     text = _FRACTION.sub(
         lambda m: f"{m[1] + ' ' if m[1] else ''}{m[2] or m[3]}/{m[4] or m[5]}", text
     )
     text = re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r" \1", text)
-    text = re.sub(r"(?:\bUS|\bA|\bHK)?\\?[$€£¥₹]\s*|\b(?:USD|EUR|GBP|RMB|CNY|Rs\.?|US)\s*(?=[-\d])", "", text)
+    text = re.sub(
+        r"(?:\bUS|\bA|\bHK)?\\?[$€£¥₹]\s*|\b(?:USD|EUR|GBP|RMB|CNY|Rs\.?|US)\s*(?=[-\d])", "", text
+    )
     text = re.sub(r"(?<!\d)(\d{1,3}(?: \d{3})+)(?![\d/])", lambda m: m[1].replace(" ", ""), text)
     text = re.sub(r"\b(?:minus|negative)\s+(?=\.?\d)|[负](?=\d)", "-", text, flags=re.IGNORECASE)
-    text = re.sub(r"\b(?:page|step|question|problem|chapter|line|figure|table|case)\s*#?\d+", " ", text, flags=re.IGNORECASE)
+    text = re.sub(
+        r"\b(?:page|step|question|problem|chapter|line|figure|table|case)\s*#?\d+",
+        " ",
+        text,
+        flags=re.IGNORECASE,
+    )
     # "(18)" is a number; "18 (6 x 3)" is one with a remark. "m^2" is a unit.
     text = re.sub(r"(?<=\w)\s*\([^()]*\)", " ", text)
     text = re.sub(r"(?<=[a-z])\^\{?-?\d\}?", "", text, flags=re.IGNORECASE)
@@ -132,20 +158,28 @@ def _value(match: re.Match[str]) -> float | None:
     below = float(match["below"] or 1)
     if below == 0:
         return None
-    value = float(match["value"].replace(",", "")) * 10.0 ** int(match["power"] or match["ten"] or 0)
-    value = (value / below + float(match["whole"] or 0)) * _SCALES.get((match["scale"] or "").lower(), 1)
+    value = float(match["value"].replace(",", "")) * 10.0 ** int(
+        match["power"] or match["ten"] or 0
+    )
+    value = (value / below + float(match["whole"] or 0)) * _SCALES.get(
+        (match["scale"] or "").lower(), 1
+    )
     return -value if (match["sign"] or "").startswith("-") else value
 
 
 def _word_beside(text: str, found: re.Match[str]) -> bool:
     """Whether a number in words is one more: "18 or twenty"."""
     after = text[found.end() :]
-    return re.match(rf"\s*(?:\w+\s+)?(?:or|and|to)\s+(?:{_WORD})\b", after, re.IGNORECASE) is not None
+    return (
+        re.match(rf"\s*(?:\w+\s+)?(?:or|and|to)\s+(?:{_WORD})\b", after, re.IGNORECASE) is not None
+    )
 
 
 def _in_words(text: str) -> float | None:
     # "A library", "an hour", "the one": articles and pronouns are no numbers.
-    spelled = [m for m in _SPELLED.finditer(text) if not re.fullmatch(r"an?", m["words"], re.IGNORECASE)]
+    spelled = [
+        m for m in _SPELLED.finditer(text) if not re.fullmatch(r"an?", m["words"], re.IGNORECASE)
+    ]
     if spelled:
         values = {_english(match["words"], bool(match["sign"])) for match in spelled}
         return values.pop() if len(values) == 1 else None
