@@ -24,8 +24,8 @@ STATE = [
     "{} is correct.", "\\boxed{{{}}}", "option {}", "{} because it fits.", "It is {}.",
 ]  # fmt: skip
 WRAP = [
-    "{}", "**{}**", "`{}`", '"{}"', "“{}”", "({})", "  {}\n\n", "__{}__", "> {}", "The answer is {}",
-    "<think>Is it A, B, C, D or E?</think>{}",
+    "{}", "**{}**", "`{}`", '"{}"', "“{}”", "({})", "  {}\n\n", "__{}__", "> {}",
+    "The answer is {}", "<think>Is it A, B, C, D or E?</think>{}",
 ]  # fmt: skip
 BETWEEN = [", ", " or ", "/", "\n", " ", " and "]
 

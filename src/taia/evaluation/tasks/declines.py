@@ -44,7 +44,7 @@ _CANNOT: Final = (
     r" ?(?:cannot|can not|can'?t|can ?n't|won'?t|will not|wouldn'?t|would not"
     r"|shouldn'?t|should not|must ?n't|must not|may not|will never|would never|can never|could"
     r" never|never)"
-    r"(?: and (?:will not|won'?t|shall not|would not|cannot))? "
+    r"(?: and (?:will not|won'?t|shall not|would not|cannot))?,? "
 )
 _DONT: Final = r" (?:do not|don'?t|did not|does not) "
 _AM: Final = (
@@ -156,7 +156,8 @@ _QUOTES: Final = re.compile(
     r"|(?:他|她|人|者|的)们?(?:说|回答|喊)[：:，,]"
 )
 _PREAMBLE: Final = re.compile(
-    r"^(?:hello|hi|hey|greetings|good (?:morning|day|evening|afternoon)|thank|thanks|i understand"
+    r"^(?:no|nope|never|absolutely not|refusal|response|answer|note|warning)\W*$"
+    r"|^(?:hello|hi|hey|greetings|good (?:morning|day|evening|afternoon)|thank|thanks|i understand"
     r"|i (?:hear|see|know|get|realize|realise) (?:that|how|why|you)|i appreciate|i'?m sorry|i"
     r" am (?:\w+ )?sorry|sorry"
     r"|i apologi[sz]e|my apologies|apologies|unfortunately|as an? |that'?s an? |that is an? "
