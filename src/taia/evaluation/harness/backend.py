@@ -8,8 +8,8 @@ from typing import Protocol
 
 from taia.evaluation.harness.encoder import Encoder, Pair
 from taia.evaluation.harness.stages import Stages
-from taia.evaluation.likelihood import Likelihood
 from taia.evaluation.settings import Watch
+from taia.runtime.rating import Likelihood
 
 
 @dataclass(frozen=True, slots=True)
