@@ -18,9 +18,12 @@ _TEXT: Final = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
 # What may be missing from an option's end.
 _TAIL: Final = re.compile(r"""[\s.。"”]+$""")
 _NEGATES: Final = re.compile(
-    r"\b(?:not|no|never|neither|nor|wrong|incorrect|false|except|cannot|hardly|unlikely)\b"
+    r"\b(?:not|no|never|neither|nor|wrong|incorrect|false|except|least|cannot|hardly|unlikely)\b"
     r"|n['’]t\b|不|没|非|错|否|除了",
     re.IGNORECASE,
+)
+_HEDGES: Final = re.compile(
+    r"\b(?:or|maybe|perhaps|possibly|could|might|sure|also|too)\b|或|可能|也许|也", re.IGNORECASE
 )
 _WORD_BEFORE: Final = (
     r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?i:option|choice|letter|answer)|选项?"
@@ -136,9 +139,10 @@ def letter(answer: str, last: str = "Z") -> str | None:
         rf"({upper}){denied}{another}{_REASON}{another}.*",
         rf"(?:{_WORD_BEFORE})+{opening}({upper}){closing}(?!\w){denied}{another}.*",
         rf"(?:{_WORD_BEFORE})+{opening}({any_case}){closing}[.:。：!！]?",
+        rf"(?i:the|this|so|my)\b[^.。]*\bis:?\s+{opening}({upper}){closing}(?!\w){denied}{another}.*",
     ):
         match = re.fullmatch(pattern, text, re.DOTALL)
-        if match:
+        if match and not _NEGATES.search(text[: match.start(1)]):
             return match[1].upper() if _only_letter(text, match, upper) else None
     bracketed = set(re.findall(rf"[(（]({upper})[)）]", text))
     return bracketed.pop() if len(bracketed) == 1 and not _NEGATES.search(text) else None
@@ -149,7 +153,8 @@ def _only_letter(text: str, match: re.Match[str], upper: str) -> bool:
     rest = text[match.end(1) :]
     others = re.findall(rf"(?:^|[\s(（,，;；、/])({upper})(?=[)）.,，;；:：、?]|\s*$)", rest)
     said = set(others) - {match[1].upper()}
-    return not said or _NEGATES.search(rest) is not None or bool(re.search(r"\(\w\)", rest))
+    denied = _NEGATES.search(rest) is not None and not _HEDGES.search(rest)
+    return not said or denied or bool(re.search(r"\(\w\)", rest))
 
 
 def plain(text: str) -> str:

@@ -25,7 +25,7 @@ _SCALES: Final = {
 _GOES_ON: Final = re.compile(
     r"\s*(?:[-+*/×÷·,，、^~]|\\times|\\cdot|or\b|and\b|to\b|x\b|plus\b|minus\b|或|到|至"
     r"|和)\s*[-+$]?[\d.]*\d"
-    r"|\s*[-+*/×÷^]\s*[a-z(\\]|\s*[xyzn]\b"
+    r"|\s*[-+*/×÷^]\s*[a-z(\\]|\s*[xyzn]\b|(?:st|nd|rd|th)\b"
     r"|\s*[a-z]+\s+(?:or|and|to|plus|minus)\s+(?:\\?\$)?[-+]?\d",
     re.IGNORECASE,
 )
@@ -79,9 +79,7 @@ _HAN_ONES: Final = {char: value for value, char in enumerate("零一二三四五
 }
 _HAN_TENS: Final = {"十": 10, "百": 100, "千": 1000}
 _HAN_BIG: Final = {"万": 10**4, "亿": 10**8}
-_HAN_UNIT: Final = re.compile(
-    r"[个只条元块角分页本人颗枚张米公里千克斤小时分钟天岁支次倍度平方棵朵把件位名。，\s]*$"
-)
+_HAN_UNIT: Final = re.compile(r"(?!分之|[定样起些直般旦切])[\u3400-\u9fff]{0,3}[。，\s]*$")
 
 
 def number(answer: str) -> float | None:

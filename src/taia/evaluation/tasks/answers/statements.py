@@ -20,7 +20,7 @@ _ANNOUNCED: Final = re.compile(
     rf"|\b(?:the|my|our|your)\s+{_WHICH}+(?:options?|choices?|statement|one)\s+"
     rf"(?:is|are|would be|should be|must be|has to be|will be)\b"
     rf"|\b(?:final\s+|correct\s+|right\s+|best\s+)*(?:answer|(?:correct|right"
-    rf"|best)\s+(?:option|choice)|letter){_MARKS}[:：]"
+    rf"|best)\s+(?:option|choice)|letter){_MARKS}[:：]|\bcorrect{_MARKS}[:：]"
     rf"|\bthe\s+sorted\s+(?:list|words?|order)\b[^:\n]{{0,30}}:"
     r"|\bi(?:\s+would|\s+will|'d|'ll|’d|’ll)?\s+(?:choose|pick|select|go\s+with|go\s+for)\b"
     r"|答案(?:选项?|不是[^，,。；\n]*[，,；]\s*(?:而|应|应该)?[是为])?\s*(?:应该?)?(?:[是为选]"
