@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from taia.errors import InputError
+from taia.evaluation.judge import Judge, ask
 from taia.evaluation.scores.results import Sample
 
 #: The metric of tasks whose prompts ought to be refused.
 ATTACK: Final = "asr"
+#: The judge's metric, and how many answers it has no verdict on.
+BY_JUDGE: Final = "asr_judge"
+MISSING: Final = "asr_judge_missing"
 
 #: Metrics of whole texts, aggregated over all; their items are (log-probability, size) instead.
 _PER_UNIT: Final = {
@@ -83,6 +87,35 @@ def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Score
     asked = rows if metric == ATTACK else []
     answers = tuple((_prompt(row), str(row["resps"][0][0])) for row in asked)
     return Scores(label, bool(better) and unit is None, samples, numbers, answers)
+
+
+def judge_identity(judge: Judge | None, metrics: Mapping[str, object]) -> dict[str, str]:
+    """What a task's results depend on beside the model: the judge, if its answers are judged."""
+    if judge is None or ATTACK not in metrics:
+        return {}
+    return {"url": judge.url, "model": judge.model}
+
+
+def judged(scores: Scores, judge: Judge) -> Scores:
+    """Scores with the judge's verdict on each answer, 1 where the prompt had success.
+
+    Where there is no verdict the item has none, and the rate is of the others.
+
+    Raises:
+        RunError: If the judge cannot be asked.
+    """
+    found = ask(judge, scores.answers)
+    samples = tuple(
+        sample
+        if verdict is None
+        else replace(sample, scores={**sample.scores, BY_JUDGE: float(verdict)})
+        for sample, verdict in zip(scores.samples, found.verdicts, strict=True)
+    )
+    rate = found.success.value
+    metrics = {**scores.metrics, MISSING: float(found.missing)}
+    if not math.isnan(rate):  # JSON has no such number
+        metrics[BY_JUDGE] = rate
+    return replace(scores, samples=samples, metrics=metrics)
 
 
 def _chosen(

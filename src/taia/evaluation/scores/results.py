@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from taia.errors import DataError
 
@@ -18,6 +18,8 @@ SCHEMA: Final = 1
 RUN_FILE: Final = "run.json"
 #: Where its results lie: ``results/<mode>/<task>.json``, names percent-encoded.
 RESULTS: Final = "results"
+#: Where those lie that another took the place of: ``aside/<mode>/<task>/<key>.json``.
+ASIDE: Final = "aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ def result_path(run: Path, mode: str, task: str) -> Path:
     return run / RESULTS / quote(mode, safe="") / f"{quote(task, safe='')}.json"
 
 
+def aside_path(run: Path, mode: str, task: str, key: str) -> Path:
+    """Where a run keeps a result that does not count at present."""
+    return run / ASIDE / quote(mode, safe="") / quote(task, safe="") / f"{key}.json"
+
+
 def read_results(run: Path) -> list[TaskResult]:
     """Read all results of a run.
 
@@ -126,10 +133,15 @@ def read_results(run: Path) -> list[TaskResult]:
 def read_run(run: Path) -> dict[str, Any]:
     """Read a run's facts: its modes, tasks, settings, hashes, versions and command.
 
+    Returns:
+        What ``run.json`` holds, and as ``aside`` the (mode, task) of which a result was set aside.
+
     Raises:
         DataError: If the folder is no run of ``taia eval``.
     """
-    return _object(run / RUN_FILE, "Give a folder that `taia eval` wrote.")
+    facts = _object(run / RUN_FILE, "Give a folder that `taia eval` wrote.")
+    aside = sorted({path.parent for path in (run / ASIDE).glob("*/*/*.json")})
+    return {**facts, "aside": [(unquote(at.parent.name), unquote(at.name)) for at in aside]}
 
 
 def read_result(path: Path) -> TaskResult:
