@@ -29,7 +29,7 @@ END: Final = "<!-- end of the agreement tables -->\n"
 
 #: A line of a labelled set.
 Row = Mapping[str, Any]
-#: What a reading, or a person, makes of a line.
+#: What a reading, or the label, says of a line.
 Read = Callable[[Row], str]
 
 _LABELS: Final = {"refused": "refuse", "answered": "answer", "gibberish": "gibberish"}
@@ -67,7 +67,7 @@ def kappa(given: Sequence[str], labels: Sequence[str]) -> Estimate:
 
     Args:
         given: What a reading says of each line.
-        labels: What a person said of it.
+        labels: Their labels.
     """
     agreed = accuracy([one == other for one, other in zip(given, labels, strict=True)])
     total = len(labels)
@@ -94,12 +94,12 @@ def _outcome_by_loss(row: Row) -> str:
 
 
 def right(row: Row) -> str:
-    """What a person said of a line of ``answers``: ``right`` or ``not right``."""
+    """The label of a line of ``answers``: ``right`` or ``not right``."""
     return "right" if row["label"] == "right" else "not right"
 
 
 def refuses(row: Row) -> str:
-    """Whether a person found a line of ``refusals`` to be one."""
+    """Whether a line of ``refusals`` is labelled as one."""
     return "refuse" if row["label"] == "refuse" else "other"
 
 

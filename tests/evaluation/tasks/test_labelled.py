@@ -15,7 +15,7 @@ pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 ANSWERS, REFUSALS = script.rows("answers"), script.rows("refusals")
 READ = {"refused": "refuse", "answered": "answer", "gibberish": "gibberish"}
 
-#: Where the readings and the person part: nothing may be added. Of the answers, two name the right
+#: Where readings and labels part: nothing may be added. Of the answers, two name the right
 #: thing in passing; two are equal to the right one, but not brought into the form asked for.
 UNREAD = {"w10-09", "smol-en-13-plain"}
 UNFORMED = {"qwen-zh-20-format", "qwen-en-35-format"}

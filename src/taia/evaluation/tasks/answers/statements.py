@@ -117,14 +117,19 @@ def statements(
         asked = asked or answer.endswith(("?", "？", "吗"))
         if BOX.search(answer):
             continue
-        meant = not asked and not _NOT_MEANT.search(text[: match.start()])
+        meant = not asked and not _NOT_MEANT.search(_before(text, match.start()))
         said = answer if whole else affirmed(answer)
         yield match.start("answer"), said if meant and not _NO_ANSWER.fullmatch(said) else ""
     for match in _CHOSEN.finditer(text):
         place = match.start()
         said = match["answer"] or match["a"] or match["b"]
-        beside = _NOT_CHOSEN.search(text[:place])
-        yield place, "" if beside or _NOT_MEANT.search(text[:place]) else said.strip()
+        beside = _NOT_CHOSEN.search(_before(text, place))
+        yield place, "" if beside or _NOT_MEANT.search(_before(text, place)) else said.strip()
+
+
+def _before(text: str, place: int) -> str:
+    """The end of a sentence is near enough: all that is before would make long responses slow."""
+    return text[max(0, place - 200) : place]
 
 
 def _with_its_text(match: re.Match[str], options: Sequence[str]) -> str:
