@@ -61,7 +61,10 @@ def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Score
     numbers = {
         key: float(value)
         for key, value in found["results"][name].items()
-        if "," in key and "_stderr," not in key and isinstance(value, int | float)
+        if "," in key
+        and "_stderr," not in key
+        and isinstance(value, int | float)
+        and not math.isnan(value)  # a share of none: JSON has no word for it
     }
     by_filter: dict[str, list[dict[str, Any]]] = {}
     for row in found["samples"][name]:

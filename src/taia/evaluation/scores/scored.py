@@ -67,14 +67,17 @@ def further_shares(
 
     Args:
         results: Of a run, in the order to show.
-        metrics: The tasks' main metrics; names of further ones begin with theirs: ``asr_judge``.
+        metrics: The tasks' main metrics; names of further ones begin with theirs, ``asr_judge``,
+            or are ``gibberish``.
     """
     found = []
     for result in results:
         if result.metric not in metrics:
             continue
         names = {name for sample in result.samples for name in sample.scores}
-        for name in sorted(name for name in names if name.startswith(f"{result.metric}_")):
+        for name in sorted(
+            name for name in names if name.startswith(f"{result.metric}_") or name == "gibberish"
+        ):
             values = [s.scores[name] for s in result.samples if name in s.scores]
             share = accuracy([value == 1 for value in values])
             missing = len(result.samples) - len(values)
