@@ -62,7 +62,7 @@ def verdict(row: Row, protocol: str = "taia") -> str:
 def kappa(given: Sequence[str], labels: Sequence[str]) -> Estimate:
     """Cohen's κ with its 95% interval.
 
-    The interval is Wilson's of the agreement, with the agreement by chance held at what it is: it
+    The interval is Clopper and Pearson's of the agreement, with that by chance held fixed: it
     does not shrink to nothing where all agree, as the asymptotic one does.
 
     Args:
