@@ -126,10 +126,12 @@ def first_line(error: BaseException) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out, of the machine or of an accelerator.
+    """Whether memory has run out, of the machine or of an accelerator, or was what caused an error.
 
     PyTorch's class for an accelerator's is known by its name, so that torch is not loaded for it.
     """
+    if error.__cause__ is not None and out_of_memory(error.__cause__):
+        return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)

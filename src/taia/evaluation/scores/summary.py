@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any, Final
 
 from taia.errors import DataError
+from taia.evaluation.scores.drawn import limits, spread
+from taia.evaluation.scores.groups import aggregates, read_groups
 from taia.evaluation.scores.pooling import SAFETY, Task, pool
 from taia.evaluation.scores.readings import Reading, readings
 from taia.evaluation.scores.resampling import average_difference, mean, mean_difference, sign_flips
@@ -86,6 +88,8 @@ class Summary:
         scores: (mode, task) → its score.
         changes: (mode, other mode, task) → the difference, both ways round.
         readings: What further metrics say of the tasks about safety.
+        groups: (mode, group) → the group's scores as lm-evaluation-harness makes them of its file:
+            ``METRIC,FILTER`` → score.
     """
 
     facts: Mapping[str, Any]
@@ -95,6 +99,7 @@ class Summary:
     scores: Mapping[tuple[str, str], Score]
     changes: Mapping[tuple[str, str, str], Change]
     readings: tuple[Reading, ...] = ()
+    groups: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, results: Sequence[TaskResult], facts: Mapping[str, Any]) -> Summary:
@@ -114,7 +119,7 @@ class Summary:
         """
         if not results:
             raise DataError("There are no results to summarise.", "Let `taia eval` finish a task.")
-        about, notes = pool(results, facts.get("groups") or {})
+        about, notes = pool(results, facts)
         selections = {result.mode: result.selection for result in results}
         scores = {
             (mode, task.name): _score(task, mode)
@@ -128,7 +133,13 @@ class Summary:
                 changes[mode, other, task] = change
                 changes[other, mode, task] = _negated(change)
         further = readings(results, SAFETY)
-        return cls(facts, selections, about, notes, scores, changes, further)
+        groups = {
+            (mode, group.name): aggregates(group, {r.task: r for r in results if r.mode == mode})
+            for mode in selections
+            for group in read_groups(facts).values()
+        }
+        said = cls(facts, selections, about, notes, scores, changes, further, groups)
+        return replace(said, notes=(*notes, *_of_groups(said)))
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -213,6 +224,12 @@ class Summary:
             "tasks": [self.about[name].described(name in self.averaged) for name in self.tasks],
             "modes": [self._mode(mode) for mode in self.modes],
             "readings": [asdict(reading) for reading in self.readings],
+            "groups": {
+                mode: {
+                    group: dict(found) for (of, group), found in self.groups.items() if of == mode
+                }
+                for mode in self.modes
+            },
             "notes": list(self.notes),
         }
 
@@ -239,8 +256,28 @@ class Summary:
         }
 
 
+def _of_groups(summary: Summary) -> list[str]:
+    """The scores of groups that have one which stands nowhere else."""
+    notes = []
+    for name, group in read_groups(summary.facts).items():
+        shown = {mode: summary.groups[mode, name] for mode in summary.modes}
+        metric = next((key for found in shown.values() for key in found), None)
+        is_average = set(group.tasks) == set(summary.averaged)
+        if metric is None or name in summary.about or is_average:
+            continue
+        weighs = "by size" if group.metrics[0].weight_by_size else "all the same"
+        scores = ", ".join(f"{m} {found[metric]:.4g}" for m, found in shown.items() if found)
+        label = metric.removesuffix(",none")
+        notes.append(f"{name}, whose tasks weigh {weighs} by its own file, has {label}: {scores}.")
+    return notes
+
+
 def _score(task: Task, mode: str) -> Score:
     scores = list(task.items[mode].values())
+    if not task.is_mean:
+        value, drawn = task.values[mode], task.drawn[mode]
+        low, high, _ = limits(value, drawn, len(scores)) or (math.nan, math.nan, None)
+        return Score(value, low, high, spread(drawn), len(scores))
     estimate = accuracy([score == 1 for score in scores]) if task.is_binary else mean(scores)
     error = standard_error(scores)
     return Score(estimate.value, estimate.low, estimate.high, error, len(scores))
@@ -252,7 +289,13 @@ def _changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Chan
         for name, task in about.items()
         if mode in task.items and other in task.items
     }
-    raw = {name: _compared(about[name], *pair) for name, pair in pairs.items() if pair[0]}
+    raw = {
+        name: _compared(about[name], *pair)
+        if about[name].is_mean
+        else _compared_whole(about[name], mode, other)
+        for name, pair in pairs.items()
+        if pair[0]
+    }
     corrected = holm({name: p_value for name, (_, p_value, _) in raw.items()})
     return {
         name: Change(
@@ -277,6 +320,13 @@ def _compared(
         found = difference([s == 1 for s in first], [s == 1 for s in second])
         return found, found.p_value, (found.gained, found.lost)
     return mean_difference(first, second), sign_flips(first, second), ()
+
+
+def _compared_whole(task: Task, mode: str, other: str) -> tuple[Estimate, float, tuple[()]]:
+    """The difference of a metric of all items, and its p-value, by the draws of both modes."""
+    value, drawn = task.apart(mode, other)
+    low, high, p_value = limits(value, drawn, len(task.items[mode])) or (math.nan, math.nan, 1.0)
+    return Estimate(value, low, high), p_value, ()
 
 
 def _negated(change: Change) -> Change:
