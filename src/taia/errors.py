@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 _STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 #: How PyTorch says it of the machine's memory and of Apple's, for which it has no class.
 _NO_MEMORY: Final = re.compile(
-    r"DefaultCPUAllocator|\bout of memory\b|\bcannot allocate memory\b", re.IGNORECASE
+    r"DefaultCPUAllocator|\bout of memory\b|\bcannot allocate memory\b|\bbad_alloc\b|"
+    r"\bunable to allocate\b|\bfailed to allocate\b|_ALLOC_FAILED\b",
+    re.IGNORECASE,
 )
 #: How pydantic begins.
 _COUNTED: Final = re.compile(r"\d+ validation errors? for .*")

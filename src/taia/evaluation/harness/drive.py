@@ -121,6 +121,7 @@ def blamed(name: str, kind: type[TaiaError], problem: str, mend: str) -> Iterato
 
     Raises:
         RunError: If memory runs out, whoever says so.
+        InputError: If a package is missing.
         TaiaError: Of the kind, if anything else is raised.
     """
 
@@ -130,6 +131,11 @@ def blamed(name: str, kind: type[TaiaError], problem: str, mend: str) -> Iterato
     try:
         with blaming(kind, problem, mend, telling=telling):
             yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"The task {name} needs a package that is not here: {first_line(error)}.",
+            "Install it, or leave the task out.",
+        ) from error
     except MemoryError as error:
         raise RunError(
             f"The task {name} needs more memory than there is.",
