@@ -37,7 +37,7 @@ _STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 #: How PyTorch says it of the machine's memory and of Apple's, for which it has no class.
 _NO_MEMORY: Final = re.compile(
     r"DefaultCPUAllocator|\bout of memory\b|\bcannot allocate memory\b|\bbad_alloc\b|"
-    r"\bunable to allocate\b|\bfailed to allocate\b|_ALLOC_FAILED\b",
+    r"\bunable to allocate\b|\bfailed to (?:allocate|map segment)\b|_ALLOC_FAILED\b",
     re.IGNORECASE,
 )
 #: How pydantic begins.
@@ -137,7 +137,7 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    told = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    told = isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error)) is not None
     return isinstance(error, MemoryError) or named or told
 
 
