@@ -42,8 +42,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from taia.checkpoint.folders import INDEX
 from taia.checkpoint.header import make_header, nbytes
-from taia.checkpoint.index import INDEX, Checkpoint
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import Sources, runs_of
 from timing import say
 
@@ -160,9 +161,9 @@ def _benchmark(options: argparse.Namespace, folder: Path) -> int:
     blocks: dict[str, list[list[Run]]] = {name: [] for name in commands}
     for turn in (list(commands), list(reversed(commands))):
         for name in turn:
-            _warm(base, tuned)
             blocks[name].append([])
             for number in range(options.repeats):
+                _ready(base, tuned)
                 run = measure(commands[name], out)
                 blocks[name][-1].append(run)
                 say(
@@ -187,17 +188,22 @@ def _compare(name: str, base: Path, tuned: Path, out: Path) -> None:
     say(f"    {name}: {'same bytes' if not wrong else f'{len(wrong)} tensors differ'}")
 
 
-def _warm(*folders: Path) -> None:
-    """Read the inputs once, if a third of the memory holds them; else caches are what they are."""
+def _ready(*folders: Path) -> None:
+    """Read the inputs once, if a third of the memory holds them; else empty the caches of them.
+
+    What a run before left in the caches helps whoever reads the same files again, and nobody else.
+    """
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 3:
-        say(f"    {size / 1e9:.0f} GB of inputs do not fit the caches")
-        return
+    fits = size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 3
     for file in files:
         with file.open("rb", buffering=0) as stream:
-            while stream.read(1 << 20):
-                pass
+            if fits:
+                while stream.read(1 << 20):
+                    pass
+            else:
+                os.fsync(stream.fileno())
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ where a copy of ``old`` lies before; the undisturbed one is ``root/whole/out``.
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -17,11 +18,12 @@ import shutil
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from taia.checkpoint.compose import compose
-from taia.checkpoint.output import staging
 
 _AUDITED = {
     "open",
@@ -96,18 +98,17 @@ def run(job: dict[str, Any], folder: Path, moment: int) -> tuple[int, int]:
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
     """One job."""
-    root, exchange = Path(job["root"]), staging._exchange
+    root = Path(job["root"])
     # Loads what is loaded late, so that only the work itself is counted.
     compose(**job["arguments"], output=root / "first")
     shutil.rmtree(root / "first")
     gc.freeze()  # or every fork would copy all objects as soon as it collects garbage
-    if not job["swap"]:
-        staging._exchange = lambda one, other: False
-    _, events = run(job, root / "whole", 0)
-    count = min(events, job["moments"])
-    moments = sorted({1 + index * (events - 1) // (count - 1) for index in range(count)})
-    ended = {moment: run(job, root / str(moment), moment)[0] for moment in moments}
-    staging._exchange = exchange
+    missing = OSError(errno.ENOSYS, "a system without renameat2")
+    with nullcontext() if job["swap"] else mock.patch("ctypes.CDLL", side_effect=missing):
+        _, events = run(job, root / "whole", 0)
+        count = min(events, job["moments"])
+        moments = sorted({1 + index * (events - 1) // (count - 1) for index in range(count)})
+        ended = {moment: run(job, root / str(moment), moment)[0] for moment in moments}
     return {"events": events, "ended": ended}
 
 

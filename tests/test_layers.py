@@ -27,6 +27,7 @@ LAYERS = (
     {"checkpoint"},
     {"selection"},
     {"anatomy"},
+    {"packages"},
     {"errors"},
     {"text", "signals"},
 )

@@ -1,7 +1,6 @@
 """Trains tiny models in this process, one of several, and writes what they came to.
 
-Run by training/test_processes.py, so that libraries are loaded once for all that is asked of two
-processes; not a test itself.
+Run by training/test_processes.py, once for all that is asked of two processes; not a test itself.
 """
 
 from __future__ import annotations

@@ -92,7 +92,12 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the public name st
 
         value = version(__name__)
     else:
-        value = getattr(import_module(_HOMES.get(name, "taia.errors")), name)
+        try:
+            value = getattr(import_module(_HOMES.get(name, "taia.errors")), name)
+        except ImportError as error:
+            from taia.packages import not_installed
+
+            raise not_installed(error, "torch") from error
     globals()[name] = value  # asked for once, found at once from then on
     return value
 

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import warnings
+from unittest import mock
 
 import pytest
 
@@ -11,6 +13,7 @@ import fake_server
 import tiny_models
 import tiny_tasks
 from cli_runner import inside
+from taia.checkpoint import kinship
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,22 @@ def test_the_table(said, tmp_path):
         "results",
         "update.json",
     }
+
+
+def test_a_doubt_about_the_pair_is_found_once_said_once_and_nothing_is_muted(said, place):
+    file = place / "tuned" / "adapter_config.json"
+    before = file.read_text()
+    file.write_text(json.dumps(json.loads(before) | {"base_model_name_or_path": "org/another"}))
+    filters = list(warnings.filters)
+    try:
+        with mock.patch.object(kinship, "check_adapter", wraps=kinship.check_adapter) as asked:
+            done = said("--limit", "1", "--modes", "base,taia")
+    finally:
+        file.write_text(before)
+    assert asked.call_count == 1
+    assert done.stderr.count("trained from org/another") == 1
+    muted = [f for f in warnings.filters if f not in filters]
+    assert [f for f in muted if issubclass(kinship.DoubtfulPairWarning, f[2])] == []
 
 
 def test_json_is_all_of_it(said, tmp_path):
@@ -97,7 +116,7 @@ def test_a_server(said, place):
     [
         (("--modes", "base,all + +"), "all + +"),
         (("--tasks", ","), "No task"),
-        (("--model-of", "taia", "--server", "http://x/v1"), "--model-of"),
+        (("--server", "http://x/v1"), "TUNED has no effect with --server"),
         (("--limit", "0"), "--limit"),
         (("--dtype", "int8"), "int8"),
     ],
@@ -105,6 +124,11 @@ def test_a_server(said, place):
 def test_what_cannot_be_ends_with_2(said, tmp_path, arguments, words):
     assert words in said(*arguments, code=2).stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_a_server_is_of_a_mode(said):
+    arguments = ("--modes", "base,taia", "--model-of", "taia", "--server", "http://x/v1")
+    assert "--model-of" in said(*arguments, models=False, code=2).stderr
 
 
 def test_without_the_library_it_is_told(said, monkeypatch):

@@ -98,19 +98,6 @@ def offline(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
-@pytest.fixture(scope="module")
-def right(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("right")
-    config = tiny_files.llama_config()
-    tiny_files.write(folder / "base", tiny_files.llama(), config=config)
-    tiny_files.write(folder / "tuned", tiny_files.llama(), config=config, seed=1)
-    tiny_files.adapter(folder / "adapter")
-    rows = '{"instruction": "a", "output": "b"}\n'
-    (folder / "data.jsonl").write_text(rows * 4)
-    found = {name: str(folder / name) for name in ("base", "tuned", "adapter")}
-    return {**found, "data": str(folder / "data.jsonl")}
-
-
 def is_two_lines(ended: Ended, code: int) -> None:
     """Two lines on stderr below what was done, nothing that steers a terminal anywhere."""
     said = ended.stderr.rstrip("\n").split("\n")
@@ -205,6 +192,15 @@ def test_help_never_cuts_a_name(command, columns, monkeypatch):
     assert options <= set(words)
 
 
+@pytest.mark.parametrize("columns", [40, 50, 60, 79, 80, 200])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_no_wider_than_the_terminal(command, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = inside(*filter(None, [command]), "--help").stdout.splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if len(line) > min(columns, 80)] == []
+
+
 @pytest.mark.parametrize(("command", "flag"), FLAGS)
 def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
     flags = [option for name, option in FLAGS if name == command]
@@ -222,7 +218,7 @@ def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
 CHOICES = [
     ("export", ("/nowhere", "--to", "gguf", "-o", "/nowhere/out"), "--outtype", get_args(Outtype)),
     ("export", ("/nowhere", "-o", "/nowhere/out"), "--to", get_args(Name)),
-    ("train", ("/nowhere",), "--routing", ("softmax_topk", "topk_softmax")),
+    ("train", ("/nowhere", "--technique", "molora"), "--routing", ("softmax_topk", "topk_softmax")),
     ("train", ("/nowhere",), "--on-bad-row", ("stop", "skip")),
     ("serve", ("/nowhere",), "--dtype", ("float32", "bfloat16", "float16")),
 ]
@@ -439,7 +435,7 @@ def test_an_interruption_while_arguments_are_read_is_told(monkeypatch):
     ],
 )
 def test_a_missing_package_names_the_extra(module, command, extra, monkeypatch):
-    from taia.cli.extras import not_installed
+    from taia.packages import not_installed
 
     monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     error = not_installed(ModuleNotFoundError(f"No module named {module!r}", name=module), command)
@@ -448,7 +444,7 @@ def test_a_missing_package_names_the_extra(module, command, extra, monkeypatch):
 
 
 def test_a_package_of_no_extra_is_named_itself():
-    from taia.cli.extras import not_installed
+    from taia.packages import not_installed
 
     error = not_installed(ModuleNotFoundError("No module named 'mamba'", name="mamba.x"), "eval")
     assert error.mend == "Install it: pip install mamba"

@@ -4,18 +4,18 @@ import os
 import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
+import forks
 import tiny_files
 
 #: Runs the command line without some packages, and says which heavy ones it came to load.
 RUNNER = """
 import sys
+assert not sys.modules.keys() & {without!r}, "what is not installed was loaded before the fork"
 sys.modules.update(dict.fromkeys({without!r}))
-sys.argv = ["taia", *{arguments!r}]
 from taia.cli import main
 try:
     main()
@@ -25,28 +25,12 @@ finally:
 """
 
 
-def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    code = RUNNER.format(without=list(without), arguments=list(arguments))
+def run(
+    *arguments: str, without: tuple[str, ...] = (), modules: tuple[str, ...] = forks.LIGHT
+) -> subprocess.CompletedProcess[str]:
+    code = RUNNER.format(without=list(without))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-
-
-@pytest.fixture(scope="module")
-def right(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("right")
-    config = tiny_files.llama_config()
-    tiny_files.write(folder / "base", tiny_files.llama(), config=config)
-    tiny_files.write(folder / "tuned", tiny_files.llama(), config=config, seed=1)
-    tiny_files.adapter(folder / "adapter")
-    (folder / "data.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 4)
-    (folder / "recipe.yaml").write_text("lora_r: 4\n")
-    (folder / "odd.yaml").write_text("lora_rr: 4\n")
-    return {path.stem: str(path) for path in folder.iterdir()} | {"folder": str(folder)}
+    return forks.run(code, *arguments, modules=modules, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +72,8 @@ def right(tmp_path_factory) -> dict[str, str]:
         ("train {base} --data {data} --optim adamw_torhc --output {folder}/out", "adamw_torch"),
         ("train {base} --data {data} --optim foo --output {folder}/out", "'foo'"),
         ("train {base} --data {data} --lr-scheduler-type cosin --output {folder}/out", "cosine"),
+        ("train {base} --data {data} --attn-implementation foo -o {folder}/out", "It knows eager"),
+        ("train {base} --data {data} --attn-implementation flex -o {folder}/out", "flex_attention"),
         ("train {base} --data {data} --format alpaka --output {folder}/out", "'alpaka'"),
         ("train {base} --data x.jsonl:foo --output {folder}/out", "'x.jsonl:foo'"),
         ("train {base} --data {data}:train --output {folder}/out", "with a weight"),
@@ -115,13 +101,14 @@ def test_what_can_be_known_is_told_before_libraries_are_loaded(arguments, words,
     "command", ["eval {base} {tuned} --tasks lookalikes", "serve {base} {tuned} --port 0"]
 )
 def test_whether_there_is_a_device_is_asked_of_torch_alone(command, name, right):
-    refused(f"{command} --device {name}", f"no device '{name}'", right, "loaded: torch")
+    words = f"no device '{name}'"
+    refused(f"{command} --device {name}", words, right, "loaded: torch", forks.TORCH)
 
 
-def refused(arguments, words, right, loaded):
+def refused(arguments, words, right, loaded, modules=forks.LIGHT):
     """Two lines, with these words, once so much is loaded; nothing is written."""
     before = tiny_files.tree(Path(right["folder"]))
-    done = run(*(a.format(**right) for a in shlex.split(arguments)))
+    done = run(*(a.format(**right) for a in shlex.split(arguments)), modules=modules)
     assert done.returncode in (1, 2), done.stderr
     *said, last = done.stderr.strip().splitlines()
     assert words.format(**right) in "\n".join(said)
@@ -162,7 +149,8 @@ def test_a_missing_package_is_two_lines_that_name_the_extra(without, arguments, 
     config = Path(right["folder"]) / "config"
     config.mkdir(exist_ok=True)
     (config / "config.json").write_bytes((Path(right["base"]) / "config.json").read_bytes())
-    done = run(*(a.format(**right) for a in arguments.split()), without=without)
+    modules = () if "pydantic" in without else forks.LIGHT
+    done = run(*(a.format(**right) for a in arguments.split()), without=without, modules=modules)
     assert done.returncode in (1, 2), done.stderr
     problem, mend, loaded = done.stderr.splitlines()
     assert loaded == "loaded:"
@@ -170,6 +158,17 @@ def test_a_missing_package_is_two_lines_that_name_the_extra(without, arguments, 
     assert any(name in problem for name in (*without, "lm-evaluation-harness", "pyyaml")), problem
     assert f"taia[{extra}]" in mend
     assert not (Path(right["folder"]) / "out").exists()
+
+
+def test_zero3_without_deepspeed_is_told_at_once(right):
+    typed = "train {base} --data {data} -o {folder}/out --accelerate zero3 --processes 2"
+    done = run(*(a.format(**right) for a in typed.split()), without=("deepspeed",))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "taia: deepspeed is not installed.",
+        "      Install it: pip install deepspeed",
+        "loaded:",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +236,23 @@ main()
     assert done.stderr.splitlines() == ["taia: interrupted", "      Nothing was begun."]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere it cannot be removed")
+@pytest.mark.parametrize(
+    "command", ["inspect {base}", "compose {base} {tuned} -o {folder}/out", "report x"]
+)
+def test_a_working_directory_that_was_removed_is_two_lines(command, right, tmp_path):
+    (here := tmp_path / "here").mkdir()
+    arguments = shlex.join(command.format(**right).split())
+    script = f"rmdir {shlex.quote(str(here))} && {sys.executable} -m taia {arguments}"
+    done = subprocess.run(["sh", "-c", script], cwd=here, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "taia: The working directory is not there any more.",
+        "      Change to one that is, such as `cd ~`.",
+    ]
+    assert not (Path(right["folder"]) / "out").exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="descriptors of POSIX")
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1), (0, 1, 2)])
 def test_closed_streams_are_no_error(right, tmp_path, closed):
@@ -300,7 +316,7 @@ def as_module(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("numbers", ["SIGINT,SIGINT", "SIGTERM,SIGINT"])
-def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers, tmp_path):
+def test_a_second_signal_during_training_ends_with_130_wherever_it_comes(numbers):
     """The first lets the step end; the second raises, here in an exec() of a text."""
     script = f"""
 import os, signal, sys
@@ -322,7 +338,7 @@ sys.argv = ["taia", "inspect", "x"]
 from taia.cli import main
 main()
 """
-    done = as_module(script, tmp_path)
+    done = forks.run(script)
     first, second = numbers.split(",")
     assert done.returncode == 130
     assert done.stderr.splitlines()[:3] == [f"{first} False", f"{second} True", "taia: interrupted"]

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import forks
 import tiny_models
 import tiny_tasks
 from cli_runner import inside
+from outputs import held
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file locks of Unix")
-
-HOLDER = """
-import sys
-from pathlib import Path
-from taia.checkpoint.output.staging import claimed
-with claimed(Path(sys.argv[1])):
-    print("mine", flush=True)
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,26 +45,15 @@ COMMANDS = {
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def running(tmp_path: Path) -> Iterator[forks.Process]:
     """A process that writes the output."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "out")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "mine\n"
-    try:
+    with held(tmp_path / "out") as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_output_that_is_being_written_is_refused(
-    place: Path, tmp_path: Path, running: subprocess.Popen[str], command: str
+    place: Path, tmp_path: Path, running: forks.Process, command: str
 ) -> None:
     if command == "eval":
         pytest.importorskip("lm_eval", reason="needs taia[eval]")
@@ -87,16 +67,34 @@ def test_an_output_that_is_being_written_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == [".out.taia-lock"]
 
 
+@pytest.mark.parametrize(
+    "spelling", ["out/", "link/out", "link/../out", "link/./out/.", "out/deeper/still"]
+)
+def test_the_same_output_is_refused_however_it_is_spelled(
+    place: Path,
+    tmp_path: Path,
+    running: forks.Process,
+    spelling: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    if spelling == "link/../out":
+        spelling = f"link/../{tmp_path.name}/out"
+    before = sorted(tmp_path.iterdir())
+    ended = inside("compose", f"{place / 'base'}", f"{place / 'tuned'}", "-o", spelling, code=2)
+    assert f"Process {running.pid} is writing {tmp_path / 'out'}." in ended.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    running.kill()
+    running.communicate()  # the control: what a killed process leaves is in nobody's way
+    inside("compose", f"{place / 'base'}", f"{place / 'tuned'}", "-o", spelling, code=0)
+    assert (tmp_path / spelling / "adapter_config.json").is_file()
+
+
 def race(*command: str) -> list[tuple[int, str]]:
     """Exit code and stderr of two processes that are started together."""
     started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "taia", *command],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
+        forks.start(forks.TAIA, *command, modules=forks.LIGHT, stderr=forks.PIPE) for _ in range(2)
     ]
     said = [process.communicate()[1] for process in started]
     return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
@@ -143,8 +141,7 @@ def test_a_run_that_trains_is_neither_started_again_nor_resumed(
 
     def watch(work: str, done: int, total: int | None) -> None:
         if work.startswith("Training") and done == 1:
-            program = [sys.executable, "-c", SECOND, *given]
-            said.append(subprocess.run(program, capture_output=True, text=True).stdout)
+            said.append(forks.run(SECOND, *given).stdout)
 
     recipe = Recipe(
         model_name_or_path=given[0],

@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from safetensors.torch import load_file
 
+import forks
 import tiny_files
 import tiny_models
 from cli_runner import inside
@@ -179,7 +178,7 @@ sys.argv = ["taia", "train", {str(base)!r}, "--data", {str(data)!r}, "--output",
             "--per-device-train-batch-size", "1"]
 main()
 """
-    stopped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    stopped = forks.run(script)
     assert stopped.returncode == 130, stopped.stderr
     assert "after step 3 of 8" in stopped.stderr
     assert f"taia train --output {output} --resume" in stopped.stderr

@@ -1,16 +1,14 @@
 """The whole demonstration on a tiny model."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import forks
 import tiny_models
 from taia.demo import setting
 from taia.demo.run import demonstrate
@@ -189,13 +187,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_training_leaves_nothing(model, tmp_path, number):
-    process = subprocess.Popen(
-        [sys.executable, "-c", _INTERRUPTED, str(model), str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = forks.start(_INTERRUPTED, model, tmp_path / "out", stdout=forks.PIPE)
     try:
         for line in process.stdout:
             if line.startswith("Training (lora) 3"):
@@ -204,8 +196,9 @@ def test_stopped_in_training_leaves_nothing(model, tmp_path, number):
         assert there == {"", f"tmp-{process.pid}"}
         assert not (tmp_path / "out").exists()
         process.send_signal(number)
-        process.communicate(timeout=60)  # read on: a pipe that is closed first would end it instead
-        assert process.returncode == 128 + number
+        process.stdout.read()  # a pipe that is closed first would end it instead
+        assert process.wait() == 128 + number
     finally:
         process.kill()
+        process.stdout.close()
     assert list(tmp_path.iterdir()) == []

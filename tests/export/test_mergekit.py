@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 
 from taia.checkpoint.compose import compose
 from taia.errors import InputError, RunError
-from taia.export import to_mergekit
 from taia.export.run import export
 from tiny_adapters import save_pair
 from tiny_files import llama, llama_config, write
@@ -86,11 +85,15 @@ def test_a_path_that_mergekit_would_read_otherwise(pair, tmp_path):
         export(tmp_path / "made", "mergekit", tmp_path / "out")
 
 
-def test_rows_of_a_fused_projection_are_refused():
-    from taia.selection.alpha import Pieces
-
+@pytest.mark.parametrize("keep", ["q_proj[0]", "0.5*v_proj + q_proj"])
+def test_rows_of_a_fused_projection_are_refused(tmp_path, keep):
+    config = {"model_type": "gpt2", "n_embd": 16, "n_head": 4, "n_layer": 1}
+    tensors = {"h.0.attn.c_attn.weight": ("F32", (16, 48))}
+    sides = [write(tmp_path / name, tensors, seed, config=config) for seed, name in enumerate("ab")]
+    compose(*sides, tmp_path / "made", keep)
     with pytest.raises(InputError, match="part of the rows"):
-        to_mergekit._number("h.0.attn.c_attn.weight", Pieces(0, ((0, 2, 1.0), (2, 4, 0.0))))
+        export(tmp_path / "made", "mergekit", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("key", ["base", "tuned", "selection", "kind"])

@@ -142,7 +142,7 @@ def test_resetting_gives_the_adapter_first_values_and_leaves_the_pretrained_weig
     assert len({tuple(expert.flatten().tolist()) for expert in a}) == len(a), "experts are copies"
 
 
-def test_dropout_is_on_in_training_off_in_evaluation_and_never_on_the_router():
+def test_dropout_is_on_in_training_off_in_evaluation_and_never_on_the_router(monkeypatch):
     of, x = (
         layer(64, 48, torch.float64, lora_dropout=0.5, shared_expert=1),
         torch.randn(9, 64).double(),
@@ -152,17 +152,17 @@ def test_dropout_is_on_in_training_off_in_evaluation_and_never_on_the_router():
     of.eval()
     assert torch.equal(of(x), of(x))
     seen = []
-    of._balance.add = lambda routed: seen.append(routed.chosen)
+    monkeypatch.setattr(Balance, "add", lambda _, routed: seen.append(routed.chosen))
     of.train()
     of(x), of(x)
     assert torch.equal(*seen)
 
 
-def test_autocast_runs_the_adapter_in_bfloat16_and_gates_in_float32():
+def test_autocast_runs_the_adapter_in_bfloat16_and_gates_in_float32(monkeypatch):
     of, x = layer(64, 48, torch.float32, **MEDCARE), torch.randn(9, 64)
     wanted = of(x)
     seen = []
-    of._balance.add = lambda routed: seen.append(routed.gates.dtype)
+    monkeypatch.setattr(Balance, "add", lambda _, routed: seen.append(routed.gates.dtype))
     with torch.autocast("cpu", torch.bfloat16):
         found = of(x)
     assert (found.dtype, seen) == (torch.bfloat16, [torch.float32])

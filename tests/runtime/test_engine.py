@@ -2,6 +2,7 @@
 
 import random
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import tiny_models
 from taia.errors import InputError, RunError
-from taia.runtime.batch import Padded
+from taia.runtime.caches import cache_of
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generated, Generation
 from taia.runtime.switchable import SwitchableModel
@@ -140,6 +141,19 @@ def engine(model=None, **options):
     return Engine(model, tiny_models.tokenizer(), **options)
 
 
+@contextmanager
+def forwards(model):
+    """The shape of the tokens of each forward."""
+    seen = []
+    handle = model.get_input_embeddings().register_forward_hook(
+        lambda _, inputs, __: seen.append(tuple(inputs[0].shape))
+    )
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
 def finished(running):
     """Step until nothing is left; the answers by ticket."""
     parts = {}
@@ -158,7 +172,9 @@ def test_every_architecture_as_alone(name):
     for request in asked[:2]:
         running.add(replace(request, max_new_tokens=2))
     running.step()
-    assert len(running._batches) == (1 if name in JOINED else 2)
+    with forwards(model) as seen:
+        running.step()
+    assert len(seen) == (1 if name in JOINED else 2)
     running.abort()
     expected = [alone(model, request) for request in asked]
     assert [ids(answer) for answer in running.generate(asked)] == expected
@@ -225,38 +241,43 @@ def test_any_order_of_arrivals_and_cancels(events, max_rows, kind):
             assert len(answer.tokens) < len(want)
         else:
             assert ids(answer) == want
-    assert not running._batches
+    with forwards(switchable(kind).model) as seen:  # of what has ended nothing is computed any more
+        running.add(asked[0])
+        running.step()
+    assert len(seen) == 1
+    running.abort()
 
 
 def test_rows_that_end_leave_no_padding():
-    running = engine(max_rows=3)
+    model, seen = switchable("adapter"), []
+
+    def look(_, __, given, said):
+        widths = {layer.keys.shape[2] for layer in cache_of(said).layers}
+        seen.append((len(given["input_ids"]), widths))
+
+    running = engine(model, max_rows=3)
     running.add(Generation("base", tuple(range(40)), 2))
     running.add(Generation("taia", (1, 2, 3), 20))
     running.add(Generation("base", (5,), 20))
-    widths = []
-    for _ in range(6):
-        running.step()
-        [batch] = running._batches
-        assert isinstance(batch, Padded)
-        widths.append({layer.keys.shape[2] for layer in batch.cache.layers})
-    # The long row has 40 columns and is gone after its second token; then 3 and one a step.
-    assert widths == [{40}, {4}, {5}, {6}, {7}, {8}]
+    handle = model.model.register_forward_hook(look, with_kwargs=True)
+    try:
+        for _ in range(6):
+            running.step()
+    finally:
+        handle.remove()
+    # The prompts, one by one; the long row is gone after its second token; of the others the longer
+    # one has 4 columns by then, and one more a step.
+    assert seen[:3] == [(1, {40}), (1, {3}), (1, {1})]
+    assert seen[3:] == [(3, {41}), (2, {5}), (2, {6}), (2, {7}), (2, {8})]
 
 
 def test_one_forward_a_step_where_modes_mix():
-    seen = []
     model = switchable("adapter")
-    handle = model.model.get_input_embeddings().register_forward_hook(
-        lambda _, inputs, __: seen.append(tuple(inputs[0].shape))
-    )
-    try:
-        running = engine(max_rows=8)
-        seen.clear()
+    running = engine(model, max_rows=8)
+    with forwards(model.model) as seen:
         for mode in MODES:
             running.add(Generation(mode, (1, 2, 3), 5))
         finished(running)
-    finally:
-        handle.remove()
     assert seen == [(4, 3), *[(4, 1)] * 4]
 
 

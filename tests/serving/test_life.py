@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+import forks
 import tiny_models
 from cli_runner import inside
 
@@ -28,14 +29,20 @@ def pair(tmp_path_factory):
     return str(base), str(folder / "adapter")
 
 
-@contextmanager
-def serving(*arguments):
-    """A server that is ready, and a client of it."""
+def from_nothing(*arguments):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "taia", "serve", *arguments, "--port", "0", "--device", "cpu"],
-        stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "taia", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def forked(*arguments):
+    return forks.start(forks.TAIA, *arguments, stderr=forks.PIPE)
+
+
+@contextmanager
+def serving(start, *arguments):
+    """A server that is ready, and a client of it."""
+    process = start("serve", *arguments, "--port", "0", "--device", "cpu")
     try:
         said = []
         for line in process.stderr:
@@ -63,7 +70,7 @@ def listed(client, **headers):
 @posix
 @pytest.mark.slow
 def test_sigterm_lets_running_answers_end(pair):
-    with serving(*pair) as (process, client, _):
+    with serving(from_nothing, *pair) as (process, client, _):
         assert listed(client) == {"base": "none", "tuned": "all", "taia": "all - mlp"}
         with client.stream("POST", "/v1/completions", json={**LONG, "max_tokens": 300}) as said:
             lines = said.iter_lines()
@@ -84,7 +91,7 @@ def test_sigterm_lets_running_answers_end(pair):
 def test_answers_that_outlast_the_grace_time_are_told_so(pair):
     """Also: only the modes asked for, a warning where others are let in, and Ctrl-C."""
     chosen = ("--modes", "taia,half=attention + 0.5*mlp", "--host", "0.0.0.0", "--grace", "0")
-    with serving(*pair, *chosen) as (process, client, said):
+    with serving(forked, *pair, *chosen) as (process, client, said):
         assert "--api-key" in said[0]
         assert list(listed(client, headers={"Host": "example.com"})) == ["taia", "half"]
         with client.stream("POST", "/v1/completions", json={**LONG, "max_tokens": 2000}) as said:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
+import forks
 import tiny_models
 import two_processes as script
 from cli_runner import inside
@@ -26,7 +29,6 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(__file__).parents[2]
 TECHNIQUES = ("lora", "full")
 
 
@@ -49,18 +51,13 @@ def command(place, technique, output, rows):
     return list(map(str, given))
 
 
-def run(*program):
+def environment():
+    """What nobody has told of processes already."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "FSDP_"))}
-    paths = [ROOT / "src", ROOT / "tests", *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = inherited | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, *map(str, program)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-    )
+    return inherited | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+
+
+def said_by(done):
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -84,14 +81,25 @@ def fsdp_environment():
 
 @pytest.fixture(scope="module")
 def two(place):
-    """What two processes under torchrun came to: the command line's folders, and parts of it."""
-    folders = {technique: place / f"torchrun-{technique}" for technique in TECHNIQUES}
+    """What two processes came to: the command line's folders, and parts of it.
+
+    They are told of each other by what ``torchrun`` sets; a launcher starts those of the test of
+    ``--accelerate``.
+    """
+    folders = {technique: place / f"two-{technique}" for technique in TECHNIQUES}
     folders["fsdp"] = place / "fsdp-lora"
     commands = [({}, command(place, each, folders[each], 2)) for each in TECHNIQUES]
     commands.append((fsdp_environment(), command(place, "lora", folders["fsdp"], 2)))
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     found = place / "found.pt"
-    said = run(*launcher, ROOT / "tests" / "two_processes.py", found, json.dumps(commands))
+    given = (Path(script.__file__).read_text(), found, json.dumps(commands))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = environment() | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    told |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    each = [told | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda env: forks.run(*given, env=env, timeout=300), each))
+    said = "".join(map(said_by, ended))
     return {"said": said, "folders": folders, **torch.load(found, weights_only=True)}
 
 
@@ -110,7 +118,7 @@ def assert_same_model(one, two, out, base):
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
-def test_torchrun_gives_the_losses_and_the_model_of_one(place, alone, two, tmp_path, technique):
+def test_two_processes_give_the_losses_and_the_model_of_one(place, alone, two, tmp_path, technique):
     assert two["said"].count("parameters trained") == len(two["folders"])  # one speaks for both
     folder = two["folders"][technique]
     assert_same_model(alone[technique], folder, tmp_path / "taia", place / "base")
@@ -118,7 +126,12 @@ def test_torchrun_gives_the_losses_and_the_model_of_one(place, alone, two, tmp_p
 
 def test_fsdp_gives_the_losses_and_the_model_of_one(place, alone, tmp_path):
     arguments = command(place, "full", tmp_path / "two", 2)
-    said = run("-m", "taia", *arguments, "--accelerate", "fsdp", "--processes", 2)
+    command_line = [sys.executable, "-m", "taia", *arguments, "--accelerate", "fsdp"]
+    command_line += ["--processes", "2"]
+    launched = subprocess.run(
+        command_line, capture_output=True, text=True, env=environment(), timeout=300
+    )
+    said = said_by(launched)
     assert said.count("parameters trained") == 1
     assert_same_model(alone["full"], tmp_path / "two", tmp_path / "taia", place / "base")
 

@@ -1,12 +1,15 @@
 """Recipes: where their values come from, and what is refused."""
 
 import dataclasses
+from importlib.util import find_spec
 
 import pytest
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from taia.errors import InputError, SelectionError
+from taia.training import reading
 from taia.training.arguments import arguments
 from taia.training.reading import presets, read_recipe, to_yaml
 from taia.training.recipe import Recipe
@@ -81,6 +84,10 @@ def test_held_out_is_a_share_a_number_or_a_file():
         ({"optim": "ADAMW_TORCH"}, "Did you mean adamw_torch?"),
         ({"optim": ""}, "It knows adamw_torch, "),
         ({"lr_scheduler_type": "cosine_annealing"}, "lr_scheduler_type"),
+        ({"attn_implementation": "foo"}, "It knows eager, "),
+        ({"attn_implementation": "sdpaa"}, "Did you mean sdpa?"),
+        ({"attn_implementation": "Eager"}, "Did you mean eager?"),
+        ({"attn_implementation": ""}, "It knows eager, "),
         ({"format": "alpacca"}, "alpaca"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "needs validation"),
         ({"lr_scheduler_type": "greedy"}, "needs validation"),
@@ -102,6 +109,30 @@ def test_every_name_of_transformers_is_known_and_told(key, kind):
     with pytest.raises(InputError) as caught:
         read_recipe({key: "no such name"})
     assert caught.value.mend.endswith(f"It knows {', '.join(names)}.")
+
+
+def test_every_attention_of_transformers_is_known_and_told():
+    names = ["eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
+    here = [name for name in names if not name.startswith("flash_attention")]
+    assert len(here) < len(names)
+    assert [read_recipe({"attn_implementation": n}).attn_implementation for n in here] == here
+    with pytest.raises(InputError) as caught:
+        read_recipe({"attn_implementation": "no such name"})
+    assert {*caught.value.mend.removeprefix("It knows ").rstrip(".").split(", ")} == {*names}
+
+
+@pytest.mark.parametrize(
+    "name", ["flash_attention_2", "flash_attention_3", "org/kernel", "org/kernel@v1:flash"]
+)
+@pytest.mark.parametrize("installed", [True, False])
+def test_attention_that_needs_a_package_is_refused_without_it(name, installed, monkeypatch):
+    there = find_spec("json") if installed else None
+    monkeypatch.setattr(reading, "find_spec", lambda m: there if m == "kernels" else find_spec(m))
+    if installed:
+        assert read_recipe({"attn_implementation": name}).attn_implementation == name
+        return
+    with pytest.raises(InputError, match=r"kernels, which is not installed"):
+        read_recipe({"attn_implementation": name})
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from taia.analysis.measured import Measured
 from taia.checkpoint.folders import holds_adapter
-from taia.checkpoint.index import Checkpoint, read_json
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import locate
 from taia.checkpoint.output.staging import write_file
+from taia.checkpoint.reading import read_json
 from taia.errors import CheckpointError, DataError
 
 #: A run's file of norms.

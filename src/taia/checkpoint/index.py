@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from taia.checkpoint.configs import read_config
-from taia.checkpoint.folders import ADAPTER_CONFIG, INDEX, SINGLE, holds_adapter, refusal
+from taia.checkpoint.folders import INDEX, SINGLE, holds_adapter, refusal
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.checkpoint.reading import read_json
 from taia.checkpoint.spelling import newer
 from taia.errors import CheckpointError
-
-__all__ = ["ADAPTER_CONFIG", "INDEX", "SINGLE", "Checkpoint", "Entry", "Shard", "read_json"]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taia.checkpoint.folders import holds_adapter
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import ADAPTER_CONFIG, holds_adapter
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, home_written_out, is_there, locate
 from taia.checkpoint.output.manifest import MANIFEST, sampled_hash, samples, together
 from taia.checkpoint.reading import is_file, read_json

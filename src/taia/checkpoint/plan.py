@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from taia.checkpoint.composition import Kind, Row
+from taia.checkpoint.folders import INDEX, SINGLE
 from taia.checkpoint.header import Entry, make_header, nbytes
-from taia.checkpoint.index import INDEX, SINGLE, Checkpoint
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.reading import read_bytes
 from taia.checkpoint.sources import Sources, runs_of
 from taia.checkpoint.steps import Copy, Made, Pair, Step, steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as signatures
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -21,6 +22,7 @@ from taia.cli.inspect import inspect
 from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
+from taia.errors import InputError
 from taia.signals import Interrupted, Stop, hear
 
 _Debug = Annotated[
@@ -76,6 +78,20 @@ def _top(
     """Fine-tune everything once. At inference, choose which updates to keep."""
 
 
+def _check_working_directory() -> None:
+    """Refuse one that was removed: libraries abort where they ask for it, without a word.
+
+    Raises:
+        InputError: If it is not there any more.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib's is the same
+    except OSError as error:
+        raise InputError(
+            "The working directory is not there any more.", "Change to one that is, such as `cd ~`."
+        ) from error
+
+
 def main() -> None:
     """Runs the command line and exits.
 
@@ -87,6 +103,7 @@ def main() -> None:
     forgive(sys.stdout, sys.stderr)
     try:
         with ending():
+            _check_working_directory()
             code = get_command(app).main(prog_name="taia", standalone_mode=False)
     except typer.Exit as ended:
         code = ended.exit_code

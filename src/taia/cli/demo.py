@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.options import AsJson, complete, say_json
+from taia.packages import require_packages
 
 
 def demo(
@@ -22,11 +22,16 @@ def demo(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="The folder for the adapters, results.json and report.html.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="The folder for the adapters, results.json and report.html."
+        ),
     ] = Path("taia-demo"),
     modes: Annotated[
         str,
         typer.Option(
+            "--modes",
+            "-m",
             help="What to compare: modes or selections, with commas between.",
             autocompletion=complete,
         ),

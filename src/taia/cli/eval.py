@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
 from taia.errors import InputError
+from taia.packages import require_packages
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.running import Evaluation
@@ -179,7 +178,6 @@ def evaluate(
     modules += ["bitsandbytes"] if load_in_4bit else []
     modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
     require_packages("eval", *modules)
-    from taia.checkpoint.kinship import DoubtfulPairWarning, doubts
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
     from taia.evaluation.settings import MODES, Server, Settings
@@ -200,10 +198,6 @@ def evaluate(
     )
     named = declared(declare)
     has_update = tuned is not None or server is not None
-    if base is not None and server is None:
-        for doubt in doubts(base, tuned):
-            say(doubt)
-    warnings.simplefilter("ignore", DoubtfulPairWarning)  # it is said
     with watched(Screen(stderr=True)) as watch:
         done = run(
             base,
@@ -226,6 +220,7 @@ def evaluate(
             require=require or [],
             command=shlex.join(["taia", *sys.argv[1:]]),
             watch=watch,
+            on_doubt=say,
         )
         if base is not None and tuned is not None and server is None:
             watch("Measuring the update")

@@ -60,6 +60,7 @@ def _flag(key: Field[Any], hint: Any) -> inspect.Parameter:  # noqa: ANN401 - a 
     else:
         annotation = plain[0] if type(None) in get_args(hint) else hint
     names = [str(key.metadata.get("flag", f"--{key.name.replace('_', '-')}"))]
+    names += [str(key.metadata["short"])] if "short" in key.metadata else []
     if annotation is bool:
         names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
     option = typer.Option(

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import typer
 
-from taia.cli.extras import not_installed
 from taia.cli.meant import usage
 from taia.errors import RunError, SelectionError, StoppedError, TaiaError, first_line, out_of_memory
+from taia.packages import not_installed
 from taia.text import around, printable, shortened
 
 #: Characters of each of the two lines.

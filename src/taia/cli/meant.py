@@ -92,7 +92,6 @@ _FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
     "--lora": _TUNED,
     "--lora-path": _TUNED,
     "--peft": _TUNED,
-    "-o": _OUTPUT,
     "--output-dir": _OUTPUT,
     "--output-path": _OUTPUT,
     "--out": _OUTPUT,

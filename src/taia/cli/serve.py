@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.guard import say
 from taia.cli.options import Declare, complete, declared
 from taia.errors import InputError
+from taia.packages import require_packages
 from taia.selection.listing import read_modes
 from taia.text import printable
 
@@ -104,13 +104,8 @@ def serve(
         flags += rest or []
         _vllm(base, tuned, selections, output, overwrite, print_only, flags, api_key, named)
         return
-    if rest or output is not None or overwrite or print_only:
-        raise InputError(
-            "Flags after --, --output, --overwrite and --print are for vLLM.",
-            "Leave them out, or add --engine vllm.",
-        )
     from taia.checkpoint.inspection import look_ahead
-    from taia.checkpoint.kinship import DoubtfulPairWarning, doubts
+    from taia.checkpoint.kinship import doubts
 
     look_ahead(base, tuned, selections.values(), named)
     if device is not None:
@@ -124,7 +119,6 @@ def serve(
     from taia.serving.settings import Settings
 
     settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
-    warnings.simplefilter("ignore", DoubtfulPairWarning)  # it is said
     warnings.simplefilter("ignore", FutureWarning)  # transformers' notes to its own developers
     if not settings.is_loopback and api_key is None:
         say(f"Anybody who reaches {host} can use this server: give it an --api-key.")

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.extras import require_packages
 from taia.cli.flags import given, with_recipe_flags
 from taia.cli.options import AsJson, say_json
 from taia.errors import InputError
+from taia.packages import require_packages
 from taia.training.recipe import Recipe, Sharding
 
 
@@ -172,8 +172,10 @@ def _recipe(
     model: str | None, config: Path | None, preset: str | None, resume: bool, keys: dict[str, Any]
 ) -> Recipe:
     from taia.training.reading import read_recipe
+    from taia.training.unused import refuse_unused
 
     flags = given(keys)
+    typed = frozenset(flags)
     if model is not None:
         flags["model_name_or_path"] = model
     if resume and config is None and preset is None:
@@ -182,4 +184,6 @@ def _recipe(
         if "output_dir" not in flags:
             raise InputError("--resume does not say which run.", "Give its folder with --output.")
         flags = asdict(unfinished(Path(flags["output_dir"]))[0]) | flags
-    return read_recipe(flags, config=config, preset=preset)
+    recipe = read_recipe(flags, config=config, preset=preset)
+    refuse_unused(recipe, typed)
+    return recipe

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taia.checkpoint.inspection import look_ahead
-from taia.checkpoint.kinship import warn_of_doubts
+from taia.checkpoint.kinship import doubts, warn_of_doubts
 from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
 from taia.evaluation.harness.known import check_tasks, data_sets, installed, single_tasks
@@ -21,6 +20,7 @@ from taia.evaluation.tasks.registry import load_task, paper_tasks
 from taia.loading.devices import device_called
 from taia.loading.models import dtype_called
 from taia.offline import check_reachable
+from taia.packages import needing
 from taia.selection.listing import read_modes
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from taia.evaluation.judge import Judge
 
 
+@needing("eval", "lm_eval", "torch", "transformers", "datasets", "jinja2")
 def evaluate(
     base: str | Path | None,
     tuned: str | Path | None = None,
@@ -51,6 +52,7 @@ def evaluate(
     require: Sequence[str] = (),
     command: str | None = None,
     watch: Watch | None = None,
+    on_doubt: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Evaluate modes of one update side by side, with lm-evaluation-harness.
 
@@ -83,6 +85,7 @@ def evaluate(
         require: Conditions on the scores, see :mod:`taia.evaluation.scores.gates`.
         command: What was typed, for the record.
         watch: Told how far the work is.
+        on_doubt: Told, in place of a warning, what speaks against the pair.
 
     Returns:
         What the run says, with the results of earlier calls.
@@ -98,9 +101,12 @@ def evaluate(
     settings = settings or Settings()
     watch = watch or (lambda *_: None)
     _check(settings, tasks, batch_size)
+    if server is not None:
+        _refuse_weights(
+            tuned=tuned, dtype=dtype, device=device, load_in_4bit=load_in_4bit, declare=declare
+        )
     selections = _selections(modes, has_update=tuned is not None or server is not None)
     gates = [read_gate(text, selections) for text in require]
-    _check_library()
     folders = [Path(folder) for folder in include_path]
     check_tasks(tasks, folders)
     _check_gates(gates, tasks, folders)
@@ -113,16 +119,19 @@ def evaluate(
     if base is not None:
         kept = [text for name, text in selections.items() if text and server is None]
         inputs = [place.path for place in look_ahead(base, tuned, kept, declare)]
-    if base is not None and server is None:
+    if base is not None and server is None and on_doubt is None:
         warn_of_doubts(base, tuned)
+    elif base is not None and server is None and on_doubt is not None:
+        for doubt in doubts(base, tuned):
+            on_doubt(doubt)
     check_folder(Path(output), inputs, overwrite)
     if data_dir is None:
         mend = "Connect; or give the files' folder with --data-dir (docs/tasks.md)."
         check_reachable([HUB[name].name for name in own if name in HUB], mend)
     check_reachable(data_sets(tasks), "Connect, or unset HF_HUB_OFFLINE, and try again.")
-    if server is None and dtype is not None:
+    if dtype is not None:
         dtype_called(dtype)
-    if server is None and device is not None:
+    if device is not None:
         device_called(device)
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.drive import quiet_harness
@@ -175,6 +184,20 @@ def _selections(modes: str, has_update: bool) -> dict[str, str]:
     return found
 
 
+def _refuse_weights(**given: object) -> None:
+    """Refuse what is about weights in memory, where a server has them.
+
+    Raises:
+        InputError: If anything is given.
+    """
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"{name} has no effect on a server, which has the weights.",
+                f"Leave {name} out, or the server.",
+            )
+
+
 def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[Path]) -> None:
     """Refuse conditions on tasks that are not evaluated, as far as their names tell.
 
@@ -195,13 +218,6 @@ def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[
                     f"The tasks are {', '.join(sorted(evaluated))}.",
                 )
     check_tasks(list(named), folders)
-
-
-def _check_library() -> None:
-    if find_spec("lm_eval") is None:
-        raise InputError(
-            "lm-evaluation-harness (lm_eval) is not installed.", "pip install 'taia[eval]'"
-        )
 
 
 def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:

@@ -18,8 +18,10 @@ from taia.checkpoint.reading import opened
 from taia.errors import InputError, RunError
 from taia.export.job import MARKS, SCRATCH, TARGETS, Check, Export, Job, Name, Outtype
 from taia.export.source import read_source
+from taia.packages import needing
 
 
+@needing("export")
 def export(
     source: str | Path,
     target: Name,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from taia.checkpoint.adapters.read import Adapter, read_adapter
 from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import holds_adapter
-from taia.checkpoint.index import Checkpoint, read_json
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.kinship import doubts
 from taia.checkpoint.locate import Located, home_written_out, is_there, locate
 from taia.checkpoint.output.manifest import MANIFEST
-from taia.checkpoint.reading import is_file
+from taia.checkpoint.reading import is_file, read_json
 from taia.errors import AdapterError, CheckpointError, InputError
 
 if TYPE_CHECKING:

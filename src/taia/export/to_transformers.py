@@ -10,7 +10,8 @@ from taia.checkpoint import reading
 from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.read import FILE
 from taia.checkpoint.compose import compose
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import ADAPTER_CONFIG
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output import tokenizer_files
 from taia.checkpoint.output.card import without_paths

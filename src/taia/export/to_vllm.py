@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from taia.anatomy.label import number
 from taia.checkpoint.adapters.read import FILE, Adapter
-from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.output.manifest import write_json
 from taia.errors import AdapterError
 from taia.export import to_transformers

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from taia.checkpoint.adapters.names import PEFT_TYPE
-from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import Located
+from taia.checkpoint.reading import read_json
 from taia.errors import CheckpointError, RunError, blaming
 from taia.export.job import Check
 from taia.loading.models import load_model, load_tokenizer

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from taia.checkpoint.folders import check_whole
 from taia.checkpoint.locate import Located
 from taia.errors import CheckpointError, InputError, first_line, reading_of
+from taia.packages import is_missing, not_installed
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,8 @@ def read_by_transformers(what: str) -> Iterator[None]:
         try:
             yield
         except ImportError as error:  # a quantised model's own package
+            if is_missing(error):
+                raise not_installed(error, "torch") from error
             raise CheckpointError(
                 f"{what} cannot be read: {first_line(error)}.", "Install what it names."
             ) from error

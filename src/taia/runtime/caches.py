@@ -8,6 +8,8 @@ that has no type of its own, a list of tensors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from inspect import Parameter
 from typing import Any, Final, TypeAlias
 
 from taia.errors import RunError
@@ -21,7 +23,10 @@ Filling: TypeAlias = tuple[tuple[Alpha, ...], ...]
 CACHES: Final = ("cache", "past_key_values", "cache_params")
 
 #: What they call a state that is a list of tensors (RWKV, XLNet).
-STATES: Final = ("state", "mems")
+STATES: Final = frozenset({"state", "mems"})
+
+#: What a class has to have to be used as a cache, whatever it is called.
+_METHODS: Final = ("update", "get_seq_length")
 
 _MARK: Final = "_taia_filling"
 _DEEPEST: Final = 4  # containers one inside another; a cache of caches in the arguments is three
@@ -31,6 +36,15 @@ def cache_name(parameters: Iterable[str]) -> str:
     """What a forward pass calls its cache, given the names of its parameters."""
     known = set(parameters)
     return next((name for name in CACHES if name in known), CACHES[0])
+
+
+def caches_named(parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
+    """The parameters of a module's pass that a cache or a state may be given as."""
+    return tuple(
+        name
+        for name, parameter in parameters.items()
+        if name in CACHES or name in STATES or "Cache" in str(parameter.annotation)
+    )
 
 
 def cache_of(output: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any architecture's cache
@@ -65,8 +79,19 @@ def caches_in(values: object, depth: int = _DEEPEST) -> Iterator[Any]:
 
 
 def mark(cache: Any, filling: Filling) -> None:  # noqa: ANN401 - any architecture's cache
-    """Remember in which mode a cache is being filled."""
-    setattr(cache, _MARK, filling)
+    """Remember in which mode a cache is being filled.
+
+    Raises:
+        RunError: If it cannot carry the mark.
+    """
+    try:
+        setattr(cache, _MARK, filling)
+    except AttributeError as error:
+        raise RunError(
+            f"A cache of the class {type(cache).__name__} takes no mark of its mode.",
+            "Give its class no __slots__ and no __setattr__ that refuses, or use transformers' own "
+            "caches.",
+        ) from error
 
 
 def check(cache: Any, filling: Filling) -> None:  # noqa: ANN401 - any architecture's cache
@@ -85,8 +110,16 @@ def check(cache: Any, filling: Filling) -> None:  # noqa: ANN401 - any architect
 
 
 def _is_cache(value: object) -> bool:
-    """Transformers' class of caches, and those that architectures have beside it (xLSTM's)."""
-    return any(kind.__name__.endswith("Cache") for kind in type(value).__mro__)
+    kind: Any = type(value)  # a class can be hashed, which mypy does not know
+    return _is_kind_of_cache(kind)
+
+
+@lru_cache(maxsize=256)  # asked of every argument of every layer
+def _is_kind_of_cache(kind: Any) -> bool:  # noqa: ANN401 - any class
+    """Transformers' class of caches, those beside it (xLSTM's), and what is used as one."""
+    return any(base.__name__.endswith("Cache") for base in kind.__mro__) or all(
+        callable(getattr(kind, name, None)) for name in _METHODS
+    )
 
 
 def _caches_of(cache: object) -> list[Any]:
@@ -97,8 +130,11 @@ def _caches_of(cache: object) -> list[Any]:
 def _tensors(value: object) -> Iterator[Any]:
     from torch import Tensor
 
-    if isinstance(value, (list, tuple)):
-        yield from (one for one in value if isinstance(one, Tensor))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _tensors(one)
 
 
 def _of_each(before: Filling, filling: Filling) -> Filling:

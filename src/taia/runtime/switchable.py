@@ -12,6 +12,7 @@ from weakref import ref
 
 from taia.checkpoint.kinship import warn_of_doubts
 from taia.errors import AdapterError, InputError, RunError, SelectionError
+from taia.packages import needing
 from taia.runtime.caches import caches_in, mark
 from taia.runtime.layers import token_embedding
 from taia.runtime.turns import Turns
@@ -72,6 +73,7 @@ class SwitchableModel:
         self.set_mode("tuned" if update.has_update else "base")
 
     @classmethod
+    @needing("torch", "torch", "transformers")
     def load(
         cls,
         base: str | Path,
@@ -81,6 +83,7 @@ class SwitchableModel:
         dtype: torch.dtype | None = None,
         device: str | None = None,
         declare: Mapping[str, str] | None = None,
+        check_pair: bool = True,
         **options: Any,  # noqa: ANN401 - transformers' own
     ) -> SwitchableModel:
         """Load a model and its update from folders or the hub.
@@ -97,6 +100,7 @@ class SwitchableModel:
             dtype: Of the weights; None for float32 on the CPU and the checkpoint's own elsewhere.
             device: Where to; None for the accelerator if there is one.
             declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+            check_pair: Whether to look for such records.
             **options: Further ones of ``from_pretrained`` (``device_map``,
                 ``quantization_config``, …).
 
@@ -111,12 +115,14 @@ class SwitchableModel:
         from taia.runtime.kinds import update_of
         from taia.runtime.load import load_parts
 
-        warn_of_doubts(base, tuned)
+        if check_pair:
+            warn_of_doubts(base, tuned)
         parts = load_parts(base, tuned, dtype=dtype, device=device, **options)
         update = update_of(parts.model, parts.tuned, declare, parts.replaced)
         return cls(parts.model, update, modes)
 
     @classmethod
+    @needing("torch", "torch", "transformers")
     def wrap(
         cls,
         model: PeftModel | PreTrainedModel,

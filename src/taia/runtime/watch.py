@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taia.errors import AdapterError, InputError
-from taia.runtime.caches import caches_in, check, mark
+from taia.runtime.caches import CACHES, STATES, caches_in, caches_named, check, mark
 from taia.runtime.update import State
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ _OF_TUNER: Final = (
 def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callable[[], None]:
     """Check each forward pass against the mode, and mark the caches it fills.
 
-    The model's main body is watched, so that its pass without the head is, too; and each model
-    within it (a decoder, the text tower beside a vision tower), for the caches that it is given
+    The model's main body is watched, so that its pass without the head is, too; and each module
+    within it that takes a cache (a decoder, a layer, its attention), for those that it is given
     itself. Of a compiled model nothing is seen here; the call that leads to it checks.
 
     Args:
@@ -52,23 +53,32 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
     from transformers import PreTrainedModel
 
     body = model.base_model
-    watched = {body, *(part for part in body.modules() if isinstance(part, PreTrainedModel))}
+    watched = _takers_of_caches(body)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if module not in watched or is_compiling():  # not a copy, which has the hooks too
+        if is_compiling() or module not in watched:  # not a copy, which has the hooks too
             return
         if module is body:
             check_rows(args, kwargs, state())
-        check_caches((args, kwargs), state())
-        mark_caches((args, kwargs))
+        taker = watched[module]
+        arguments = {**dict(zip(taker.parameters, args, strict=False)), **kwargs}
+        if not isinstance(module, PreTrainedModel):  # layers are many
+            arguments = {name: arguments[name] for name in taker.caches if name in arguments}
+        filling = state().filling
+        for cache in caches_in(arguments):
+            check(cache, filling)
+            mark(cache, filling)
 
     def after(module: nn.Module, _args: object, output: object) -> None:
-        if module in watched and not is_compiling():
-            mark_caches(output)
-
-    def mark_caches(values: object) -> None:
-        for cache in caches_in(values):
-            mark(cache, state().filling)
+        if is_compiling() or module not in watched:
+            return
+        # A state among other tensors has no name in a tuple.
+        unnamed = isinstance(output, tuple) and not STATES.isdisjoint(watched[module].caches)
+        if not unnamed and not isinstance(module, PreTrainedModel):
+            return
+        filling = state().filling
+        for cache in caches_in(dict.fromkeys(STATES, output) if unnamed else output):
+            mark(cache, filling)
 
     handles = [
         handle
@@ -84,6 +94,31 @@ def watch_forward(model: PreTrainedModel, state: Callable[[], State]) -> Callabl
             handle.remove()
 
     return end
+
+
+class _Taker(NamedTuple):
+    """The names of a pass's parameters, and of those that a cache may be given as."""
+
+    parameters: tuple[str, ...]
+    caches: tuple[str, ...]
+
+
+def _takers_of_caches(body: nn.Module) -> dict[nn.Module, _Taker]:
+    """A model's main body and the modules in it that may be given a cache.
+
+    One that hands on whatever keywords it is given counts where a module in it takes a cache.
+    """
+    found: dict[nn.Module, _Taker] = {}
+    # From the inside out, as what a module hands on is known by the modules in it.
+    for part in reversed(list(body.modules())):
+        parameters = signature(part.forward).parameters
+        hands_on = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+        named = caches_named(parameters)
+        if hands_on and any(inner in found for inner in part.modules()):
+            named = tuple(dict.fromkeys((*named, *CACHES, *STATES)))
+        if named or part is body:
+            found[part] = _Taker(tuple(parameters), named)
+    return found
 
 
 def check_caches(arguments: object, state: State) -> None:

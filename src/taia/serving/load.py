@@ -49,7 +49,13 @@ def load(
     tokenizer = load_tokenizer(speaker(locate(base), locate(tuned)))
     kind = dtype_called(dtype) if dtype else None
     model = SwitchableModel.load(
-        base, tuned, modes, dtype=kind, device=device, declare=declare or None
+        base,
+        tuned,
+        modes,
+        dtype=kind,
+        device=device,
+        declare=declare or None,
+        check_pair=False,  # it has been, before the server listens
     )
     return prepare(model, modes, tokenizer, settings)
 

@@ -14,11 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.index import ADAPTER_CONFIG, read_json
+from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.output import inplace
 from taia.checkpoint.output.destination import check_output, check_writable, resolved, translated
 from taia.checkpoint.output.lock import check_free
 from taia.checkpoint.output.manifest import MANIFEST, write_json
+from taia.checkpoint.reading import read_json
 from taia.errors import DestinationError, InputError
 from taia.training.recipe import Recipe
 

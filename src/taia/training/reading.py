@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -18,11 +19,16 @@ from taia.text import closest, wanted
 from taia.training.data.formats import find_format
 from taia.training.recipe import Recipe
 
-#: Key → the file of transformers and the enumeration in it that its names are from.
+#: Key → the file of transformers, and the enumeration or registry in it that its names are from.
 _NAMED: Final[Mapping[str, tuple[str, str]]] = {
     "optim": ("training_args.py", "OptimizerNames"),
     "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
+    "attn_implementation": ("modeling_utils.py", "AttentionInterface"),
 }
+#: Attention of the hub, as transformers writes it: org/name[@version][:name].
+_KERNEL: Final = re.compile(r"(?:paged\|)?[^/:|]+/[^/:]+(?::[^/:]+)?")
+#: Modules that bring FlashAttention; transformers fetches it with the first one.
+_FLASH: Final = ("kernels", "flash_attn", "flash_attn_interface")
 #: Schedules that the loss on rows held out decides.
 _BY_LOSS: Final = ("reduce_lr_on_plateau", "greedy")
 _PRESETS: Final = Path(__file__).parent / "presets"
@@ -132,7 +138,11 @@ def check(recipe: Recipe) -> None:
     if recipe.packing and recipe.mixing != "uniform":
         raise _wrong("mixing", recipe.mixing, "packing changes the order of documents")
     for key, (file, kind) in _NAMED.items():
-        _check_name(key, getattr(recipe, key), _members(file, kind))
+        value = getattr(recipe, key)
+        if key == "attn_implementation" and (value is None or _is_kernel(value)):
+            continue
+        plain = ("eager",) if key == "attn_implementation" else ()  # which no registry has
+        _check_name(key, value, (*plain, *_members(file, kind)))
     if recipe.format is not None:
         find_format((), "", recipe.format)
     for name in recipe.report_to:
@@ -210,7 +220,7 @@ def _typed(values: Mapping[str, Any]) -> Recipe:
 
 
 def _check_name(key: str, value: str, known: Sequence[str]) -> None:
-    if not known or value in known:
+    if value in known or not {*known} - {"eager"}:
         return
     near = closest(value, known)
     hint = f"Did you mean {near}? " if near else ""
@@ -220,9 +230,25 @@ def _check_name(key: str, value: str, known: Sequence[str]) -> None:
     )
 
 
+def _is_kernel(attention: str) -> bool:
+    """Whether a kind of attention comes from the hub's kernels.
+
+    Raises:
+        InputError: If it needs a package that is not installed.
+    """
+    is_kernel = _KERNEL.fullmatch(attention) is not None
+    needed = ("kernels",) if is_kernel else _FLASH if attention.startswith("flash_att") else ()
+    if needed and not any(find_spec(module) for module in needed):
+        raise InputError(
+            f"attn_implementation {attention} needs {needed[0]}, which is not installed.",
+            f"pip install {needed[0]}, or choose sdpa or eager.",
+        )
+    return is_kernel
+
+
 @cache
 def _members(file: str, kind: str) -> tuple[str, ...]:
-    """The values of one of transformers' enumerations, of its text: to import it takes seconds.
+    """The names in one of transformers' enumerations, of its text: to import it takes seconds.
 
     Empty where that cannot be told; transformers itself then refuses what it does not know.
     """
@@ -231,8 +257,9 @@ def _members(file: str, kind: str) -> tuple[str, ...]:
         with suppress(OSError, SyntaxError, ValueError):
             for node in ast.parse((Path(place) / file).read_text(encoding="utf-8")).body:
                 if isinstance(node, ast.ClassDef) and node.name == kind:
-                    values = (line.value for line in node.body if isinstance(line, ast.Assign))
-                    plain = (v.value for v in values if isinstance(v, ast.Constant))
+                    values = [line.value for line in node.body if isinstance(line, ast.Assign)]
+                    of = [v.keys if isinstance(v, ast.Dict) else [v] for v in values]
+                    plain = (n.value for names in of for n in names if isinstance(n, ast.Constant))
                     return tuple(value for value in plain if isinstance(value, str))
     return ()
 

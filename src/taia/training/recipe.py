@@ -47,7 +47,7 @@ class Recipe:
     """
 
     model_name_or_path: str = _key("", _MODEL, "A folder or a hub name as org/name[@revision].")
-    output_dir: str = _key("", _MODEL, "The folder to write.", flag="--output")
+    output_dir: str = _key("", _MODEL, "The folder to write.", flag="--output", short="-o")
     dtype: Dtype = _key(
         "auto", _MODEL, "Of the weights: by default bfloat16 on a GPU that has it, else float32."
     )

@@ -53,20 +53,6 @@ def deltas(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
     return {name: merged[name] - tensor for name, tensor in load_base(base).state_dict().items()}
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    """Pairs by name and options, each made once."""
-    made: dict[str, tuple[Path, Path]] = {}
-
-    def get(name: str, **lora):
-        key = repr((name, sorted(lora.items(), key=str)))
-        if key not in made:
-            made[key] = save_pair(tmp_path_factory.mktemp("pair"), name, **lora)
-        return made[key]
-
-    return get
-
-
 # --- which modules -----------------------------------------------------------------------------
 
 TERMS = {

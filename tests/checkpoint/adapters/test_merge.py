@@ -32,19 +32,6 @@ def raw(folder: Path) -> dict[str, bytes]:
     return found
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    made: dict[str, tuple[Path, Path]] = {}
-
-    def get(name: str, **lora):
-        key = repr((name, sorted(lora.items(), key=str)))
-        if key not in made:
-            made[key] = save_pair(tmp_path_factory.mktemp("pair"), name, **lora)
-        return made[key]
-
-    return get
-
-
 @pytest.mark.versions
 def test_what_has_no_update_is_the_bases_bytes(pairs, tmp_path):
     pair = pairs("llama")

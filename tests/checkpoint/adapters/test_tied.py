@@ -34,19 +34,6 @@ RESIZED = [
 resized = pytest.mark.parametrize(("name", "lora"), RESIZED, ids=str)
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    made = {}
-
-    def get(name, rows=ROWS, **lora):
-        key = repr((name, rows, sorted(lora.items(), key=str)))
-        if key not in made:
-            made[key] = save_pair(tmp_path_factory.mktemp("pair"), name, rows=rows, **lora)
-        return made[key]
-
-    return get
-
-
 def live(base, adapter):
     """PEFT's own; of what it saves twice it does not load everything, and does not say so."""
     with quiet():
@@ -55,7 +42,7 @@ def live(base, adapter):
 
 @resized
 def test_the_adapters_vocabulary(pairs, tmp_path, name, lora):
-    pair = pairs(name, **lora)
+    pair = pairs(name, rows=ROWS, **lora)
     compose(*pair, tmp_path / "out", "tuned", merge=True, vocab="tuned")
     got = load_base(tmp_path / "out")
     assert got.config.vocab_size == len(got.get_input_embeddings().weight) == ROWS
@@ -65,7 +52,7 @@ def test_the_adapters_vocabulary(pairs, tmp_path, name, lora):
 
 @resized
 def test_the_bases_vocabulary(pairs, tmp_path, name, lora):
-    pair = pairs(name, **lora)
+    pair = pairs(name, rows=ROWS, **lora)
     compose(*pair, tmp_path / "out", "tuned", merge=True, vocab="base")
     got = load_base(tmp_path / "out")
     assert got.config.vocab_size == len(got.get_output_embeddings().weight) == 64
@@ -75,7 +62,7 @@ def test_the_bases_vocabulary(pairs, tmp_path, name, lora):
 
 @resized
 def test_nobody_says_whose_vocabulary(pairs, tmp_path, name, lora):
-    pair = pairs(name, **lora)
+    pair = pairs(name, rows=ROWS, **lora)
     with pytest.raises(MismatchError, match=r"64 rows.*70") as caught:
         compose(*pair, tmp_path / "out", "tuned", merge=True)
     assert "--vocab tuned" in caught.value.mend
@@ -85,7 +72,7 @@ def test_nobody_says_whose_vocabulary(pairs, tmp_path, name, lora):
 @resized
 @pytest.mark.parametrize("merge", [False, True])
 def test_what_is_dropped_is_not_checked(pairs, tmp_path, name, lora, merge):
-    base, adapter = pairs(name, **lora)
+    base, adapter = pairs(name, rows=ROWS, **lora)
     compose(base, adapter, tmp_path / "out", "attention", merge=merge)
     if merge:
         got = load_base(tmp_path / "out")
@@ -101,7 +88,7 @@ def test_what_is_dropped_is_not_checked(pairs, tmp_path, name, lora, merge):
 
 @resized
 def test_as_an_adapter(pairs, tmp_path, name, lora):
-    base, adapter = pairs(name, **lora)
+    base, adapter = pairs(name, rows=ROWS, **lora)
     done = compose(base, adapter, tmp_path / "out", "tuned")
     assert any(f"resize_token_embeddings({ROWS})" in note for note in done.notes)
     got = logits(live(base, tmp_path / "out"))
@@ -115,7 +102,7 @@ def test_as_an_adapter(pairs, tmp_path, name, lora):
 def test_half_of_it_is_the_same_filtered_and_merged(pairs, tmp_path, name, lora):
     if lora.get("use_dora"):
         pytest.skip("DoRA has no fraction as an adapter")
-    base, adapter = pairs(name, **lora)
+    base, adapter = pairs(name, rows=ROWS, **lora)
     compose(base, adapter, tmp_path / "out", "0.5*all")
     compose(base, adapter, tmp_path / "merged", "0.5*all", merge=True, vocab="tuned")
     filtered = logits(live(base, tmp_path / "out"))
@@ -125,7 +112,7 @@ def test_half_of_it_is_the_same_filtered_and_merged(pairs, tmp_path, name, lora)
 
 
 def test_one_resized_tensor_of_two_is_refused(pairs, tmp_path):
-    pair = pairs("llama", target_modules=["q_proj", "lm_head"])
+    pair = pairs("llama", rows=ROWS, target_modules=["q_proj", "lm_head"])
     with pytest.raises(MismatchError, match="embed_tokens"):
         compose(*pair, tmp_path / "out", "tuned", merge=True, vocab="tuned")
     compose(*pair, tmp_path / "out", "tuned", merge=True, vocab="base")
@@ -135,7 +122,7 @@ def test_one_resized_tensor_of_two_is_refused(pairs, tmp_path):
 
 def test_what_repeats_the_embedding_leaves_the_tie(pairs, tmp_path):
     for number, lora in enumerate((TOKENS, PLAIN)):
-        pair = pairs("tied-llama", **lora)
+        pair = pairs("tied-llama", rows=ROWS, **lora)
         out = tmp_path / str(number)
         compose(*pair, out, "tuned", merge=True, vocab="tuned")
         assert load_base(out).config.tie_word_embeddings is True

@@ -16,22 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from outputs import NEW, OLD, fill, names
 from taia.checkpoint.output import inplace
 from taia.checkpoint.output.staging import staged
 from taia.errors import DestinationError, OutputError
 from tiny_files import tree
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="mounts and permissions of POSIX")
-
-OLD = {"config.json": b"old", "model.safetensors": b"old weights", "sub/x": b"1"}
-NEW = {"config.json": b"new", "a.safetensors": b"new weights", "sub/deep/y": b"2"}
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
 
 
 @pytest.fixture(params=["mount", "bind", "stood in", "parent not writable"])
@@ -82,7 +73,7 @@ def test_it_is_filled_and_stays_the_folder_that_it_was(output: Path, there: bool
         assert shown == (OLD if there else {})
     assert tree(output) == NEW
     assert output.stat().st_ino == before
-    assert [p.name for p in output.parent.iterdir()] == [output.name]
+    assert names(output.parent) == [output.name]
 
 
 def test_what_is_there_is_not_overwritten_unasked(output: Path) -> None:
@@ -165,6 +156,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
+from outputs import NEW, OLD, fill, names
 from taia.checkpoint.output import inplace
 left, rename = int(sys.argv[2]), Path.rename
 def dying(self, target):
@@ -206,7 +198,7 @@ def test_read_only_files_and_folders_are_replaced(tmp_path: Path) -> None:
         with staged(output, overwrite=True) as folder:
             fill(folder, NEW)
         assert tree(output) == NEW
-        assert [p.name for p in tmp_path.iterdir()] == ["out"]
+        assert names(tmp_path) == ["out"]
         (output / "sub" / "deep").chmod(0o500)
         inplace.clear(output)
         assert list(output.iterdir()) == []
@@ -245,7 +237,7 @@ def test_names_as_long_as_the_system_takes(tmp_path: Path, name: str) -> None:
         assert not left.exists()
         fill(folder, OLD)
     assert tree(output) == OLD
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["left", name])
+    assert names(tmp_path) == sorted(["left", name])
 
 
 @pytest.mark.parametrize(

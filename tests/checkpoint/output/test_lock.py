@@ -6,61 +6,28 @@ import errno
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import forks
+from outputs import held, names
 from taia.checkpoint.output.lock import check_free, hidden, locked
 from taia.checkpoint.output.staging import claimed
 from taia.errors import DestinationError
 
-#: A hang-up and Ctrl-C end it though the tests run under ``nohup`` or in the background.
-HOLDER = """
-import signal, sys
-from pathlib import Path
-from taia.checkpoint.output.staging import claimed
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-with claimed(Path(sys.argv[1])):
-    print("mine", flush=True)
-    sys.stdin.read()
-"""
-
-
-def hold(output: Path) -> subprocess.Popen[str]:
-    """A process that has an output until its input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(output)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "mine\n"
-    return process
-
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = hold(tmp_path / "out")
-    try:
+def holder(tmp_path: Path) -> Iterator[forks.Process]:
+    with held(tmp_path / "out") as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("spelling", ["out", "./out", "sub/../out", "link", "out/"])
 def test_the_running_process_is_named_however_the_output_is_spelt(
-    tmp_path: Path, holder: subprocess.Popen[str], spelling: str
+    tmp_path: Path, holder: forks.Process, spelling: str
 ) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "out").mkdir()
@@ -76,7 +43,7 @@ def test_the_running_process_is_named_however_the_output_is_spelt(
         check_free(tmp_path / "out")
 
 
-def test_another_output_is_free(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_another_output_is_free(tmp_path: Path, holder: forks.Process) -> None:
     for other in ("out2", "ou", "out/inner"):
         with claimed(tmp_path / other) as output:
             check_free(output)
@@ -84,7 +51,7 @@ def test_another_output_is_free(tmp_path: Path, holder: subprocess.Popen[str]) -
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_dead_process_blocks_nobody_and_leaves_nothing(
-    tmp_path: Path, holder: subprocess.Popen[str], number: signal.Signals
+    tmp_path: Path, holder: forks.Process, number: signal.Signals
 ) -> None:
     holder.send_signal(number)
     holder.wait()
@@ -108,7 +75,7 @@ def test_a_child_that_outlives_its_parent_holds_nothing(tmp_path: Path) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_who_waits_is_next(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_who_waits_is_next(tmp_path: Path, holder: forks.Process) -> None:
     events: list[str] = []
 
     def wait() -> None:
@@ -138,7 +105,7 @@ def test_two_threads_are_two(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_without_locks_all_may(
-    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch, holder: subprocess.Popen[str]
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch, holder: forks.Process
 ) -> None:
     def flock(handle: int, how: int) -> None:
         raise OSError(code, os.strerror(code))

@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,8 @@ from typing import Any
 
 import pytest
 
+import forks
+from outputs import NEW, OLD, fill, names, saying
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.errors import DestinationError, OutputError
@@ -25,20 +26,6 @@ from taia.signals import GRACE
 from tiny_files import tree
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders are locked and synced on Unix")
-
-OLD = {"config.json": b"old", "model.safetensors": b"old weights", "sub/x": b"1"}
-NEW = {"config.json": b"new", "sub/deep/y": b"2"}
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def refusal(output: Path, **options: object) -> str:
@@ -286,24 +273,13 @@ with staged(sys.argv[1]) as folder:
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "out")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    folder = Path(process.stdout.readline().strip())
-    try:
-        yield process, folder
-    finally:
-        process.kill()
-        process.communicate()
+def holder(tmp_path: Path) -> Iterator[tuple[forks.Process, Path]]:
+    with saying(HOLDER, tmp_path / "out") as (process, said):
+        yield process, Path(said)
 
 
 def test_leftovers_go_when_their_process_is_dead_and_stay_while_it_lives(
-    tmp_path: Path, holder: tuple[subprocess.Popen[str], Path]
+    tmp_path: Path, holder: tuple[forks.Process, Path]
 ) -> None:
     process, left = holder
     assert f"Process {process.pid} is writing {tmp_path / 'out'}" in refusal(tmp_path / "out")
@@ -320,7 +296,7 @@ def test_leftovers_go_when_their_process_is_dead_and_stay_while_it_lives(
 
 @pytest.mark.usefixtures("unlocked")
 def test_two_at_once_without_locks_the_second_to_end_loses_and_harms_nothing(
-    tmp_path: Path, holder: tuple[subprocess.Popen[str], Path]
+    tmp_path: Path, holder: tuple[forks.Process, Path]
 ) -> None:
     process, _ = holder
 

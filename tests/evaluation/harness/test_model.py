@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 
 from taia.errors import MismatchError, RunError
 from taia.evaluation.harness.model import ModesLM
-from taia.evaluation.likelihood import Likelihood
+from taia.runtime.rating import Likelihood
 
 #: Mode → what it adds to every log-probability.
 SHIFT = {"base": 1.0, "tuned": 2.0, "taia": 3.0}
@@ -128,12 +128,13 @@ def test_what_is_not_drawn_is_computed_once():
 
 
 def test_other_arguments_are_other_requests():
-    lm = model(Backend(), "base")
+    backend = Backend()
+    lm = model(backend, "base")
     lm.mode = "base"
     short, long = ask("generate_until", ("p", {"max_gen_toks": 1}), ("p", {"max_gen_toks": 2}))
     lm.generate_until([short])
     lm.generate_until([long])
-    assert len(lm._backend.calls) == 2
+    assert len(backend.calls) == 2
 
 
 def test_only_what_is_missing_is_computed():

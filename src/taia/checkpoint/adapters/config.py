@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from taia.checkpoint.adapters.names import PEFT_TYPE
 from taia.checkpoint.adapters.patterns import BAD_PATTERN, LONGEST_PATTERN
-from taia.checkpoint.index import ADAPTER_CONFIG, read_json
-from taia.checkpoint.reading import is_file
+from taia.checkpoint.folders import ADAPTER_CONFIG
+from taia.checkpoint.reading import is_file, read_json
 from taia.errors import AdapterError
 
 _CHANGES_BASE: Final = {

@@ -17,8 +17,9 @@ from taia.checkpoint.adapters.read import FILE, Adapter, Update
 from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import with_tied_heads
 from taia.checkpoint.composition import Row, match_table, row_of
+from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.heads import Vocab
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
 from taia.checkpoint.plan import FilePlan, Plan, Tensor, Weights, as_json
 from taia.errors import AdapterError

@@ -18,7 +18,8 @@ from taia.checkpoint.adapters.match import (
 from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.folders import ADAPTER_CONFIG
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.spelling import newer
 from taia.errors import AdapterError
 

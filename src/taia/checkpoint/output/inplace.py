@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.index import ADAPTER_CONFIG
+from taia.checkpoint.folders import ADAPTER_CONFIG
 
 #: What makes a folder a model; without them, what is in it is none, whole or not.
 MODEL_FILES: Final = ("taia_config.json", "config.json", ADAPTER_CONFIG)

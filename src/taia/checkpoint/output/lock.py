@@ -84,15 +84,15 @@ def locked(output: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def check_free(output: Path) -> None:
-    """Say beforehand whether another process works on an output.
+    """Say beforehand whether another process works on an output, or on a folder it would lie in.
 
     Raises:
         DestinationError: If one does.
     """
-    file = _place(output)
-    if output not in _ours and file.exists():
-        with locked(output):
-            pass  # what a killed process left is gone
+    for place in (output, *output.parents):
+        if place not in _ours and _place(place).exists():
+            with locked(place):
+                pass  # what a killed process left is gone
 
 
 def _place(output: Path) -> Path:

@@ -14,12 +14,14 @@ import platform
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from taia.checkpoint.composition import Composition
+from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.header import Entry, Shard
-from taia.checkpoint.index import ADAPTER_CONFIG, Checkpoint
+from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.plan import as_json
 from taia.checkpoint.reading import is_file, read_bytes
@@ -173,6 +175,7 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
     file.write_bytes(as_json(value))
 
 
+@cache  # it reads the whole of a package's description
 def _version(name: str) -> str:
     from importlib import metadata  # slow to import
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from taia.evaluation.harness.encoder import Encoder, Pair
 from taia.evaluation.harness.stages import Asked, Turn, in_stages
-from taia.evaluation.likelihood import Likelihood, Request, likelihoods
 from taia.evaluation.settings import Watch
 from taia.loading.models import end_tokens
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generation
+from taia.runtime.likelihood import likelihoods
+from taia.runtime.rating import Likelihood, Request
 
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel

@@ -22,9 +22,9 @@ from lm_eval.api.model import LM
 from taia.errors import RunError
 from taia.evaluation.harness.encoder import Encoder, Pair
 from taia.evaluation.harness.stages import Asked, read_stages
-from taia.evaluation.likelihood import Likelihood
 from taia.evaluation.loracl import LORACL, Source, choose
 from taia.evaluation.settings import Watch
+from taia.runtime.rating import Likelihood
 
 #: The modes that LoRACL chooses from.
 SOURCES: Final[tuple[Source, ...]] = ("base", "tuned")

@@ -22,7 +22,7 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from taia.errors import InputError, RunError, first_line
 from taia.evaluation.harness.stages import Asked, Turn, in_stages
-from taia.evaluation.likelihood import Likelihood
+from taia.runtime.rating import Likelihood
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.encoder import Encoder, Pair

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from taia.checkpoint.index import read_json
 from taia.checkpoint.locate import locate
 from taia.checkpoint.output.manifest import MANIFEST
+from taia.checkpoint.reading import read_json
 from taia.errors import InputError
 from taia.evaluation.harness.encoder import Encoder
 from taia.evaluation.harness.local import LocalBackend
@@ -133,6 +133,7 @@ class InMemory:
                 dtype=self._dtype,
                 device=self._device,
                 declare=self._declare or None,
+                check_pair=False,  # who gave their names has
                 **(_four_bits(self._dtype) if self._four_bits else {}),
             )
 

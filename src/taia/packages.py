@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import wraps
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from taia.errors import InputError, RunError, TaiaError
 
@@ -15,6 +17,38 @@ _PACKAGES: Final = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"
 _EXTRAS: Final = {"demo": "train", "report": "eval"}
 _REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)")
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
+
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
+
+
+def needing(
+    command: str, *modules: str
+) -> Callable[[Callable[_Given, _Made]], Callable[_Given, _Made]]:
+    """Let a public function end as the command line does where a package is missing or broken.
+
+    Args:
+        command: Which it stands for, or an extra.
+        modules: What it will import, whatever it is given; looked for before it runs.
+
+    Raises:
+        InputError: By the function, if a package is not installed.
+        RunError: By the function, if one that is installed cannot be imported.
+    """
+
+    def decorate(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+        @wraps(function)
+        def call(*args: _Given.args, **options: _Given.kwargs) -> _Made:
+            require_packages(command, *modules)
+            try:
+                return function(*args, **options)
+            except ImportError as error:
+                raise not_installed(error, command) from error
+
+        return call
+
+    return decorate
 
 
 def require_packages(command: str, *modules: str) -> None:
@@ -40,13 +74,19 @@ def not_installed(error: ImportError, command: str) -> TaiaError:
         command: The command that needed it.
     """
     top = (error.name or "").partition(".")[0]
-    if not isinstance(error, ModuleNotFoundError) or not top or _is_there(top):
+    if not is_missing(error):
         fix = f"pip install --upgrade 'taia[{_extra(top, command) or 'train'}]'"
         return RunError(f"An installed package does not fit taia: {error}.", f"Try {fix}")
     package = _PACKAGES.get(top, top)
     extra = _extra(top, command)
     what = f"'taia[{extra}]'" if extra else package
     return InputError(f"{package} is not installed.", f"Install it: pip install {what}")
+
+
+def is_missing(error: ImportError) -> bool:
+    """Whether it was raised because a package is not installed at all, rather than by one."""
+    top = (error.name or "").partition(".")[0]
+    return isinstance(error, ModuleNotFoundError) and bool(top) and not _is_there(top)
 
 
 def _is_there(module: str) -> bool:
