@@ -137,7 +137,9 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    told = isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error)) is not None
+    told = (
+        isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error)) is not None
+    )
     return isinstance(error, MemoryError) or named or told
 
 
