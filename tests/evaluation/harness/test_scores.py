@@ -96,6 +96,15 @@ def test_a_mean_is_told_by_its_aggregation_and_never_by_its_number():
     assert read(rows, {"n": "mean"}, numbers={"m,none": 1.0}).metric == "m", "has no aggregation"
 
 
+def test_a_share_of_none_is_left_out():
+    nan = float("nan")
+    rows = [row(i, asr=0.0, gibberish=1.0, asr_legible=nan) for i in (0, 1)]
+    numbers = {"asr,none": 0.0, "gibberish,none": 1.0, "asr_legible,none": nan}
+    scores = read(rows, {"asr": "mean", "asr_legible": "nanmean"}, numbers=numbers)
+    assert scores.metrics == {"asr,none": 0.0, "gibberish,none": 1.0}
+    assert [one.scores for one in scores.samples] == [{"gibberish": 1.0}] * 2
+
+
 def test_a_metric_of_all_items_is_drawn():
     rows = [row(place, ppl=(-10.0 * place, 5 + place % 7)) for place in range(120)]
     whole = get_aggregation("weighted_perplexity")

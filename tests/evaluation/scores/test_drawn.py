@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from taia.evaluation.scores.drawn import FEWEST, limits, redraw, spread
+from taia.evaluation.scores.drawn import FEWEST, drawn_limits, redraw, spread
 
 
 def ratio(rows):
@@ -41,10 +41,10 @@ def test_intervals_cover():
     for seed in range(runs):
         base, tuned = rows(FEWEST, seed), rows(FEWEST, seed, shift=0.1)
         first, second = redraw(ratio, base, 300), redraw(ratio, tuned, 300)
-        low, high, _ = limits(ratio(base), first, FEWEST)
+        low, high, _ = drawn_limits(ratio(base), first, FEWEST)
         covered += low <= 3 <= high
         drawn = [b - a for a, b in zip(first, second, strict=True)]
-        low, high, p_value = limits(ratio(tuned) - ratio(base), drawn, FEWEST)
+        low, high, p_value = drawn_limits(ratio(tuned) - ratio(base), drawn, FEWEST)
         apart += low <= 0.1 <= high and p_value < 0.05
     # By chance alone 95% would be below these once in a thousand times.
     assert covered >= 0.89 * runs
@@ -53,18 +53,18 @@ def test_intervals_cover():
 
 def test_no_difference_is_no_difference():
     values = redraw(fmean, [float(place % 5) for place in range(FEWEST)], 200)
-    assert limits(0.0, [0.0] * 200, FEWEST) == (0.0, 0.0, 1.0)
-    low, high, p_value = limits(0.01, [value - fmean(values) for value in values], FEWEST)
+    assert drawn_limits(0.0, [0.0] * 200, FEWEST) == (0.0, 0.0, 1.0)
+    low, high, p_value = drawn_limits(0.01, [value - fmean(values) for value in values], FEWEST)
     assert low < 0 < high
     assert p_value > 0.5
 
 
 def test_of_few_items_or_draws_nothing_is_said():
     assert redraw(fmean, [1.0] * (FEWEST - 1), 50) == ()
-    assert limits(1.0, [1.0, 2.0] * 50, FEWEST - 1) is None
-    assert limits(1.0, (), FEWEST) is None
-    assert limits(1.0, [math.nan] * 10 + [1.0] * 90, FEWEST) is None
-    assert limits(1.0, [math.nan] * 2 + [1.0] * 98, FEWEST) is not None
+    assert drawn_limits(1.0, [1.0, 2.0] * 50, FEWEST - 1) is None
+    assert drawn_limits(1.0, (), FEWEST) is None
+    assert drawn_limits(1.0, [math.nan] * 10 + [1.0] * 90, FEWEST) is None
+    assert drawn_limits(1.0, [math.nan] * 2 + [1.0] * 98, FEWEST) is not None
 
 
 def test_a_function_that_fails_on_some_draws_has_no_number_there():

@@ -78,7 +78,10 @@ def read_scores(
     numbers = {
         key: number
         for key in results
-        if "," in key and "_stderr," not in key and (number := _float(results[key])) is not None
+        if "," in key
+        and "_stderr," not in key
+        and (number := _float(results[key])) is not None
+        and not math.isnan(number)  # a share of none: JSON has no word for it
     }
     rows, metric, label = _chosen(name, found["samples"][name], task, main)
     rows = [row for row in rows if metric in row]
@@ -107,6 +110,7 @@ def read_scores(
             score=scores[i],
             group=_group(row["doc"]),
             scores=_further(row, metric),
+            options=_options(row),
             **(_logged(row) if log_samples else {}),
         )
         for i, row in enumerate(rows)
@@ -242,6 +246,16 @@ def _ids(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if all(isinstance(name, str | int) for name in own) and len(set(map(str, own))) == len(own):
         return [str(name) for name in own]
     return [str(row["doc_id"]) for row in rows]
+
+
+def _options(row: Mapping[str, Any]) -> int | None:
+    """Of how many options an item's answer is one: those that are scored, or that the data list."""
+    asked = row["arguments"]
+    if len(asked) > 1 and isinstance(asked[0][1], str):
+        # For mutual information every option is scored once more, without the question.
+        return len(asked) // (2 if "acc_mutual_info" in row["metrics"] else 1)
+    listed = row["doc"].get("options") if isinstance(row["doc"], Mapping) else None
+    return len(listed) if isinstance(listed, list | tuple) and len(listed) > 1 else None
 
 
 def _group(doc: object) -> str:

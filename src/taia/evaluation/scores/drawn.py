@@ -59,7 +59,9 @@ def spread(drawn: Sequence[float]) -> float:
     return stdev(usable) if len(usable) > 1 else math.nan
 
 
-def limits(value: float, drawn: Sequence[float], items: int) -> tuple[float, float, float] | None:
+def drawn_limits(
+    value: float, drawn: Sequence[float], items: int
+) -> tuple[float, float, float] | None:
     """The 95% interval of a metric, or of a difference of two, and the p-value of its being zero.
 
     The interval lies between quantiles of the draws, the p-value says how many are beyond zero. A

@@ -31,6 +31,7 @@ class Task:
         version: Of the task; of a group, its tasks' different ones.
         parts: The tasks of a group; none of a single task.
         items: Mode → item → score. An item of a group is named ``task/item``.
+        options: Item → of how many options one is right; not of those that have none.
         values: Mode → the metric, where it is of all items together and no mean of theirs.
         drawn: Mode → that metric over items drawn with replacement.
         counts: Whether it may count in averages: not where another task that does holds its items.
@@ -43,6 +44,7 @@ class Task:
     version: str
     parts: tuple[str, ...]
     items: Mapping[str, Mapping[str, float]]
+    options: Mapping[str, int] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
     drawn: Mapping[str, Sequence[float]] = field(default_factory=dict)
     counts: bool = True
@@ -238,10 +240,13 @@ def _task(name: str, results: Sequence[TaskResult]) -> Task:
             )
     grouped = list(rules) != [name]
     items: dict[str, dict[str, float]] = defaultdict(dict)
+    options: dict[str, int] = {}
     for result in results:
         for sample in result.samples:
             key = f"{result.task}/{sample.id}" if grouped else sample.id
             items[result.mode][key] = sample.score
+            if sample.options is not None:
+                options[key] = sample.options
     return Task(
         name,
         first.metric,
@@ -250,6 +255,7 @@ def _task(name: str, results: Sequence[TaskResult]) -> Task:
         ", ".join(dict.fromkeys(r.version for r in rules.values())),
         tuple(rules) if grouped else (),
         dict(items),
+        options,
         {} if grouped else {r.mode: r.value for r in results if r.value is not None},
         {} if grouped else {r.mode: r.drawn for r in results if r.value is not None},
     )

@@ -33,6 +33,8 @@ class Sample:
             nan where the metric is of all items together and the item has no number of its own.
         group: The part of the task it belongs to, or nothing.
         scores: Further metrics of the item by name, such as another reading of a refusal.
+        options: Of how many options one is right, so that a guess may be; None where there are
+            none.
         prompt: What was asked; only with ``--log-samples``.
         response: What the model wrote; only with ``--log-samples``.
         gold: The right answer; only with ``--log-samples``.
@@ -42,6 +44,7 @@ class Sample:
     score: float = math.nan
     group: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
+    options: int | None = None
     prompt: str | None = None
     response: str | None = None
     gold: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.answers.extract import boxed
+from taia.evaluation.tasks.answers.statements import boxed
 from taia.evaluation.tasks.files import MEND, Row
 from taia.evaluation.tasks.item import Item, Kind
 
