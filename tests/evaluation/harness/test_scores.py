@@ -9,8 +9,8 @@ pytest.importorskip("lm_eval", reason="needs taia[eval]")
 from lm_eval.api.registry import get_aggregation
 
 from taia.errors import RunError
+from taia.evaluation.harness.metric import Metric
 from taia.evaluation.harness.scores import read_scores
-from taia.evaluation.harness.tasks import Metric
 
 
 class Task:

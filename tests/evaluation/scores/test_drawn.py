@@ -7,7 +7,8 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from taia.evaluation.scores.drawn import FEWEST, drawn_limits, redraw, spread
+from taia.evaluation.scores.drawn import drawn_limits, redraw, spread
+from taia.evaluation.scores.studentised import FEWEST
 
 
 def ratio(rows):

@@ -14,8 +14,9 @@ from taia.evaluation.harness.scores import Scores, read_scores
 from taia.loading.quiet import quiet
 
 if TYPE_CHECKING:
+    from taia.evaluation.harness.metric import Metric
     from taia.evaluation.harness.model import ModesLM
-    from taia.evaluation.harness.tasks import LmTask, Metric
+    from taia.evaluation.harness.tasks import LmTask
 
 
 @dataclass(frozen=True, slots=True)

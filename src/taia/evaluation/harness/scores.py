@@ -13,7 +13,8 @@ from taia.evaluation.scores.drawn import redraw
 from taia.evaluation.scores.results import Sample
 
 if TYPE_CHECKING:
-    from taia.evaluation.harness.tasks import LmTask, Metric
+    from taia.evaluation.harness.metric import Metric
+    from taia.evaluation.harness.tasks import LmTask
 
 #: From a metric of each item to that of all.
 _Aggregate: TypeAlias = Callable[[list[Any]], Any]

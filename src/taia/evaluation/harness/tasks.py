@@ -17,6 +17,7 @@ from taia.errors import (
     out_of_memory,
 )
 from taia.evaluation.harness.known import check_tasks, family
+from taia.evaluation.harness.metric import asked_metrics, main_metric
 from taia.evaluation.harness.stages import read_stages
 from taia.evaluation.scores.groups import Aggregate, Group
 from taia.evaluation.scores.source import canonical
@@ -99,7 +100,7 @@ def load_tasks(
         groups |= found
         of |= {name: list(loaded["tasks"]), **{n: list(group.tasks) for n, group in found.items()}}
         shown |= dict.fromkeys([name] if name in found else loaded["tasks"])
-    asked = _asked(metrics or {}, {**of, **{task: [task] for task in tasks}})
+    asked = asked_metrics(metrics or {}, {**of, **{task: [task] for task in tasks}})
     for name, task in tasks.items():
         _check(task)
         main_metric(name, task, asked.get(name))
@@ -130,68 +131,6 @@ def _group(group: Any) -> Group:  # noqa: ANN401 - lm_eval has no types
             for one in group.aggregate_metric_list or ()
         ),
     )
-
-
-def _asked(metrics: Mapping[str, str], of: Mapping[str, list[str]]) -> dict[str, str]:
-    """Task → the metric that shall count; what is said of a task goes before what is of its group.
-
-    Raises:
-        InputError: If a name is not evaluated.
-    """
-    for name in metrics:
-        if name not in of:
-            raise InputError(
-                f"--metric names {name!r}, which is not evaluated.",
-                f"The tasks and groups are {', '.join(of)}.",
-            )
-    larger_first = sorted(metrics, key=lambda name: -len(of[name]))
-    return {task: metrics[name] for name in larger_first for task in of[name]}
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """Which of a task's metrics counts.
-
-    Attributes:
-        name: Its name, as in the task's ``metric_list``.
-        filter: Of which filter; empty: of the first that has it.
-        is_asked: Whether it was asked for, so that no other may stand in for it.
-    """
-
-    name: str
-    filter: str = ""
-    is_asked: bool = False
-
-
-def main_metric(name: str, task: LmTask, asked: str | None) -> Metric:
-    """The metric that counts: the first in the task's file, unless another one is asked for.
-
-    Args:
-        name: The task's name.
-        task: The task.
-        asked: ``METRIC`` or ``METRIC,FILTER``.
-
-    Raises:
-        InputError: If the task can have no such metric or filter, or has none that counts.
-    """
-    listed = [str(metric) for metric in task.aggregation()]
-    if asked is None:
-        if listed[:1] == ["bypass"]:
-            raise InputError(
-                f"The task {name} is not scored (bypass).", "Leave it out, or give it a metric."
-            )
-        return Metric(listed[0] if listed else "")
-    metric, _, filtered = (part.strip() for part in asked.partition(","))
-    filters = [str(one.name) for one in getattr(task, "_filters", ())]
-    # A function that scores answers may name metrics that the file does not list.
-    is_open = callable(task.get_config("process_results")) or not listed
-    for what, one, known in (("metric", metric, listed), ("filter", filtered, filters)):
-        if one and one not in known and not (what == "metric" and is_open):
-            raise InputError(
-                f"The task {name} has no {what} {one!r}.",
-                f"It has {', '.join(known)}: write --metric {name}=METRIC or METRIC,FILTER.",
-            )
-    return Metric(metric, filtered, is_asked=True)
 
 
 def task_identity(task: LmTask, instances: Sequence[Any]) -> dict[str, Any]:

@@ -14,10 +14,8 @@ from statistics import stdev
 from typing import Any, Final
 
 from taia.errors import out_of_memory
+from taia.evaluation.scores.studentised import FEWEST
 
-#: Of fewer items nothing is said: draws from so few cover too little. (Of 100 documents whose
-#: differences are lognormal with σ = 1 they cover 92%, of 20 only 89%.)
-FEWEST: Final = 100
 #: Below this share of draws that gave a number, nothing is said either.
 _USABLE: Final = 0.95
 
@@ -34,7 +32,9 @@ def redraw(
             what they are.
 
     Returns:
-        The metric each time; nan where it has none. Empty of fewer than :data:`FEWEST` items.
+        The metric each time; nan where it has none. Empty of fewer than :data:`FEWEST` items, of
+        which draws cover too little: of documents whose differences are lognormal with σ = 1, 100
+        cover 92% and 20 only 89%.
     """
     import numpy as np
 
