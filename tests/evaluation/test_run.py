@@ -226,13 +226,16 @@ def test_a_group_is_its_tasks(models, tasks, tmp_path):
         output=tmp_path / "run",
         include_path=[tasks],
         settings=Settings(limit=3),
-        require=["taia.tiny_group >= 0", "taia.tiny_next > 1", "taia >= base"],
+        require=["taia.tiny_group >= 0", "taia.tiny_choice > 1", "taia >= base"],
     )
     facts = done.summary.facts
     assert facts["tasks"] == ["tiny_choice", "tiny_next"]
-    assert facts["groups"] == {"tiny_group": ["tiny_choice", "tiny_next"]}
+    members = ["tiny_choice", "tiny_next"]
+    assert facts["groups"] == {"tiny_group": {"parts": members, "tasks": members, "metrics": []}}
+    assert facts["asked"] == ["tiny_group", "tiny_choice"]
+    assert done.summary.tasks == ("tiny_choice", "tiny_next")
     assert len(done.unmet) >= 1
-    assert "taia.tiny_next > 1" in done.unmet[0]
+    assert "taia.tiny_choice > 1" in done.unmet[0]
 
 
 def test_a_judge_speaks_beside_the_phrases(run, tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from taia.errors import InputError, SelectionError
 from taia.evaluation.harness.known import check_tasks, data_sets, installed, single_tasks
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.scores.gates import Gate, read_gate
-from taia.evaluation.scores.pooling import SUITES
 from taia.evaluation.scores.store import check_folder
 from taia.evaluation.settings import MODES, Server, Settings, Watch
 from taia.evaluation.tasks.hub import HUB
@@ -162,6 +161,7 @@ def evaluate(
             folders,
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
+            metrics=settings.metrics,
         )
         running = Running(subject, loaded, selections, settings, log_samples, judge, watch)
         return running.evaluate(
@@ -208,8 +208,9 @@ def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[
     named = {side.task: text for text, side in sides if side.task is not None}
     if not named:
         return
-    evaluated = {*paper_tasks(tasks), *tasks} - SUITES
-    if evaluated == single_tasks(evaluated, [*installed(), *folders]):  # else a group has others
+    single = {*paper_tasks(tasks), *(name for name in tasks if paper_tasks([name]) in ([], [name]))}
+    evaluated = {*single, *tasks}
+    if single == single_tasks(single, [*installed(), *folders]):  # else a group has others
         for task, text in named.items():
             if task not in evaluated:
                 raise InputError(
