@@ -73,7 +73,7 @@ def test_an_output_that_is_being_written_is_refused(
 def test_the_same_output_is_refused_however_it_is_spelled(
     place: Path,
     tmp_path: Path,
-    running: subprocess.Popen[str],
+    running: forks.Process,
     spelling: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
