@@ -79,7 +79,8 @@ def evaluate(
         batch_size: How many answers are generated at once.
         load_in_4bit: Whether the base's weights are quantised.
         server: Who answers in place of weights in memory.
-        judge: Who judges answers to harmful prompts, beside the phrases of a refusal.
+        judge: Who judges answers to harmful prompts, beside the phrases of a refusal; only where
+            a task has such.
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
@@ -135,6 +136,7 @@ def evaluate(
     if device is not None:
         device_called(device)
     watch("Loading libraries", 0, None)
+    from taia.evaluation.harness.judging import refuse_idle_judge
     from taia.evaluation.harness.quiet import quiet_harness
     from taia.evaluation.harness.running import Run
     from taia.evaluation.harness.subject import InMemory, OnServer
@@ -163,6 +165,8 @@ def evaluate(
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
         )
+        if judge is not None:
+            refuse_idle_judge(loaded.tasks)
         run = Run(subject, loaded, selections, settings, log_samples, judge, watch)
         return run.evaluate(
             Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+from taia.errors import InputError
 from taia.evaluation.harness.scores import ATTACK, Scores
 from taia.evaluation.judge import Judge, ask
 
@@ -20,6 +21,19 @@ def judge_identity(judge: Judge | None, metrics: Mapping[str, object]) -> dict[s
     if judge is None or ATTACK not in metrics:
         return {}
     return {"url": judge.url, "model": judge.model}
+
+
+def refuse_idle_judge(tasks: Mapping[str, Any]) -> None:
+    """Refuse a judge who would not be asked.
+
+    Raises:
+        InputError: If no task has answers to harmful prompts.
+    """
+    if not any(ATTACK in task.higher_is_better() for task in tasks.values()):
+        raise InputError(
+            f"A judge judges answers to harmful prompts, and {', '.join(tasks)} has none.",
+            "Leave --judge away, or add the task advbench.",
+        )
 
 
 def judged(scores: Scores, judge: Judge) -> Scores:
