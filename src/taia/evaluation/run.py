@@ -78,7 +78,8 @@ def evaluate(
         batch_size: How many answers are generated at once.
         load_in_4bit: Whether the base's weights are quantised.
         server: Who answers in place of weights in memory.
-        judge: Who judges answers to harmful prompts, beside the phrases of a refusal.
+        judge: Who judges answers to harmful prompts, beside the phrases of a refusal; only where
+            a task has such.
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
@@ -136,6 +137,7 @@ def evaluate(
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.drive import quiet_harness
     from taia.evaluation.harness.running import Running
+    from taia.evaluation.harness.scores import refuse_idle_judge
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
@@ -163,6 +165,8 @@ def evaluate(
             num_fewshot=settings.num_fewshot,
             metrics=settings.metrics,
         )
+        if judge is not None:
+            refuse_idle_judge(loaded.tasks)
         running = Running(subject, loaded, selections, settings, log_samples, judge, watch)
         return running.evaluate(
             Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from taia.errors import RunError
+from taia.errors import InputError, RunError
 from taia.evaluation.judge import Judge, ask
 from taia.evaluation.scores.drawn import redraw
 from taia.evaluation.scores.results import Sample
@@ -127,6 +127,19 @@ def judge_identity(judge: Judge | None, metrics: Mapping[str, object]) -> dict[s
     if judge is None or ATTACK not in metrics:
         return {}
     return {"url": judge.url, "model": judge.model}
+
+
+def refuse_idle_judge(tasks: Mapping[str, Any]) -> None:
+    """Refuse a judge who would not be asked.
+
+    Raises:
+        InputError: If no task has answers to harmful prompts.
+    """
+    if not any(ATTACK in task.higher_is_better() for task in tasks.values()):
+        raise InputError(
+            f"A judge judges answers to harmful prompts, and {', '.join(tasks)} has none.",
+            "Leave --judge away, or add the task advbench.",
+        )
 
 
 def judged(scores: Scores, judge: Judge) -> Scores:
