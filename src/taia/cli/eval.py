@@ -138,7 +138,7 @@ def evaluate(
         typer.Option(
             metavar="CONDITION",
             help="Exit with 3 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
-            "'taia.advbench <= 0.1'. May be given several times.",
+            "'taia.TASK <= 0.1'. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -160,7 +160,6 @@ def evaluate(
     modules = ["lm_eval", "torch", "transformers", "datasets", "jinja2", "accelerate"]
     modules += ["peft"] if server is None else ["aiohttp", "requests", "tenacity"]
     modules += ["bitsandbytes"] if load_in_4bit else []
-    modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
     require_packages("eval", *modules)
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run

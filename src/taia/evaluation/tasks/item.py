@@ -15,7 +15,7 @@ class Item:
 
     Attributes:
         id: Unique within its task.
-        task: The task's name, such as ``taia_bbh``.
+        task: The task's name.
         prompt: What the user says, its instruction included.
         kind: How an answer is compared with ``gold``.
         gold: The right answer as the data set writes it: ``\frac{1}{2}``, ``145.0``, ``B``,
