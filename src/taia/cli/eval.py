@@ -12,8 +12,9 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
+from taia.cli.options import AsJson, Declare, complete, complete_tasks, declared, pairs, say_json
 from taia.errors import InputError
+from taia.evaluation.tasks import DEFAULT
 from taia.packages import require_packages
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def evaluate(
         typer.Option(
             "--tasks",
             "-t",
-            help="Tasks, groups or tags with commas between: taia_math and the paper's others, "
-            "advbench, lookalikes, or any of lm-evaluation-harness's.",
+            help="Tasks, groups or tags with commas between: taia (the paper's seven), those of "
+            "docs/tasks.md, or any of lm-evaluation-harness's.",
+            autocompletion=complete_tasks,
         ),
-    ] = "taia",
+    ] = DEFAULT,
     modes: Annotated[
         str,
         typer.Option(

@@ -16,6 +16,7 @@ from taia.evaluation.scores.gates import Gate, read_gate
 from taia.evaluation.scores.pooling import SUITES
 from taia.evaluation.scores.store import check_folder
 from taia.evaluation.settings import MODES, Server, Settings, Watch
+from taia.evaluation.tasks import DEFAULT
 from taia.evaluation.tasks.registry import find, load_task, paper_tasks
 from taia.loading.devices import device_called
 from taia.loading.models import dtype_called
@@ -34,7 +35,7 @@ def evaluate(
     base: str | Path | None,
     tuned: str | Path | None = None,
     *,
-    tasks: Sequence[str],
+    tasks: Sequence[str] = (DEFAULT,),
     modes: str = MODES,
     output: str | Path = "taia-eval",
     settings: Settings | None = None,
@@ -65,7 +66,8 @@ def evaluate(
     Args:
         base: The base model: a folder or hub name. With a server it only lends its tokenizer.
         tuned: The tuned model or adapter; none to evaluate the base alone.
-        tasks: Names of tasks, groups or tags: the paper's, lm-evaluation-harness's, your own.
+        tasks: Names of tasks, groups or tags: taia's, lm-evaluation-harness's, your own; by
+            default what needs no network and is more than knowledge (docs/tasks.md).
         modes: Modes or selections with commas between, ``NAME=SELECTION`` to name one, and
             ``loracl``.
         output: The run's folder.

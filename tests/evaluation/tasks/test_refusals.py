@@ -1,6 +1,5 @@
 """Refusals in both readings, the rates made of them, and the look-alikes shipped."""
 
-
 import pytest
 
 from taia.evaluation.scores.statistics import accuracy

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-#: How an answer is compared: as mathematics, as a number, as the choice of an option, as text.
-Kind: TypeAlias = Literal["math", "number", "option", "text"]
+#: How an answer is compared: as mathematics, as a number, as the choice of an option, as text; or
+#: by rules, which are JSON.
+Kind: TypeAlias = Literal["math", "number", "option", "text", "rules"]
 
 
 @dataclass(frozen=True, slots=True)
