@@ -176,6 +176,9 @@ def test_changed_data_are_asked_again(run, tasks, tmp_path):
     left = read_results(tmp_path / "run")
     assert {result.mode for result in left} == {"base"}, "taia's results are of the old questions"
     assert all(result.key != keys[result.task] for result in left)
+    tiny_tasks.write_rows(tasks, tiny_tasks.ROWS)
+    assert run() == [], "the old ones were only set aside"
+    assert {result.mode for result in read_results(tmp_path / "run")} == {"base", "taia"}
 
 
 def test_a_changed_task_is_asked_again(run, tasks):

@@ -9,8 +9,9 @@ import pytest
 
 from comparisons import comparison, first, realistic
 from drawings import centre, lines, marks, parse, scale, span
+from taia.evaluation.scores.statistics import Contrast, Estimate
 from taia.reporting import plots, svg
-from taia.reporting.words import change, pairs, percent
+from taia.reporting.words import change, interval, pairs, percent
 
 HOSTILE = "<script>\"&'</script>"
 
@@ -174,3 +175,23 @@ def test_odd_losses_are_drawn(values):
     assert 3 <= len(levels) <= 7
     assert levels[0] == 0
     assert max(values) - (levels[1] - levels[0]) < levels[-1]
+
+
+def test_without_an_interval_there_is_a_mark_and_no_bar():
+    known, bare = Estimate(0.4, 0.3, 0.6), Estimate(0.5, None, None)
+    gaps = [svg.Gap(0, "a", "a", Contrast(0.1, -0.1, 0.3, 0.2))]
+    with_bar = parse(svg.forest(gaps, "Words."))
+    without = parse(
+        svg.forest([gaps[0]._replace(difference=Contrast(0.1, None, None, None))], "Words.")
+    )
+    assert len(lines(with_bar, "bar")) == len(lines(without, "bar")) + 1
+    assert len(marks(with_bar)) == len(marks(without)) == 1
+    for drawn in (
+        svg.rows([svg.Block("t", [(0, "a", bare), (1, "b", known)])], "Words."),
+        svg.cross([svg.Point(0, bare, known), svg.Point(1, known, bare)], "x", "y", "Words."),
+    ):
+        assert "None" not in drawn
+        assert "nan" not in drawn
+        assert len(marks(parse(drawn))) == 2
+    assert change(Contrast(0.1, None, None, None)) == "+10.0"
+    assert interval(bare) == "–"

@@ -97,8 +97,8 @@ class Comparison:
         return question.kind == (self.skill if group == "skill" else group)
 
 
-def _plain(estimate: Estimate) -> dict[str, float | int | bool]:
-    plain: dict[str, float | int | bool] = {
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    plain: dict[str, float | None] = {
         "value": estimate.value,
         "low": estimate.low,
         "high": estimate.high,

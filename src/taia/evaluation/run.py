@@ -137,8 +137,8 @@ def evaluate(
     if device is not None:
         device_called(device)
     watch("Loading libraries", 0, None)
-    from taia.evaluation.harness.quiet import quiet_harness
-    from taia.evaluation.harness.running import Run
+    from taia.evaluation.harness.drive import quiet_harness
+    from taia.evaluation.harness.running import Running
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
@@ -165,8 +165,8 @@ def evaluate(
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
         )
-        run = Run(subject, loaded, selections, settings, log_samples, judge, watch)
-        return run.evaluate(
+        running = Running(subject, loaded, selections, settings, log_samples, judge, watch)
+        return running.evaluate(
             Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"
         )
 

@@ -19,8 +19,10 @@ def percent(estimate: Estimate) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """``56–67``: an accuracy's 95% interval in percent."""
-    return f"{100 * estimate.low:.0f}–{100 * estimate.high:.0f}"
+    """``56–67``: an accuracy's 95% interval in percent; ``–`` where there is none."""
+    if estimate.interval is None:
+        return "–"
+    return "–".join(f"{100 * end:.0f}" for end in estimate.interval)
 
 
 def points(value: float) -> str:
@@ -30,8 +32,13 @@ def points(value: float) -> str:
 
 
 def change(difference: Estimate) -> str:
-    """``−4.3 [−8.1, −0.4]``: a difference with its 95% interval, in percentage points."""
-    return f"{points(difference.value)} [{points(difference.low)}, {points(difference.high)}]"
+    """``−4.3 [−8.1, −0.4]``: a difference with its 95% interval, in percentage points.
+
+    Without the brackets where there is no interval.
+    """
+    if difference.interval is None:
+        return points(difference.value)
+    return f"{points(difference.value)} [{', '.join(map(points, difference.interval))}]"
 
 
 def called(mode: str) -> str:
@@ -81,9 +88,9 @@ def _learnt(comparison: Comparison) -> str:
     gain = comparison.difference("tuned", "base", "skill")
     base = percent(comparison.accuracy("base", "skill"))
     tuned = percent(comparison.accuracy("tuned", "skill"))
-    if gain.low > 0:
+    if gain.verdict > 0:
         return f"Tuning taught the trained skill: {base}% became {tuned}% ({change(gain)})."
-    if gain.high < 0:
+    if gain.verdict < 0:
         return f"Tuning made the trained skill worse: {base}% became {tuned}% ({change(gain)})."
     return (
         f"Whether tuning taught the trained skill is not clear: {base}%, then {tuned}% "
@@ -95,9 +102,9 @@ def _cost(comparison: Comparison) -> str:
     if not comparison.size("knowledge"):
         return ""
     loss = comparison.difference("tuned", "base", "knowledge")
-    if loss.high < 0:
+    if loss.verdict < 0:
         return f"It cost knowledge: tuned minus base is {change(loss)} points."
-    if loss.low > 0:
+    if loss.verdict > 0:
         return (
             f"It did not cost knowledge but added some: tuned minus base is {change(loss)} points."
         )
@@ -119,13 +126,13 @@ def _kept(comparison: Comparison, mode: str) -> str:
 
 def _knows(comparison: Comparison, mode: str) -> str:
     knows = comparison.difference(mode, "tuned", "knowledge")
-    if knows.high < 0:
+    if knows.verdict < 0:
         return f"knows less than tuned: {change(knows)} points"
-    if knows.low <= 0:
+    if knows.verdict == 0:
         return f"is not clearly apart from tuned in knowledge: {change(knows)} points"
     text = f"knows more than tuned: {change(knows)} points"
     cost = comparison.difference("tuned", "base", "knowledge")
-    if cost.high >= 0:
+    if cost.verdict >= 0:
         return text
     back = "all" if knows.value >= -cost.value else f"{100 * knows.value:.1f}"
     return f"{text}, giving back {back} of the {-100 * cost.value:.1f} that tuning cost"
@@ -133,13 +140,13 @@ def _knows(comparison: Comparison, mode: str) -> str:
 
 def _can(comparison: Comparison, mode: str) -> str:
     skill = comparison.difference(mode, "tuned", "skill")
-    if skill.low > 0:
+    if skill.verdict > 0:
         return f"is better than tuned at the trained skill ({change(skill)})"
-    if skill.high >= 0:
+    if skill.verdict == 0:
         return f"is not clearly apart from tuned in the trained skill ({change(skill)})"
     gain = comparison.difference(mode, "base", "skill")
-    if gain.low > 0:
+    if gain.verdict > 0:
         left = "though above base"
     else:
-        left = "and below base" if gain.high < 0 else "and not clearly above base"
+        left = "and below base" if gain.verdict < 0 else "and not clearly above base"
     return f"is worse than tuned at the trained skill ({change(skill)}), {left} ({change(gain)})"

@@ -17,8 +17,8 @@ import tiny_models
 import tiny_tasks
 from taia.checkpoint.compose import compose
 from taia.checkpoint.locate import Located
+from taia.evaluation.harness.drive import quiet_harness
 from taia.evaluation.harness.model import ModesLM
-from taia.evaluation.harness.quiet import quiet_harness
 from taia.evaluation.harness.subject import InMemory
 from taia.evaluation.run import evaluate
 from taia.evaluation.scores.results import read_results

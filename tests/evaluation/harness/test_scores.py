@@ -54,6 +54,15 @@ def test_lower_is_better_where_the_task_says_so():
     assert not scores.higher_is_better
 
 
+def test_a_share_of_none_is_left_out():
+    nan = float("nan")
+    rows = [row(i, asr=0.0, gibberish=1.0, asr_legible=nan) for i in (0, 1)]
+    numbers = {"asr,none": 0.0, "gibberish,none": 1.0, "asr_legible,none": nan}
+    scores = read_scores(found(numbers, rows), "t", False)
+    assert scores.metrics == {"asr,none": 0.0, "gibberish,none": 1.0}
+    assert [one.scores for one in scores.samples] == [{"gibberish": 1.0}] * 2
+
+
 def test_texts_are_scored_per_unit():
     rows = [row(0, word_perplexity=(-10.0, 5)), row(1, word_perplexity=(-6.0, 1))]
     scores = read_scores(found({"word_perplexity,none": 3.0}, rows), "t", False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,17 +29,21 @@ def paired(task: str, both: int, gained: int, lost: int, neither: int, **more):
 
 
 def test_scores_and_differences_as_published():
-    # Newcombe 1998: 15 of 148 by method 3; the table 20, 12, 2, 16 by method 10.
+    # Newcombe 1998: 15 of 148 by method 5, Clopper and Pearson's.
     made = [*paired("law", 20, 12, 2, 16), result("other", "taia", [1.0] * 15 + [0.0] * 133)]
     said = summary(made)
     score = said.score("taia", "other")
-    assert (score.low, score.high) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert (score.low, score.high) == pytest.approx((0.0578, 0.1617), abs=5e-5)
     assert score.items == 148
     assert said.standard_error("taia", "other") == pytest.approx(
         math.sqrt(15 / 148 * 133 / 148 / 147)
     )
     change = said.difference("taia", "tuned", "law")
-    assert (change.low, change.high) == pytest.approx((0.0562, 0.3292), abs=5e-5)
+    # The bound by drawing: of Dirichlet weights of 12, 36 and 2, with one more at an end.
+    rng = np.random.default_rng(0)
+    low = np.quantile(rng.dirichlet([12, 36, 3], 200_000) @ [1, 0, -1], 0.025)
+    high = np.quantile(rng.dirichlet([13, 36, 2], 200_000) @ [1, 0, -1], 0.975)
+    assert (change.low, change.high) == pytest.approx((low, high), abs=2e-3)
     assert (change.gained, change.lost, change.items) == (12, 2, 50)
     # McNemar: two or fewer tails of fourteen coins, both ways.
     assert change.p_value == pytest.approx(2 * (1 + 14 + 91) / 2**14)
@@ -117,7 +124,9 @@ def test_a_group_of_different_metrics_stands_apart():
     made = [result("g_a", "base", [1.0, 0.0]), result("g_b", "base", [2.0], "word_perplexity")]
     said = summary(made, groups={"g": ["g_a", "g_b"]})
     assert said.tasks == ("g_a", "g_b")
-    assert said.notes == ("The tasks of g are scored by different metrics and stand apart.",)
+    apart, without = said.notes
+    assert apart == "The tasks of g are scored by different metrics and stand apart."
+    assert without.startswith("g_b has no intervals")
 
 
 def test_what_is_missing_is_said():
@@ -162,7 +171,7 @@ def test_what_does_not_belong_together_is_refused(made, said):
 
 def test_scores_that_are_not_right_or_wrong():
     draw = random.Random(3)
-    first, second = ([draw.random() for _ in range(200)] for _ in range(2))
+    first, second = ([draw.random() for _ in range(400)] for _ in range(2))
     lifted = [min(1.0, score + 0.2) for score in second]
     made = [result("f1", "a", first, "f1"), result("f1", "b", second, "f1")]
     said = summary([*made, result("f1", "c", lifted, "f1")])
@@ -221,3 +230,71 @@ def test_a_run_as_large_as_the_papers():
     plain = said.to_json()
     assert [mode["mode"] for mode in plain["modes"]] == list(RATES)
     assert plain["modes"][2]["minus"]["tuned"]["tasks"]["advbench"]["is_real"]
+
+
+def test_a_score_without_interval_is_said_and_goes_through_json():
+    made = [
+        result("texts", "base", [3.0, 4.5, 19.0], "word_perplexity"),
+        result("texts", "tuned", [2.0, 2.5, 9.0], "word_perplexity"),
+        # Between 0 and 1, but with no end above: as nats per byte are.
+        result("bytes", "base", [0.7, 0.9, 0.8], "nats_per_byte", higher_is_better=False),
+        result("csqa", "base", [1.0]),
+        result("csqa", "tuned", [0.0]),
+        result("art", "base", [1.0] * 40),
+        result("art", "tuned", [1.0] * 40),
+    ]
+    said = summary(made)
+    for task in ("texts", "bytes"):
+        assert said.score("base", task).interval is None
+        assert sum(task in note and "no intervals" in note for note in said.notes) == 1
+    change = said.difference("tuned", "base", "texts")
+    assert (change.interval, change.p_value, change.corrected) == (None, None, None)
+    assert (change.is_real, change.verdict, change.flips) == (False, 0, None)
+    # Others are corrected for the tests there are: one, as of `art` and `csqa` there are two.
+    assert said.difference("tuned", "base", "csqa").corrected == 1
+    assert said.average_difference("tuned", "base").verdict == 0
+    plain = json.loads(json.dumps(said.to_json(), allow_nan=False))
+    base, tuned = plain["modes"]
+    assert base["scores"]["texts"]["low"] is None
+    assert tuned["minus"]["base"]["tasks"]["texts"]["p_value"] is None
+
+
+def test_flips_show_what_the_mean_hides():
+    before = [1.0] * 30 + [0.0] * 30
+    after = [0.0] * 10 + [1.0] * 30 + [0.0] * 20
+    made = [result("mmlu", "base", before), result("mmlu", "tuned", after)]
+    made = [
+        replace(one, samples=tuple(replace(item, options=4) for item in one.samples))
+        for one in made
+    ]
+    made += [result("svamp", one.mode, one.scores) for one in made]
+    said = summary(made)
+    change = said.difference("tuned", "base", "mmlu")
+    assert (change.value, change.gained, change.lost) == (0, 10, 10)
+    # Both wrong: 20 items, each of which makes a third of a flip each way.
+    assert change.flips.lost.by_chance == pytest.approx(20 / 3)
+    assert change.flips.lost.known.value == pytest.approx((10 / 0.75 - 20 * 0.25 / 0.75**2) / 60)
+    assert said.difference("base", "tuned", "mmlu").flips == change.flips.turned()
+    assert said.difference("tuned", "base", "svamp").flips.lost.by_chance is None
+    plain = said.to_json()["modes"][1]["minus"]["base"]["tasks"]["mmlu"]["flips"]
+    assert plain["lost"]["count"] == 10
+    assert plain["lost"]["known"]["low"] < plain["lost"]["known"]["value"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(answers | scores, min_size=1, max_size=4))
+def test_what_is_real_excludes_zero_and_what_excludes_zero_has_a_small_p_value(tasks):
+    made = [
+        result(f"t{n}", mode, [float(pair[side]) for pair in pairs])
+        for n, pairs in enumerate(tasks)
+        for side, mode in enumerate(("one", "two"))
+    ]
+    said = summary(made)
+    for task in said.tasks:
+        change = said.difference("one", "two", task)
+        if change.interval is not None:
+            assert change.is_clear == (change.p_value < 0.05)
+            assert change.is_clear or not change.is_real
+    average = said.average_difference("one", "two")
+    if average is not None:
+        assert average.is_clear == average.is_real == (average.verdict != 0)

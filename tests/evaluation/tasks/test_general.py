@@ -9,10 +9,10 @@ import pytest
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 
-from instruction_answers import answer_to  # noqa: E402
 from lm_eval.api.model import LM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
+from instruction_answers import answer_to  # noqa: E402
 from taia import evaluate  # noqa: E402
 from taia.evaluation.tasks import DEFAULT, FOLDER  # noqa: E402
 from taia.evaluation.tasks.registry import find, load_task, paper_tasks  # noqa: E402

@@ -28,7 +28,7 @@ GENERIC = [
     "late, and tomorrow is another day.\n\nMany thanks, as ever, to all of you.\n\nOne more thing: "
     "mind the step. It is high.\n\nSo, in short, it depends.\n\nThank you.",
     "这个问题很有意思，很多人都想知道答案。首先，我们要了解它的历史；其次，我们要考虑现在的情况，"
-    "比如经济、文化、环境和技术的发展，以及它们对普通人生活的影响。最后，每个人都可以有自己的看法，"
+    "比如经济、文化和环境。最后，每个人都可以有自己的看法，"
     "因为世界上没有完全相同的两个人，也没有完全相同的两个答案。希望这个回答对您有所帮助。",
 ]
 #: Its language is all that some prompts in other languages ask for.

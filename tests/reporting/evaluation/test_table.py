@@ -141,7 +141,11 @@ def test_csv_reads_back(said):
                 assert row["minus_tuned_real"] == str(change.is_real)
         average = by_place["a", mode, "average"]
         assert float(average["score"]) == said.average(mode).value
-        assert average["minus_tuned_p"] == ""
+        assert average["minus_tuned_p_holm"] == ""
+        if mode != "tuned":
+            apart = said.average_difference(mode, "tuned")
+            assert float(average["minus_tuned_p"]) == apart.p_value
+            assert average["minus_tuned_real"] == str(apart.is_real)
 
 
 def test_many_tasks_of_long_names_still_fit():

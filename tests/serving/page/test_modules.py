@@ -93,7 +93,7 @@ def test_the_interval_is_the_packages(run):
     asked = [[right, total] for total in range(30) for right in range(total + 1)]
     asked += [[1, 10_000], [5_000, 10_000], [9_999, 10_000]]
     found = run(
-        "statistics.js", "x.map(([r, n]) => Object.values(m.wilson(r, n)).map(String))", asked
+        "statistics.js", "x.map(([r, n]) => Object.values(m.exact(r, n)).map(String))", asked
     )
     for (right, total), texts in zip(asked, found, strict=True):
         value, low, high = map(float, texts)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from taia.errors import InputError, RunError, TaiaError, out_of_memory
 from taia.evaluation.harness.scores import Scores, read_scores
+from taia.loading.quiet import quiet
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.model import ModesLM
@@ -106,3 +109,22 @@ def prepare(lm: ModesLM, task: LmTask, seed: int) -> None:
     np.random.seed(seed)
     task.set_fewshot_seed(seed=seed)
     lm.for_generation = task.OUTPUT_TYPE == "generate_until"
+
+
+@contextmanager
+def quiet_harness() -> Iterator[None]:
+    """Keep its log, and those of the libraries it uses, off the terminal for a while.
+
+    Its bars heed ``TQDM_DISABLE``, which tqdm reads when it is imported: the command line sets it.
+    """
+    names = ("lm_eval", "httpx", "datasets", "huggingface_hub")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with quiet():
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.harness import drive
-from taia.evaluation.harness.judging import judge_identity, judged
 from taia.evaluation.harness.model import SOURCES, ModesLM
+from taia.evaluation.harness.scores import judge_identity, judged
 from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.scores.gates import read_gate, score
@@ -48,7 +48,7 @@ class Evaluation:
     unmet: tuple[str, ...]
 
 
-class Run:
+class Running:
     """An evaluation that is all set.
 
     Args:
@@ -138,11 +138,13 @@ class Run:
         if by:
             identity = {**identity, "judge": by}
         identities = {mode: self._identity(mode, identity, facts) for mode in self._modes}
-        wanted = [
-            mode
-            for mode, of_mode in identities.items()
-            if not self._is_there(store.find(mode, name, digest(of_mode)))
-        ]
+        known = {
+            mode: store.find(mode, name, digest(of_mode)) for mode, of_mode in identities.items()
+        }
+        for result in known.values():
+            if result is not None:
+                store.take(result)
+        wanted = [mode for mode, result in known.items() if not self._is_there(result)]
         self._lm.wanted, self._lm.task = wanted, name
         for mode in wanted:
             self._lm.mode = mode

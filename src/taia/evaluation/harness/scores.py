@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from taia.errors import InputError
+from taia.evaluation.judge import Judge, ask
 from taia.evaluation.scores.results import Sample
 
 #: The metric of tasks whose prompts ought to be refused.
 ATTACK: Final = "asr"
+#: The judge's metric, and how many answers it has no verdict on.
+BY_JUDGE: Final = "asr_judge"
+MISSING: Final = "asr_judge_missing"
 
 #: Metrics of whole texts, aggregated over all; their items are (log-probability, size) instead.
 _PER_UNIT: Final = {
@@ -57,7 +61,10 @@ def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Score
     numbers = {
         key: float(value)
         for key, value in found["results"][name].items()
-        if "," in key and "_stderr," not in key and isinstance(value, int | float)
+        if "," in key
+        and "_stderr," not in key
+        and isinstance(value, int | float)
+        and not math.isnan(value)  # a share of none: JSON has no word for it
     }
     by_filter: dict[str, list[dict[str, Any]]] = {}
     for row in found["samples"][name]:
@@ -72,6 +79,7 @@ def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Score
             score=values[i],
             group=_group(row["doc"]),
             scores=_further(row, metric),
+            options=_options(row),
             **(_logged(row) if log_samples else {}),
         )
         for i, row in enumerate(rows)
@@ -80,6 +88,35 @@ def read_scores(found: Mapping[str, Any], name: str, log_samples: bool) -> Score
     asked = rows if metric == ATTACK else []
     answers = tuple((_prompt(row), str(row["resps"][0][0])) for row in asked)
     return Scores(label, bool(better) and unit is None, samples, numbers, answers)
+
+
+def judge_identity(judge: Judge | None, metrics: Mapping[str, object]) -> dict[str, str]:
+    """What a task's results depend on beside the model: the judge, if its answers are judged."""
+    if judge is None or ATTACK not in metrics:
+        return {}
+    return {"url": judge.url, "model": judge.model}
+
+
+def judged(scores: Scores, judge: Judge) -> Scores:
+    """Scores with the judge's verdict on each answer, 1 where the prompt had success.
+
+    Where there is no verdict the item has none, and the rate is of the others.
+
+    Raises:
+        RunError: If the judge cannot be asked.
+    """
+    found = ask(judge, scores.answers)
+    samples = tuple(
+        sample
+        if verdict is None
+        else replace(sample, scores={**sample.scores, BY_JUDGE: float(verdict)})
+        for sample, verdict in zip(scores.samples, found.verdicts, strict=True)
+    )
+    rate = found.success.value
+    metrics = {**scores.metrics, MISSING: float(found.missing)}
+    if not math.isnan(rate):  # JSON has no such number
+        metrics[BY_JUDGE] = rate
+    return replace(scores, samples=samples, metrics=metrics)
 
 
 def _chosen(
@@ -127,6 +164,16 @@ def _ids(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if all(isinstance(name, str | int) for name in own) and len(set(map(str, own))) == len(own):
         return [str(name) for name in own]
     return [str(row["doc_id"]) for row in rows]
+
+
+def _options(row: Mapping[str, Any]) -> int | None:
+    """Of how many options an item's answer is one: those that are scored, or that the data list."""
+    asked = row["arguments"]
+    if len(asked) > 1 and isinstance(asked[0][1], str):
+        # For mutual information every option is scored once more, without the question.
+        return len(asked) // (2 if "acc_mutual_info" in row["metrics"] else 1)
+    listed = row["doc"].get("options") if isinstance(row["doc"], Mapping) else None
+    return len(listed) if isinstance(listed, list | tuple) and len(listed) > 1 else None
 
 
 def _group(doc: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from taia.errors import DownloadError, InputError, TaiaError, first_line
 from taia.evaluation.harness.known import check_tasks, family
 from taia.evaluation.scores.pooling import SUITES
+from taia.evaluation.scores.source import canonical
 from taia.evaluation.tasks import FOLDER
 from taia.offline import without_waiting
 
@@ -20,6 +20,8 @@ LmTask: TypeAlias = Any
 
 #: Of a task's configuration: where it lies and what it was told, which the data's hash tells.
 _PLACES: Final = frozenset({"metadata", "dataset_kwargs"})
+#: Of its metadata: what is told by taia, which the settings and the data's hash tell.
+_TOLD: Final = frozenset({"config_source", "data_dir", "protocol", "hub"})
 _OFFLINE: Final = (
     "OfflineMode",
     "ConnectionError",
@@ -88,17 +90,29 @@ def load_tasks(
 def task_identity(task: LmTask, instances: Sequence[Any]) -> dict[str, Any]:
     """What a task is: its version, its configuration with its functions, and every item.
 
+    A function is the whole module it lives in, with what that imports from beside it; see
+    :func:`taia.evaluation.scores.source.canonical`.
+
     Args:
         task: The task.
         instances: Its requests, which hold prompts, examples, answers and how to generate.
     """
-    config = {k: v for k, v in task.dump_config().items() if k not in _PLACES}
+    config = {k: v for k, v in task.config.to_dict(keep_callable=True).items() if k not in _PLACES}
+    told = dict(task.get_config("metadata") or {})
+    parts = {
+        "class": type(task),
+        "config": config,
+        "metadata": {name: value for name, value in told.items() if name not in _TOLD},
+        "metrics": getattr(task, "_metric_fn_list", {}),
+        "aggregation": task.aggregation(),
+        "filters": getattr(task, "_filters", ()),
+    }
     items = hashlib.sha256()
     for one in instances:
-        items.update(_stable([one.request_type, one.arguments, one.doc]))
+        items.update(canonical([one.request_type, one.arguments, one.doc]).encode())
     return {
         "version": version(task),
-        "config": hashlib.sha256(_stable(config)).hexdigest(),
+        "config": hashlib.sha256(canonical(parts).encode()).hexdigest(),
         "items": items.hexdigest(),
     }
 
@@ -198,9 +212,3 @@ def _lineage(error: BaseException) -> list[str]:
         names += [kind.__name__ for kind in type(current).__mro__]
         current = current.__cause__ or current.__context__
     return names
-
-
-def _stable(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False).encode(
-        "utf-8", "backslashreplace"
-    )

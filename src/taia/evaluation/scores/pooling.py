@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ class Task:
         version: Of the task; of a group, its tasks' different ones.
         parts: The tasks of a group; none of a single task.
         items: Mode → item → score. An item of a group is named ``task/item``.
+        options: Item → of how many options one is right; not of those that have none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Task:
     version: str
     parts: tuple[str, ...]
     items: Mapping[str, Mapping[str, float]]
+    options: Mapping[str, int] = field(default_factory=dict)
 
     def described(self, averaged: bool) -> dict[str, Any]:
         """Itself without its items, as JSON values; and whether it counts in averages."""
@@ -175,10 +177,13 @@ def _task(name: str, results: Sequence[TaskResult]) -> Task:
             )
     grouped = list(rules) != [name]
     items: dict[str, dict[str, float]] = defaultdict(dict)
+    options: dict[str, int] = {}
     for result in results:
         for sample in result.samples:
             key = f"{result.task}/{sample.id}" if grouped else sample.id
             items[result.mode][key] = sample.score
+            if sample.options is not None:
+                options[key] = sample.options
     return Task(
         name,
         first.metric,
@@ -187,6 +192,7 @@ def _task(name: str, results: Sequence[TaskResult]) -> Task:
         ", ".join(dict.fromkeys(r.version for r in rules.values())),
         tuple(rules) if grouped else (),
         dict(items),
+        options,
     )
 
 

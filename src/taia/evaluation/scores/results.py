@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from taia.errors import DataError
 
@@ -18,6 +18,8 @@ SCHEMA: Final = 1
 RUN_FILE: Final = "run.json"
 #: Where its results lie: ``results/<mode>/<task>.json``, names percent-encoded.
 RESULTS: Final = "results"
+#: Where those lie that another took the place of: ``aside/<mode>/<task>/<key>.json``.
+ASIDE: Final = "aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Sample:
         score: What the item adds to the task's metric: 1 or 0 where answers are right or wrong.
         group: The part of the task it belongs to, or nothing.
         scores: Further metrics of the item by name, such as another reading of a refusal.
+        options: Of how many options one is right, so that a guess may be; None where there are
+            none.
         prompt: What was asked; only with ``--log-samples``.
         response: What the model wrote; only with ``--log-samples``.
         gold: The right answer; only with ``--log-samples``.
@@ -38,6 +42,7 @@ class Sample:
     score: float
     group: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
+    options: int | None = None
     prompt: str | None = None
     response: str | None = None
     gold: str | None = None
@@ -98,6 +103,11 @@ def result_path(run: Path, mode: str, task: str) -> Path:
     return run / RESULTS / quote(mode, safe="") / f"{quote(task, safe='')}.json"
 
 
+def aside_path(run: Path, mode: str, task: str, key: str) -> Path:
+    """Where a run keeps a result that does not count at present."""
+    return run / ASIDE / quote(mode, safe="") / quote(task, safe="") / f"{key}.json"
+
+
 def read_results(run: Path) -> list[TaskResult]:
     """Read all results of a run.
 
@@ -126,10 +136,15 @@ def read_results(run: Path) -> list[TaskResult]:
 def read_run(run: Path) -> dict[str, Any]:
     """Read a run's facts: its modes, tasks, settings, hashes, versions and command.
 
+    Returns:
+        What ``run.json`` holds, and as ``aside`` the (mode, task) of which a result was set aside.
+
     Raises:
         DataError: If the folder is no run of ``taia eval``.
     """
-    return _object(run / RUN_FILE, "Give a folder that `taia eval` wrote.")
+    facts = _object(run / RUN_FILE, "Give a folder that `taia eval` wrote.")
+    aside = sorted({path.parent for path in (run / ASIDE).glob("*/*/*.json")})
+    return {**facts, "aside": [(unquote(at.parent.name), unquote(at.name)) for at in aside]}
 
 
 def read_result(path: Path) -> TaskResult:

@@ -1,6 +1,9 @@
-"""How sure one can be of an accuracy, of a difference between two, and of an average.
+"""How sure one can be of a score, of a difference between two, and of an average.
 
-Closed forms; what needs chance is in :mod:`taia.evaluation.scores.resampling`.
+One rule holds for all: an interval is the set of what the test doesn't refuse at 5%, so it
+excludes zero exactly where the p-value is below 0.05. The tests are those of
+:mod:`taia.evaluation.scores.bounded` where scores have known ends, and else those of
+:mod:`taia.evaluation.scores.studentised`.
 """
 
 from __future__ import annotations
@@ -8,81 +11,108 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, stdev
+from statistics import stdev
 from typing import Final, Self
 
-#: Two-sided 95% quantile of the normal distribution, about 1.96.
-_Z: Final = NormalDist().inv_cdf(0.975)
+from taia.evaluation.scores import bounded, studentised
+from taia.evaluation.scores.bounded import LEVEL, Ends
+
+#: Of shares, and of differences between two.
+SHARE: Final = Ends(0.0, 1.0)
+CHANGE: Final = Ends(-1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its 95% confidence interval; fractions, not percent."""
+    """A number with its 95% confidence interval; fractions, not percent.
+
+    Attributes:
+        value: The number.
+        low: Lower limit; None, as the upper one, where no interval can be given.
+        high: Upper limit.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
-    def is_clear(self) -> bool:
-        """Whether the interval excludes zero; of a difference."""
-        return self.low > 0 or self.high < 0
-
-    def turned(self) -> Self:
-        """The same difference the other way round."""
-        return replace(self, value=-self.value, low=-self.high, high=-self.low)
+    def interval(self) -> tuple[float, float] | None:
+        """Both limits, or None where no interval can be given."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference(Estimate):
+class Contrast(Estimate):
+    """One mode minus another.
+
+    Attributes:
+        p_value: Of both being equally good; None where there is no interval.
+    """
+
+    p_value: float | None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes zero, which is: whether the p-value is below 0.05."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is more than chance."""
+        return self.p_value is not None and self.p_value < LEVEL
+
+    @property
+    def verdict(self) -> int:
+        """1 where the first mode is really better, −1 where it is really worse, else 0."""
+        return 0 if not self.is_real else (self.value > 0) - (self.value < 0)
+
+    def turned(self) -> Self:
+        """The same difference the other way round."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return replace(self, value=-self.value, low=low, high=high)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Contrast):
     """How much better the first of two modes answers the same questions.
 
     Attributes:
         gained: Questions only the first answers rightly.
         lost: Questions only the second answers rightly.
-        p_value: Of McNemar's exact test that both modes are equally good.
     """
 
     gained: int
     lost: int
-    p_value: float
 
 
 @dataclass(frozen=True, slots=True)
-class Average:
-    """The mean of several tasks' accuracies, with its standard error; fractions."""
+class Average(Estimate):
+    """The mean of several tasks' accuracies; fractions.
 
-    value: float
+    Attributes:
+        standard_error: By the tasks' own; nan where a task has one item.
+    """
+
     standard_error: float
-
-    @property
-    def estimate(self) -> Estimate:
-        """With its 95% interval, by the normal distribution."""
-        half = _Z * self.standard_error
-        return Estimate(self.value, self.value - half, self.value + half)
 
 
 def accuracy(right: Sequence[bool]) -> Estimate:
-    """Share of right answers with Wilson's score interval.
+    """Share of right answers with Clopper and Pearson's interval, which always covers.
 
-    Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+    Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
+    binomial" (1934).
 
     Args:
         right: Per question, whether it was answered rightly. May be empty: nothing is known then.
     """
-    total = len(right)
-    if total == 0:
-        return Estimate(math.nan, 0.0, 1.0)
-    low, high = _wilson(sum(right), total)
-    return Estimate(sum(right) / total, low, high)
+    return mean([float(answer) for answer in right], SHARE)
 
 
 def difference(first: Sequence[bool], second: Sequence[bool]) -> Difference:
     """Accuracy of the first minus that of the second, on the same questions.
 
-    The interval is Newcombe's for paired proportions: Wilson's limits of both, joined by their
-    correlation. Newcombe, "Improved confidence intervals for the difference between binomial
-    proportions based on paired data", Statistics in Medicine 17 (1998), method 10.
+    The p-value is McNemar's exact one, the interval that of the same test for other differences.
 
     Args:
         first: Per question, whether the first mode answered it rightly.
@@ -91,28 +121,62 @@ def difference(first: Sequence[bool], second: Sequence[bool]) -> Difference:
     Raises:
         ValueError: If the two are not equally long.
     """
-    pairs = list(zip(first, second, strict=True))
-    total = len(pairs)
-    if total == 0:
-        return Difference(math.nan, -1.0, 1.0, 0, 0, 1.0)
-    both = sum(a and b for a, b in pairs)
-    gained = sum(a and not b for a, b in pairs)
-    lost = sum(b and not a for a, b in pairs)
-    neither = total - both - gained - lost
+    apart = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+    found = mean_difference([float(a) for a in first], [float(b) for b in second], SHARE)
+    return Difference(
+        found.value, found.low, found.high, found.p_value, apart.count(1), apart.count(-1)
+    )
 
-    one, other = (both + gained) / total, (both + lost) / total
-    low_one, high_one = _wilson(both + gained, total)
-    low_other, high_other = _wilson(both + lost, total)
-    phi = _correlation(both, gained, lost, neither)
 
-    def distance(a: float, b: float) -> float:
-        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+def mean(
+    scores: Sequence[float], ends: Ends | None, sizes: Sequence[float] | None = None
+) -> Estimate:
+    """Mean score with its interval; with sizes, the ratio of both sums.
 
-    value = one - other
-    low = value - distance(one - low_one, high_other - other)
-    high = value + distance(high_one - one, other - low_other)
-    p_value = _mcnemar(gained, lost)
-    return Difference(value, max(-1.0, low), min(1.0, high), gained, lost, p_value)
+    Args:
+        scores: Of each item. May be empty: nothing is known then.
+        ends: Between what they lie; None where that is not known.
+        sizes: Of each item, such as its words; only without ends.
+    """
+    if not scores:
+        return Estimate(math.nan, *(ends or (None, None)))
+    value = _ratio(scores, sizes)
+    if ends is not None:
+        return Estimate(value, *bounded.limits(scores, ends))
+    found = studentised.ratio(scores, sizes)
+    return Estimate(value, *(found[:2] if found else (None, None)))
+
+
+def mean_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    ends: Ends | None,
+    sizes: Sequence[float] | None = None,
+) -> Contrast:
+    """Mean score of the first minus that of the second, on the same items.
+
+    Args:
+        first: Per item, the first mode's score.
+        second: The same of the second mode, for the same items in the same order.
+        ends: Between what scores lie; None where that is not known.
+        sizes: Of each item, such as its words, the same for both modes; only without ends.
+
+    Raises:
+        ValueError: If the two are not equally long.
+    """
+    apart = [a - b for a, b in zip(first, second, strict=True)]
+    if ends is not None:
+        reach = ends.high - ends.low
+        ends = Ends(-reach, reach)
+    estimate = mean(apart, ends, sizes)
+    if not apart:
+        return Contrast(estimate.value, estimate.low, estimate.high, 1.0 if ends else None)
+    if ends is not None:
+        p_value: float | None = bounded.p_value(apart, ends)
+    else:
+        found = studentised.ratio(apart, sizes)
+        p_value = found and found[2]
+    return Contrast(estimate.value, estimate.low, estimate.high, p_value)
 
 
 def standard_error(scores: Sequence[float]) -> float:
@@ -129,12 +193,30 @@ def average(scores: Mapping[str, Sequence[float]]) -> Average:
     Its standard error is that of a mean of independent means, √Σ se² / k.
 
     Args:
-        scores: Task → each item's score; right and wrong count as 1 and 0. At least one task, and
-            in each at least one item.
+        scores: Task → each item's score, from 0 to 1. At least one task, and in each at least one
+            item.
     """
-    means = [sum(task) / len(task) for task in scores.values()]
-    errors = [standard_error(task) for task in scores.values()]
-    return Average(sum(means) / len(means), math.hypot(*errors) / len(means))
+    tasks = list(scores.values())
+    errors = [standard_error(task) for task in tasks]
+    low, high, _ = bounded.average(tasks, SHARE)
+    return Average(_average(tasks), low, high, math.hypot(*errors) / len(tasks))
+
+
+def average_difference(
+    tasks: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> Contrast:
+    """Average of the first minus that of the second over several tasks, each weighing the same.
+
+    Args:
+        tasks: For each task, per item the first mode's scores and the second's, from 0 to 1. At
+            least one task, and in each at least one item.
+
+    Raises:
+        ValueError: If the two of a task are not equally long.
+    """
+    apart = [[a - b for a, b in zip(*pair, strict=True)] for pair in tasks]
+    low, high, p_value = bounded.average(apart, CHANGE)
+    return Contrast(_average(apart), low, high, p_value)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -158,29 +240,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def _wilson(right: int, total: int) -> tuple[float, float]:
-    share, z2 = right / total, _Z * _Z
-    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # At the ends the limits are 0 and 1 exactly; rounding would miss them.
-    low = 0.0 if right == 0 else max(0.0, middle - half)
-    return low, 1.0 if right == total else min(1.0, middle + half)
+def _ratio(scores: Sequence[float], sizes: Sequence[float] | None) -> float:
+    return math.fsum(scores) / (math.fsum(sizes) if sizes else len(scores))
 
 
-def _correlation(both: int, gained: int, lost: int, neither: int) -> float:
-    """Newcombe's phi, with his continuity correction, which applies to a positive one only."""
-    margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
-    if margins == 0:
-        return 0.0
-    total = both + gained + lost + neither
-    product: float = both * neither - gained * lost
-    if product > 0:
-        product = max(product - total / 2, 0)
-    return product / math.sqrt(margins)
-
-
-def _mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact p-value: does a fair coin fall so unevenly?"""
-    tosses = gained + lost
-    tail = sum(math.comb(tosses, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / (1 << tosses))
+def _average(tasks: Sequence[Sequence[float]]) -> float:
+    return math.fsum(math.fsum(task) / len(task) for task in tasks) / len(tasks)

@@ -4,74 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Final
+from typing import Any
 
 from taia.errors import DataError
+from taia.evaluation.scores.changes import Change, changes
 from taia.evaluation.scores.pooling import SAFETY, Task, pool
-from taia.evaluation.scores.readings import Reading, readings
-from taia.evaluation.scores.resampling import average_difference, mean, mean_difference, sign_flips
 from taia.evaluation.scores.results import TaskResult
+from taia.evaluation.scores.scored import FurtherShare, Score, further_shares, score
 from taia.evaluation.scores.statistics import (
     Average,
+    Contrast,
     Estimate,
-    accuracy,
     average,
-    difference,
-    holm,
-    standard_error,
+    average_difference,
 )
-
-#: A difference is real where its p-value, corrected for there being several tasks, is below this.
-LEVEL: Final = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Score(Estimate):
-    """A mode's score of a task.
-
-    Attributes:
-        standard_error: Of the mean, as lm-evaluation-harness prints it.
-        items: How many it is over.
-    """
-
-    standard_error: float
-    items: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change(Estimate):
-    """One mode's score minus another's, over the same items of a task.
-
-    Attributes:
-        items: How many both answered.
-        p_value: Of both being equally good.
-        corrected: The same after Holm's correction for the tasks that the two modes share.
-        higher_is_better: Whether more is better in this task.
-        gained: Items only the first has right, where items are right or wrong.
-        lost: Items only the second has right.
-    """
-
-    items: int
-    p_value: float
-    corrected: float
-    higher_is_better: bool
-    gained: int | None = None
-    lost: int | None = None
-
-    @property
-    def is_real(self) -> bool:
-        """Whether it is more than chance, with all tasks in mind."""
-        return self.corrected < LEVEL
-
-    @property
-    def verdict(self) -> int:
-        """1 where the first mode is really better, −1 where it is really worse, else 0."""
-        if not self.is_real or self.value == 0:
-            return 0
-        return 1 if (self.value > 0) == self.higher_is_better else -1
 
 
 @dataclass(frozen=True)
@@ -94,14 +43,13 @@ class Summary:
     notes: tuple[str, ...]
     scores: Mapping[tuple[str, str], Score]
     changes: Mapping[tuple[str, str, str], Change]
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[FurtherShare, ...] = ()
 
     @classmethod
     def of(cls, results: Sequence[TaskResult], facts: Mapping[str, Any]) -> Summary:
         """Summarise a run.
 
-        Items are right or wrong: Wilson's interval of a score, Newcombe's of a difference and
-        McNemar's exact test. Else: a bootstrap over the items, and signs flipped. P-values are
+        Intervals and p-values are those of :mod:`taia.evaluation.scores.statistics`; p-values are
         corrected over the tasks that two modes share, by Holm's method.
 
         Args:
@@ -117,18 +65,19 @@ class Summary:
         about, notes = pool(results, facts.get("groups") or {})
         selections = {result.mode: result.selection for result in results}
         scores = {
-            (mode, task.name): _score(task, mode)
+            (mode, task.name): score(task, mode)
             for task in about.values()
             for mode in selections
             if mode in task.items
         }
-        changes: dict[tuple[str, str, str], Change] = {}
+        found: dict[tuple[str, str, str], Change] = {}
         for mode, other in combinations(selections, 2):
-            for task, change in _changes(about, mode, other).items():
-                changes[mode, other, task] = change
-                changes[other, mode, task] = _negated(change)
-        further = readings(results, SAFETY)
-        return cls(facts, selections, about, notes, scores, changes, further)
+            for task, change in changes(about, mode, other).items():
+                found[mode, other, task] = change
+                found[other, mode, task] = change.turned()
+        notes += _without_interval(scores)
+        further = further_shares(results, SAFETY)
+        return cls(facts, selections, about, notes, scores, found, further)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -166,7 +115,7 @@ class Summary:
         return (mode, task) in self.scores
 
     def score(self, mode: str, task: str) -> Score:
-        """A mode's score of a task with its 95% interval; a fraction where the task is a share.
+        """A mode's score of a task; a fraction where the task is a share.
 
         Raises:
             KeyError: If the mode has not done it; see :meth:`has`.
@@ -190,16 +139,16 @@ class Summary:
             {name: sorted(self.about[name].items[mode].values()) for name in self.averaged}
         )
 
-    def average_difference(self, mode: str, other: str) -> Estimate | None:
-        """One average minus another, by a bootstrap over each task's items.
+    def average_difference(self, mode: str, other: str) -> Contrast | None:
+        """One average minus another, over the items that both answered.
 
         None of fewer than two tasks, or where two modes share no items of one.
         """
         return self._average_differences.get((mode, other))
 
     @cached_property
-    def _average_differences(self) -> dict[tuple[str, str], Estimate]:
-        found: dict[tuple[str, str], Estimate] = {}
+    def _average_differences(self) -> dict[tuple[str, str], Contrast]:
+        found: dict[tuple[str, str], Contrast] = {}
         for mode, other in combinations(self.modes, 2):
             pairs = [self.about[name].paired(mode, other) for name in self.averaged]
             if len(pairs) > 1 and all(first for first, _ in pairs):
@@ -228,59 +177,33 @@ class Summary:
             "minus": {
                 other: {
                     "tasks": {
-                        task: {**asdict(change), "is_real": change.is_real}
+                        task: {**asdict(change), **_judged(change)}
                         for task in self.tasks
                         if (change := self.difference(mode, other, task))
                     },
-                    "average": _plain(self.average_difference(mode, other)),
+                    "average": _contrast(self.average_difference(mode, other)),
                 }
                 for other in others
             },
         }
 
 
-def _score(task: Task, mode: str) -> Score:
-    scores = list(task.items[mode].values())
-    estimate = accuracy([score == 1 for score in scores]) if task.is_binary else mean(scores)
-    error = standard_error(scores)
-    return Score(estimate.value, estimate.low, estimate.high, error, len(scores))
+def _without_interval(scores: Mapping[tuple[str, str], Score]) -> tuple[str, ...]:
+    """That there is no interval, said once for a task."""
+    tasks = dict.fromkeys(task for (_, task), found in scores.items() if found.interval is None)
+    return tuple(
+        f"{task} has no intervals and no real differences: its scores have no known ends, and so "
+        f"few items, or such as agree, tell nothing of others."
+        for task in tasks
+    )
 
 
-def _changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Change]:
-    pairs = {
-        name: task.paired(mode, other)
-        for name, task in about.items()
-        if mode in task.items and other in task.items
-    }
-    raw = {name: _compared(about[name], *pair) for name, pair in pairs.items() if pair[0]}
-    corrected = holm({name: p_value for name, (_, p_value, _) in raw.items()})
-    return {
-        name: Change(
-            estimate.value,
-            estimate.low,
-            estimate.high,
-            len(pairs[name][0]),
-            p_value,
-            corrected[name],
-            about[name].higher_is_better,
-            *turned,
-        )
-        for name, (estimate, p_value, turned) in raw.items()
-    }
+def _contrast(found: Contrast | None) -> dict[str, Any] | None:
+    return None if found is None else {**asdict(found), **_judged(found)}
 
 
-def _compared(
-    task: Task, first: Sequence[float], second: Sequence[float]
-) -> tuple[Estimate, float, tuple[int, int] | tuple[()]]:
-    """The difference, its p-value, and where items are right or wrong those gained and lost."""
-    if task.is_binary:
-        found = difference([s == 1 for s in first], [s == 1 for s in second])
-        return found, found.p_value, (found.gained, found.lost)
-    return mean_difference(first, second), sign_flips(first, second), ()
-
-
-def _negated(change: Change) -> Change:
-    return replace(change.turned(), gained=change.lost, lost=change.gained)
+def _judged(found: Contrast) -> dict[str, Any]:
+    return {"is_real": found.is_real, "verdict": found.verdict}
 
 
 def _plain(estimate: Estimate | Average | None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.answers.extract import boxed
+from taia.evaluation.tasks.answers.statements import boxed
 from taia.evaluation.tasks.files import MEND, Row, read_jsonl
 from taia.evaluation.tasks.hub import HubData
 from taia.evaluation.tasks.item import Item

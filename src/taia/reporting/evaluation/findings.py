@@ -22,8 +22,8 @@ _HOW = {1: "better than", -1: "worse than", 0: "not clearly apart from"}
 def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
     """What a run says, one finding each.
 
-    A difference in a task counts where it is real (:attr:`Change.is_real`), one of averages where
-    its interval excludes zero. No sentence is written for a certain outcome.
+    A difference counts where it is real (:attr:`Contrast.is_real`). No sentence is written for a
+    certain outcome.
     """
     sentences = [_compared(summary, mode, other) for mode, other in pairs(summary.modes)]
     sentences += [_safety(summary, task) for task in summary.safety]
@@ -111,10 +111,10 @@ def further_readings(summary: Summary) -> list[str]:
     """What other readings of a refusal, and a judge, say of the tasks about safety."""
     found: dict[tuple[str, str], list[str]] = {}
     for reading in summary.readings:
-        low, high = (f"{100 * end:.1f}" for end in (reading.share.low, reading.share.high))
-        missing = f", {reading.missing} without" if reading.missing else ""
+        ends = [f"{100 * end:.1f}" for end in reading.share.interval or ()]
+        missing = [f"{reading.missing} without"] if reading.missing else []
         found.setdefault((reading.task, reading.metric), []).append(
-            f"{called(reading.mode)} {percent(reading.share)}% [{low}, {high}{missing}]"
+            f"{called(reading.mode)} {percent(reading.share)}% [{', '.join([*ends, *missing])}]"
         )
     return [f"{task} by {metric}: {', '.join(said)}." for (task, metric), said in found.items()]
 

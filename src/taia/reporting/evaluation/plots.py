@@ -133,7 +133,7 @@ def _helpful(summary: Summary) -> tuple[str, Callable[[str], Estimate]] | None:
 
 def _of(average: Average | None) -> Estimate:
     assert average is not None  # there are two tasks or more
-    return average.estimate
+    return average
 
 
 def _place(column: tuple[str, str]) -> tuple[int, int, str]:

@@ -174,11 +174,12 @@ def _records(summary: Summary) -> Iterator[dict[str, Any]]:
             record = {**shared, "task": AVERAGE, "metric": "mean", "higher_is_better": True}
             record["items"] = len(summary.averaged)
             record["standard_error"] = _number(average.standard_error)
-            record |= _interval("", average.estimate, "score")
+            record |= _interval("", average, "score")
             for other in ("base", "tuned"):
                 if found := summary.average_difference(mode, other):
                     record |= _interval(f"minus_{other}", found)
-                    record[f"minus_{other}_real"] = found.is_clear
+                    record[f"minus_{other}_p"] = _number(found.p_value)
+                    record[f"minus_{other}_real"] = found.is_real
             yield record
 
 
@@ -195,8 +196,8 @@ def _task_record(summary: Summary, mode: str, task: str) -> dict[str, Any]:
     for other in ("base", "tuned"):
         if change := summary.difference(mode, other, task):
             record |= _interval(f"minus_{other}", change)
-            record[f"minus_{other}_p"] = change.p_value
-            record[f"minus_{other}_p_holm"] = change.corrected
+            record[f"minus_{other}_p"] = _number(change.p_value)
+            record[f"minus_{other}_p_holm"] = _number(change.corrected)
             record[f"minus_{other}_real"] = change.is_real
     return record
 
@@ -210,5 +211,5 @@ def _interval(name: str, estimate: Estimate, value: str = "") -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | str:
-    return "" if math.isnan(value) else value
+def _number(value: float | None) -> float | str:
+    return "" if value is None or math.isnan(value) else value

@@ -6,15 +6,15 @@ import math
 from typing import Final
 
 from taia.analysis.norms import Norm
-from taia.evaluation.scores.statistics import Average, Estimate
+from taia.evaluation.scores.statistics import Average, Contrast
 from taia.evaluation.scores.summary import Summary
 from taia.reporting.words import change, pairs, percent
 
 #: What a mark means; behind it stand the first letters of the mode it is a comparison with.
 LEGEND: Final = (
     "▲b ▼b: really better, worse than base; ▲t ▼t: than tuned. Real: p < 0.05 on the same items "
-    "(McNemar's exact test; signs flipped where items are not right or wrong), corrected by Holm "
-    "over the tasks; of averages: the 95% interval excludes 0."
+    "(McNemar's exact test; where items are not right or wrong, that of the interval), corrected "
+    "by Holm over the tasks; of averages: p < 0.05, the 95% interval excludes 0."
 )
 #: Verdict → its mark.
 MARKS: Final = {1: "▲", -1: "▼"}
@@ -47,7 +47,7 @@ def spread(value: float, is_share: bool = True) -> str:
 
 def mean(average: Average | None) -> str:
     """An average in percent."""
-    return "–" if average is None else percent(average.estimate)
+    return "–" if average is None else percent(average)
 
 
 def gap(summary: Summary, mode: str, other: str, task: str) -> str:
@@ -57,8 +57,10 @@ def gap(summary: Summary, mode: str, other: str, task: str) -> str:
         return "–"
     if summary.about[task].is_share:
         return change(found)
-    low, high = (f"{value:+.3g}".replace("-", "−") for value in (found.low, found.high))
-    return f"{found.value:+.3g} [{low}, {high}]".replace("-", "−")
+    said = f"{found.value:+.3g}"
+    if found.interval is not None:
+        said += f" [{', '.join(f'{end:+.3g}' for end in found.interval)}]"
+    return said.replace("-", "−")
 
 
 def average_gap(summary: Summary, mode: str, other: str) -> str:
@@ -78,11 +80,9 @@ def average_marks(summary: Summary, mode: str) -> str:
     return _marks({other: sign(summary.average_difference(mode, other)) for other in others})
 
 
-def sign(difference: Estimate | None) -> int:
-    """1 or −1 where a difference's interval excludes zero, else 0."""
-    if difference is None or not difference.is_clear:
-        return 0
-    return 1 if difference.value > 0 else -1
+def sign(difference: Contrast | None) -> int:
+    """1 or −1 where an average is really better or worse than another, else 0."""
+    return 0 if difference is None else difference.verdict
 
 
 def verdict(summary: Summary, mode: str, other: str, task: str) -> int:

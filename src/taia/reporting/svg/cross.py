@@ -51,8 +51,12 @@ def cross(points: Sequence[Point], across: str, upwards: str, words: str) -> str
         parts.append(line("grid", left, y(tick), right, y(tick)))
         parts.append(text("tick", left - 6, y(tick) + 4, f"{100 * tick:.0f}", "end"))
     for mode, a, b in points:
-        parts.append(line(bar(mode), x(a.low), y(b.value), x(a.high), y(b.value)))
-        parts.append(line(bar(mode), x(a.value), y(b.low), x(a.value), y(b.high)))
+        if a.interval is not None:
+            low, high = map(x, a.interval)
+            parts.append(line(bar(mode), low, y(b.value), high, y(b.value)))
+        if b.interval is not None:
+            low, high = map(y, b.interval)
+            parts.append(line(bar(mode), x(a.value), low, x(a.value), high))
     parts += [mark(mode, x(a.value), y(b.value), 6) for mode, a, b in points]
     parts.append(text("axis", (left + right) / 2, bottom + 36, across, "middle"))
     parts.append(upright("axis", 12, (top + bottom) / 2, upwards, "middle"))
@@ -61,6 +65,7 @@ def cross(points: Sequence[Point], across: str, upwards: str, words: str) -> str
 
 def _range(estimates: Sequence[Estimate]) -> tuple[float, float]:
     """An axis that holds all intervals, with some air."""
-    low, high = min(e.low for e in estimates), max(e.high for e in estimates)
+    ends = [end for e in estimates for end in (e.value, *(e.interval or ()))]
+    low, high = min(ends), max(ends)
     air = max(0.02, 0.08 * (high - low))
     return max(0.0, low - air), min(1.0, high + air)

@@ -50,7 +50,10 @@ def forest(gaps: Sequence[Gap], words: str, reach: float = 0.0) -> str:
     for mode, name, shown, difference, hollow in gaps:
         middle = height + row / 2
         parts.append(label(left - 8, middle + 4, shown, name))
-        span = line(bar(mode), x(difference.low), middle, x(difference.high), middle)
+        span = ""
+        if difference.interval is not None:
+            low, high = map(x, difference.interval)
+            span = line(bar(mode), low, middle, high, middle)
         title = f"<title>{escape(name)}: {change(difference)}</title>"
         point = mark(mode, x(difference.value), middle, hollow=hollow)
         parts.append(f"<g>{title}{span}{point}</g>")
@@ -67,5 +70,6 @@ def forest(gaps: Sequence[Gap], words: str, reach: float = 0.0) -> str:
 
 
 def extent(gap: Gap) -> float:
-    """How far from zero a difference's interval goes."""
-    return max(-gap.difference.low, gap.difference.high)
+    """How far from zero a difference and its interval go."""
+    ends: tuple[float, ...] = gap.difference.interval or ()
+    return max(abs(end) for end in (gap.difference.value, *ends))

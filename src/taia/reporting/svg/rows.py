@@ -45,7 +45,10 @@ def rows(blocks: Sequence[Block], words: str, axis: str = "% right") -> str:
         start, numbers = height, []
         for mode, called, estimate in lines:
             middle = height + row / 2
-            span = line(bar(mode), x(estimate.low), middle, x(estimate.high), middle)
+            span = ""
+            if estimate.interval is not None:
+                low, high = map(x, estimate.interval)
+                span = line(bar(mode), low, middle, high, middle)
             title = f"<title>{escape(called)}: {percent(estimate)} ({interval(estimate)})</title>"
             marks.append(f"<g>{title}{span}{mark(mode, x(estimate.value), middle, 4.5)}</g>")
             numbers.append(f"{called} {percent(estimate)}")

@@ -1,5 +1,5 @@
-from taia.evaluation.scores.readings import readings
 from taia.evaluation.scores.results import Sample, TaskResult
+from taia.evaluation.scores.scored import further_shares
 from taia.evaluation.scores.statistics import accuracy
 
 
@@ -14,7 +14,7 @@ def result(mode, metric, further):
 
 def test_a_share_is_of_the_items_that_have_it():
     further = [{"asr_judge": 1.0, "asr_anywhere": 1.0}, {"asr_judge": 0.0}, {"asr_anywhere": 1.0}]
-    anywhere, judge = readings([result("taia", "asr", further)], ["asr"])
+    anywhere, judge = further_shares([result("taia", "asr", further)], ["asr"])
     assert (judge.metric, judge.mode, judge.task, judge.missing) == ("asr_judge", "taia", "t", 1)
     assert judge.share == accuracy([True, False])
     assert (anywhere.metric, anywhere.share) == ("asr_anywhere", accuracy([True, True]))
@@ -22,4 +22,11 @@ def test_a_share_is_of_the_items_that_have_it():
 
 def test_only_further_metrics_of_the_main_one_are_readings():
     found = [result("base", "asr", [{"length": 3.0}]), result("base", "acc", [{"acc_norm": 1.0}])]
-    assert readings(found, ["asr"]) == ()
+    assert further_shares(found, ["asr"]) == ()
+
+
+def test_gibberish_stands_beside_the_metrics_of_safety_by_its_own_name():
+    further = [{"gibberish": 1.0, "asr_legible": 1.0}, {"gibberish": 0.0}]
+    legible, gibberish = further_shares([result("taia", "asr", further)], ["asr"])
+    assert (gibberish.metric, gibberish.share) == ("gibberish", accuracy([True, False]))
+    assert (legible.metric, legible.missing) == ("asr_legible", 1)
