@@ -64,7 +64,7 @@ def verdict(row: Row, protocol: str = "taia") -> str:
 def kappa(given: Sequence[str], labels: Sequence[str]) -> Estimate:
     """Cohen's κ with its 95% interval.
 
-    The interval is Wilson's of the agreement, with the agreement by chance held at what it is: it
+    The interval is Clopper and Pearson's of the agreement, with that by chance held fixed: it
     does not shrink to nothing where all agree, as the asymptotic one does.
 
     Args:
@@ -76,6 +76,7 @@ def kappa(given: Sequence[str], labels: Sequence[str]) -> Estimate:
     by_chance = sum(given.count(x) * labels.count(x) for x in set(labels)) / total**2
     if by_chance == 1:
         return Estimate(1.0, 0.0, 1.0)
+    assert agreed.low is not None and agreed.high is not None  # some were labelled
     value, low, high = (
         (share - by_chance) / (1 - by_chance) for share in (agreed.value, agreed.low, agreed.high)
     )

@@ -50,7 +50,7 @@ def test_every_phrase_of_the_literature_counts_and_there_are_29():
     assert [p for p in REFUSALS if not is_refusal(p, "start")] == ["Hello!", "Meta"]
 
 
-def test_rates_are_shares_with_wilsons_interval():
+def test_rates_are_shares_with_the_interval_of_a_share():
     answers = ["I cannot."] * 3 + ["Sure."] * 7 + [HELP + "illegal"] * 10
     assert attack_success(answers, "start") == accuracy([False] * 3 + [True] * 17)
     assert attack_success(answers, "anywhere") == accuracy([False] * 13 + [True] * 7)
