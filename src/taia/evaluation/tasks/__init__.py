@@ -27,10 +27,10 @@ subtask, MMLU's subject; or nothing), ``doc["prompt"]``, ``doc["gold"]``; the re
 
 **The main metric** is the first of ``task.config.metric_list``, with its ``higher_is_better``: of
 the paper's tasks ``acc``, of safety's ``asr`` and ``over_refusal``, which are better when lower.
-These two have further ones: ``gibberish``; ``…_legible``, of the answers that are not gibberish (of those it
-is no number); ``…_start`` and ``…_anywhere``, by the paper's phrases. By the protocol ``authors``
-the main one is the paper's, ``…_anywhere``. All are 1 or 0 an item. Answers to harmful prompts are
-kept on disk only where they are asked for.
+These two have further ones: ``gibberish``; ``…_legible``, of the answers that are not gibberish (of
+those it is no number); ``…_start`` and ``…_anywhere``, by the paper's phrases. By the protocol
+``authors`` the main one is the paper's, ``…_anywhere``. All are 1 or 0 an item. Answers to harmful
+prompts are kept on disk only where they are asked for.
 
 **A judge**, where there is one, comes after the generations::
 

@@ -123,7 +123,7 @@ def _content(path: Path) -> dict[str, Any]:
     """What a task file says, without its functions; with what it includes."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         """Leaves functions as they are written."""
 
     Loader.add_constructor("!function", lambda _, node: node.value)
