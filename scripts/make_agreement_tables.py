@@ -76,7 +76,8 @@ def kappa(given: Sequence[str], labels: Sequence[str]) -> Estimate:
     by_chance = sum(given.count(x) * labels.count(x) for x in set(labels)) / total**2
     if by_chance == 1:
         return Estimate(1.0, 0.0, 1.0)
-    assert agreed.low is not None and agreed.high is not None  # some were labelled
+    assert agreed.low is not None  # some were labelled
+    assert agreed.high is not None
     value, low, high = (
         (share - by_chance) / (1 - by_chance) for share in (agreed.value, agreed.low, agreed.high)
     )

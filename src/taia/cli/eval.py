@@ -70,6 +70,22 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    fewshot_as_multiturn: Annotated[
+        bool,
+        typer.Option(
+            "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+            help="In the chat format, show examples as turns, or all in the one question.",
+        ),
+    ] = True,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=METRIC",
+            help="The metric that counts of a task or group, METRIC or METRIC,FILTER; by default "
+            "the first in the task's file. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     max_gen_toks: Annotated[
         int | None,
         typer.Option(help="Longest answer in tokens, in place of the tasks'.", show_default=False),
@@ -171,7 +187,16 @@ def evaluate(
 
     # Its client leaves requests behind where one has failed, which has been told by then.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
+    settings = Settings(
+        limit,
+        num_fewshot,
+        apply_chat_template,
+        max_gen_toks,
+        protocol,
+        seed,
+        fewshot_as_multiturn,
+        pairs("--metric", metric or [], "which metric of what", "TASK=METRIC", str.partition),
+    )
     named = declared(declare)
     has_update = tuned is not None or server is not None
     with watched(Screen(stderr=True)) as watch:

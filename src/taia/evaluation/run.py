@@ -13,7 +13,6 @@ from taia.errors import InputError, SelectionError
 from taia.evaluation.harness.known import check_tasks, data_sets, installed, single_tasks
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.scores.gates import Gate, read_gate
-from taia.evaluation.scores.pooling import SUITES
 from taia.evaluation.scores.store import check_folder
 from taia.evaluation.settings import MODES, Server, Settings, Watch
 from taia.evaluation.tasks import DEFAULT
@@ -80,7 +79,8 @@ def evaluate(
         batch_size: How many answers are generated at once.
         load_in_4bit: Whether the base's weights are quantised.
         server: Who answers in place of weights in memory.
-        judge: Who judges answers to harmful prompts, beside the phrases of a refusal.
+        judge: Who judges answers to harmful prompts, beside the phrases of a refusal; only where
+            a task has such.
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
@@ -139,6 +139,7 @@ def evaluate(
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.drive import quiet_harness
     from taia.evaluation.harness.running import Running
+    from taia.evaluation.harness.scores import refuse_idle_judge
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
@@ -164,7 +165,10 @@ def evaluate(
             folders,
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
+            metrics=settings.metrics,
         )
+        if judge is not None:
+            refuse_idle_judge(loaded.tasks)
         running = Running(subject, loaded, selections, settings, log_samples, judge, watch)
         return running.evaluate(
             Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"
@@ -210,8 +214,9 @@ def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[
     named = {side.task: text for text, side in sides if side.task is not None}
     if not named:
         return
-    evaluated = {*paper_tasks(tasks), *tasks} - SUITES
-    if evaluated == single_tasks(evaluated, [*installed(), *folders]):  # else a group has others
+    single = {*paper_tasks(tasks), *(name for name in tasks if paper_tasks([name]) in ([], [name]))}
+    evaluated = {*single, *tasks}
+    if single == single_tasks(single, [*installed(), *folders]):  # else a group has others
         for task, text in named.items():
             if task not in evaluated:
                 raise InputError(

@@ -18,6 +18,7 @@ FACTS = {
     "modes": {"base": "none", "taia": "all - mlp"},
     "tasks": ["one"],
     "groups": {},
+    "asked": ["one"],
     "settings": {"limit": 10, "seed": 1},
     "hashes": {"base": {"m": "1"}, "tuned": {"m": "2"}, "tokenizer": "3"},
     "created": "then",
@@ -86,12 +87,19 @@ def test_a_full_disk_leaves_the_result_that_was_there(tmp_path, monkeypatch):
 
 def test_more_modes_and_tasks_join(tmp_path):
     opened(tmp_path / "run").put(result())
-    more = {"modes": {"taif": "mlp"}, "tasks": ["two"], "groups": {"g": ["two"]}, "created": "now"}
+    more = {
+        "modes": {"taif": "mlp"},
+        "tasks": ["two"],
+        "groups": {"g": ["two"]},
+        "asked": ["g"],
+        "created": "now",
+    }
     opened(tmp_path / "run", **more).begin()
     facts = read_run(tmp_path / "run")
     assert list(facts["modes"]) == ["base", "taia", "taif"]
     assert facts["tasks"] == ["one", "two"]
     assert facts["groups"] == {"g": ["two"]}
+    assert facts["asked"] == ["one", "g"]
     assert facts["created"] == "then"
     assert len(read_results(tmp_path / "run")) == 1
 

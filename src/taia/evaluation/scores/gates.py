@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from taia.errors import InputError
+from taia.evaluation.scores.groups import read_groups
 
 if TYPE_CHECKING:
     from taia.evaluation.scores.summary import Summary
@@ -104,8 +105,10 @@ def score(summary: Summary, mode: str, task: str | None) -> float:
         if task in group.parts:
             items = group.items[mode].items()
             return _mean([value for item, value in items if item.startswith(f"{task}/")])
-    # A group whose tasks stand apart, as they have different metrics.
-    return _mean([score(summary, mode, part) for part in summary.facts["groups"][task]])
+    # A group whose tasks stand apart: its own score if its file gives it one.
+    own = summary.groups.get((mode, task), {})
+    parts = read_groups(summary.facts)[task].parts
+    return next(iter(own.values())) if own else _mean([score(summary, mode, p) for p in parts])
 
 
 def _mean(values: Sequence[float]) -> float:

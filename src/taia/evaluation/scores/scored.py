@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from taia.evaluation.scores.bounded import Ends
+from taia.evaluation.scores.drawn import drawn_limits, spread
 from taia.evaluation.scores.pooling import Task
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.statistics import SHARE, Estimate, accuracy, mean, standard_error
@@ -46,6 +47,10 @@ class FurtherShare:
 def score(task: Task, mode: str) -> Score:
     """A mode's score of a task that it has done."""
     scores = list(task.items[mode].values())
+    if not task.is_mean:
+        value, drawn = task.values[mode], task.drawn[mode]
+        low, high, _ = drawn_limits(value, drawn, len(scores)) or (None, None, None)
+        return Score(value, low, high, spread(drawn), len(scores))
     found = mean(scores, ends(task))
     return Score(found.value, found.low, found.high, standard_error(scores), len(scores))
 

@@ -218,5 +218,6 @@ def _joined(before: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> dict[
         "modes": {**before["modes"], **facts["modes"]},
         "tasks": list(dict.fromkeys([*before["tasks"], *facts["tasks"]])),
         "groups": {**before["groups"], **facts["groups"]},
+        "asked": list(dict.fromkeys([*before["asked"], *facts["asked"]])),
         "created": before.get("created", facts["created"]),
     }
