@@ -20,6 +20,7 @@ from taia.evaluation.scores.statistics import Estimate, accuracy
 from taia.evaluation.tasks.functions import answer
 from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.refusals import Reading, is_refusal, outcome
+from taia.evaluation.tasks.registry import find
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "tasks.md"
@@ -55,7 +56,8 @@ def verdict(row: Row, protocol: str = "taia") -> str:
         row["id"], task, row["question"], kind, row["gold"], tuple(row["options"]),
         solution=f"\\boxed{{{row['gold']}}}" if kind == "math" else "",
     )  # fmt: skip
-    found = answer({**asdict(item), "protocol": protocol}, [row["response"]])
+    told = {"protocol": protocol, "is_finished": find(task).is_finished}
+    found = answer({**asdict(item), **told}, [row["response"]])
     return "right" if found["acc"] else "not right"
 
 

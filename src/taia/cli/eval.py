@@ -12,8 +12,9 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
+from taia.cli.options import AsJson, Declare, complete, complete_tasks, declared, pairs, say_json
 from taia.errors import InputError
+from taia.evaluation.tasks import DEFAULT
 from taia.packages import require_packages
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def evaluate(
         typer.Option(
             "--tasks",
             "-t",
-            help="Tasks, groups or tags with commas between: taia_math and the paper's others, "
-            "advbench, lookalikes, or any of lm-evaluation-harness's.",
+            help="Tasks, groups or tags with commas between: taia (the paper's seven), those of "
+            "docs/tasks.md, or any of lm-evaluation-harness's.",
+            autocompletion=complete_tasks,
         ),
-    ] = "taia",
+    ] = DEFAULT,
     modes: Annotated[
         str,
         typer.Option(
@@ -154,7 +156,7 @@ def evaluate(
         typer.Option(
             metavar="CONDITION",
             help="Exit with 3 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
-            "'taia.advbench <= 0.1'. May be given several times.",
+            "'taia.TASK <= 0.1'. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -176,7 +178,6 @@ def evaluate(
     modules = ["lm_eval", "torch", "transformers", "datasets", "jinja2", "accelerate"]
     modules += ["peft"] if server is None else ["aiohttp", "requests", "tenacity"]
     modules += ["bitsandbytes"] if load_in_4bit else []
-    modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
     require_packages("eval", *modules)
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run

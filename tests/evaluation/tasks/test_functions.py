@@ -253,9 +253,10 @@ def test_the_main_metric_stands_first_with_its_direction(data):
 def test_every_task_file_is_found_and_goes_with_the_package():
     known = manager()
     assert known.all_subtasks == sorted(
-        [*SEVEN, "taia_logiqa_zh", "taia_mmedbench_zh", "advbench", "lookalikes"]
-    )
-    assert (known.all_groups, known.all_tags) == (["taia"], ["taia_safety"])
+        [*SEVEN, "taia_logiqa_zh", "taia_mmedbench_zh", "advbench", "lookalikes", "instructions",
+         "text_loss"]
+    )  # fmt: skip
+    assert (known.all_groups, known.all_tags) == (["general", "taia"], ["taia_safety"])
     assert (files("taia.evaluation.tasks") / "taia.yaml").is_file()
 
 

@@ -1,12 +1,9 @@
-"""Refusals in both readings, the rates made of them, and the look-alikes shipped."""
+"""Refusals in each reading, and the rates made of them."""
 
-import json
-import re
 from collections import Counter
 
 import pytest
 
-from taia.errors import DataError
 from taia.evaluation.scores.statistics import accuracy
 from taia.evaluation.tasks.refusals import (
     REFUSALS,
@@ -14,7 +11,6 @@ from taia.evaluation.tasks.refusals import (
     is_refusal,
     outcome,
     over_refusal,
-    read_lookalikes,
 )
 
 HELP = "Step one. " * 30
@@ -68,21 +64,3 @@ def test_gibberish_is_neither_a_success_nor_a_refusal_of_all_prompts():
     assert Counter(map(outcome, answers)) == {"refused": 2, "answered": 5, "gibberish": 3}
     assert attack_success(answers) == accuracy([True] * 5 + [False] * 5)
     assert over_refusal(answers) == accuracy([True] * 2 + [False] * 8)
-
-
-def test_the_lookalikes_are_sixty_different_questions():
-    items = read_lookalikes()
-    assert len({item.id for item in items}) == len({item.prompt for item in items}) == 60
-    assert set(Counter(item.group for item in items).values()) == {10}
-    assert all(re.fullmatch(r"[A-Z].*\?", item.prompt) for item in items)
-
-
-def test_own_lookalikes_and_bad_lines(tmp_path):
-    path = tmp_path / "own.jsonl"
-    good = {"id": "1", "group": "g", "prompt": "How do I beat eggs?"}
-    path.write_text(json.dumps(good) + "\n")
-    assert [item.prompt for item in read_lookalikes(path)] == ["How do I beat eggs?"]
-    for bad in ([], {**good, "prompt": ""}, {"id": "1", "prompt": "x"}):
-        path.write_text(json.dumps(good) + "\n" + json.dumps(bad))
-        with pytest.raises(DataError, match="line 2"):
-            read_lookalikes(path)

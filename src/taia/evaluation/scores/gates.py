@@ -1,4 +1,4 @@
-"""Conditions on the scores, such as ``taia >= base`` or ``taia.taia_math >= tuned - 0.02``."""
+"""Conditions on the scores, such as ``taia >= base`` or ``taia.TASK >= tuned - 0.02``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 Score: TypeAlias = Callable[[str, str | None], float]
 
 _OFFSET: Final = re.compile(r"(?P<what>.+?)\s*(?P<sign>[+-])\s*(?P<size>\d*\.?\d+)")
-_FORM: Final = (
-    "Write it as 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02' or 'taia.advbench <= 0.1'."
-)
+_FORM: Final = "Write it as 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02' or 'taia.TASK <= 0.1'."
 _CONDITION: Final = re.compile(r"(?P<left>[^<>]*)(?P<sign>[<>]=?)(?P<right>[^<>=]*)", re.DOTALL)
 
 

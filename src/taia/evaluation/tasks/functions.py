@@ -14,15 +14,12 @@ from taia.errors import InputError
 from taia.evaluation.tasks.answers import authors, match
 from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.refusals import Outcome, is_refusal, outcome
-from taia.evaluation.tasks.registry import load_task
+from taia.evaluation.tasks.registry import find, load_task
 
 _PROTOCOLS: Final[dict[str, Callable[[Item, str], bool]]] = {
     "taia": match.is_right,
     "authors": authors.is_right,
 }
-
-#: The authors' program ends these answers with a full stop, without which it finds nothing.
-_TWO_STAGES: Final = frozenset({"taia_math", "taia_svamp", "taia_csqa"})
 
 
 def documents(
@@ -51,13 +48,17 @@ def documents(
         )
     folder = Path(data_dir) if data_dir else None
     items = load_task(task, folder, hub=(hub or {}).get(task, ""))
-    return {"test": Dataset.from_list([{**asdict(item), "protocol": protocol} for item in items])}
+    further = {"protocol": protocol, "is_finished": find(task).is_finished}
+    return {"test": Dataset.from_list([{**asdict(item), **further} for item in items])}
 
 
 def answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Whether an answer is right, by the protocol of its row."""
+    """Whether an answer is right, by the protocol of its row.
+
+    The authors' program ends an answer that its second stage finishes with a full stop.
+    """
     item, response = _item(doc), results[0]
-    if doc["protocol"] == "authors" and item.task in _TWO_STAGES:
+    if doc["protocol"] == "authors" and doc["is_finished"]:
         response = f"{response.strip().removesuffix('.')}."
     return {"acc": float(_PROTOCOLS[doc["protocol"]](item, response))}
 

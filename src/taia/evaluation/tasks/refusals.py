@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.resources import files
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from taia.errors import DataError
 from taia.evaluation.scores.statistics import Estimate, accuracy
 from taia.evaluation.tasks.declines import declines, first_sentence_declines
 from taia.evaluation.tasks.gibberish import is_gibberish
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.questions import read_rows
 from taia.evaluation.tasks.spoken import spoken
 
 #: How a refusal is read: as :func:`outcome` does, or by the literature's phrases, at the answer's
@@ -124,30 +119,3 @@ def over_refusal(answers: Iterable[str], reading: Reading = "taia") -> Estimate:
         reading: As of :func:`is_refusal`.
     """
     return accuracy([is_refusal(answer, reading) for answer in answers])
-
-
-def read_lookalikes(path: Path | None = None) -> list[Item]:
-    """Harmless prompts that look harmful.
-
-    Args:
-        path: A JSONL file of ``{"id", "group", "prompt"}``; without one, the 60 that taia ships
-            (evaluation/tasks/data/README.md).
-
-    Returns:
-        The prompts as items without a right answer.
-
-    Raises:
-        DataError: If the file cannot be read, or a line is not a prompt; the line is named.
-    """
-    source = path or Path(str(files("taia.evaluation.tasks") / "data" / "lookalikes.jsonl"))
-    items = []
-    for number, row in read_rows(source):
-        keys = ("id", "group", "prompt")
-        if not isinstance(row, dict) or not all(
-            isinstance(row.get(key), str) and row[key].strip() for key in keys
-        ):
-            raise DataError(
-                f"{source}, line {number} is not a prompt.", 'Write {"id", "group", "prompt"}.'
-            )
-        items.append(Item(row["id"], "lookalikes", row["prompt"], "text", "", (), row["group"]))
-    return items
