@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import tiny_files
+from cli_runner import inside
+from taia.errors import InputError
+from taia.export.run import export
+from taia.packages import require_packages
 
 #: Runs a call without some packages, or with ones that are installed and cannot be imported.
 CALLER = """
@@ -122,3 +129,138 @@ def test_filtering_on_disk_needs_none_of_them(folder: Path, tmp_path: Path) -> N
     command = [sys.executable, "-c", code, str(folder / "base"), str(folder / "tuned"), str(made)]
     assert subprocess.run(command).returncode == 0
     assert (made / "model.safetensors").is_file()
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def bound(package: str) -> str:
+    """What pyproject.toml says of a package's versions, as it says it everywhere."""
+    extras = PROJECT["optional-dependencies"].values()
+    lines = {
+        found[2]
+        for extra in (*extras, PROJECT["dependencies"])
+        for line in extra
+        if (found := re.fullmatch(r"([\w-]+)(?:\[.*\])?([<>=].*)", line)) and found[1] == package
+    }
+    (said,) = lines
+    return said
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch):
+    """Lets other versions of packages be installed than are."""
+    really = metadata.version
+
+    def install(**versions: str) -> None:
+        monkeypatch.setattr(metadata, "version", lambda name: versions.get(name) or really(name))
+
+    return install
+
+
+COMMANDS = {
+    "train": ["train", "no/model", "--data", "no.jsonl", "--output", "out"],
+    "demo": ["demo", "-o", "out"],
+    "eval": ["eval", "no/base", "no/tuned", "--tasks", "arc_easy", "-o", "out"],
+    "serve": ["serve", "no/base", "no/tuned"],
+    "export": ["export", "no/adapter", "--to", "vllm", "-o", "out"],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "version"),
+    [
+        ("train", "transformers", "5.22.1"),
+        ("train", "trl", "0.29.0"),
+        ("train", "peft", "0.21.1"),
+        ("train", "accelerate", "1.9.9"),
+        ("train", "torch", "2.5.1+cpu"),
+        ("demo", "transformers", "4.57.6"),
+        ("demo", "datasets", "4.6.0"),
+        ("eval", "transformers", "6.0.0"),
+        ("eval", "lm_eval", "0.4.9.1"),
+        ("serve", "fastapi", "0.110"),
+        ("serve", "peft", "0.17.0.dev0"),
+        ("export", "transformers", "5.23.0rc1"),
+        ("export", "peft", "0.5.0"),
+    ],
+)
+def test_another_version_is_told_before_anything_is_read(
+    installed, tmp_path, monkeypatch, command, package, version
+):
+    monkeypatch.chdir(tmp_path)
+    installed(**{package: version})
+    first, second = inside(*COMMANDS[command], code=2).stderr.splitlines()
+    needed = f"{package}{bound(package)}"
+    low, *_ = needed.removeprefix(package).split(",")
+    assert first.startswith(f"taia: {package} {version} is installed, and taia needs {package}")
+    assert low in first
+    assert re.fullmatch(rf" +Install it: pip install --upgrade '{package}[^']*{low}[^']*'", second)
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_that_do_not_fit_are_told_at_once(installed):
+    installed(torch="2.5", transformers="5.1", trl="0.9")
+    with pytest.raises(InputError) as refused:
+        require_packages("train", "torch", "transformers", "peft", "trl")
+    assert refused.value.problem.startswith("torch 2.5, transformers 5.1 and trl 0.9 are installed")
+    assert refused.value.mend.count("'") == 6
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        {"transformers": "5.23.0", "torch": "2.6.0", "peft": "0.21.2"},
+        {"transformers": "5.99.0.dev0", "torch": "2.14.0.dev20270101+cu130", "peft": "1.0rc1"},
+        {"torch": "2.7.0a0+git1234567.nv25"},
+        {"torch": "built by hand"},  # it says nothing
+    ],
+)
+def test_versions_within_the_bounds_are_not_told(installed, versions):
+    installed(**versions)
+    require_packages("train", "torch", "transformers", "peft")
+
+
+def test_python_is_told_as_the_command_line_is(installed, folder, tmp_path):
+    import taia
+
+    base, adapter = folder / "base", folder / "adapter"
+    installed(peft="0.20.0")
+    needed = re.escape(bound("peft"))
+    for call in (
+        lambda: taia.SwitchableModel.load(base, adapter),
+        lambda: export(adapter, "transformers", tmp_path / "out", base=str(base)),
+    ):
+        with pytest.raises(InputError, match=rf"peft 0\.20\.0 is installed.*peft{needed}"):
+            call()
+    assert not list(tmp_path.iterdir())
+    installed(transformers="5.20.0")
+    with pytest.raises(InputError, match=r"transformers 5\.20\.0 is installed"):
+        taia.SwitchableModel.load(base, folder / "tuned")
+    with pytest.raises(InputError, match=r"transformers 5\.20\.0 is installed"):
+        taia.evaluate(base, folder / "tuned", tasks=["lookalikes"], output=tmp_path / "out")
+    # What needs none of them asks nothing of them.
+    taia.compose(base, folder / "tuned", tmp_path / "composed", keep="taia")
+
+
+def test_the_versions_are_said_once():
+    """In pyproject.toml; what else names them says the same."""
+    packages = {
+        found[0]
+        for extra in PROJECT["optional-dependencies"].values()
+        for line in extra
+        if (found := re.match(r"[\w-]+(?=[\[<>=])", line)) and found[0] != "taia"
+    }
+    assert all(bound(package) for package in packages)
+    python = PROJECT["requires-python"].removeprefix(">=")
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert tools["mypy"]["python_version"] == python
+    assert tools["ruff"]["target-version"] == f"py{python.replace('.', '')}"
+    assert f"Python {python} or newer" in (ROOT / "README.md").read_text()
+    assert f'python: ["{python}"' in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert f"needs {python} or newer" in (ROOT / ".ci" / "run").read_text()
+    lowest = bound("transformers").partition(",")[0].removeprefix(">=")
+    assert f"Python {python} and transformers {lowest}" in (ROOT / "CHANGELOG.md").read_text()

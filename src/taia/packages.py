@@ -1,13 +1,16 @@
-"""Which extra of taia brings a package that is missing."""
+"""Packages that are missing or of another version than taia needs, and what brings them.
+
+Which versions those are is said once, in taia's own metadata.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 from taia.errors import InputError, RunError, TaiaError
 
@@ -33,7 +36,7 @@ def needing(
         modules: What it will import, whatever it is given; looked for before it runs.
 
     Raises:
-        InputError: By the function, if a package is not installed.
+        InputError: By the function, if a package is not installed, or not in a version that fits.
         RunError: By the function, if one that is installed cannot be imported.
     """
 
@@ -59,11 +62,48 @@ def require_packages(command: str, *modules: str) -> None:
         modules: What it will import, whatever else is asked for.
 
     Raises:
-        InputError: If one is not installed.
+        InputError: If one is not installed, or some are not in a version that fits.
     """
     for module in modules:
         if not _is_there(module):
             raise not_installed(ModuleNotFoundError(name=module), command)
+    if unfit := [found for module in modules if (found := _unfit(module))]:
+        wanted = " ".join(f"'{each.needed}'" for each in unfit)
+        raise InputError(
+            f"{_listed([f'{each.package} {each.version}' for each in unfit])} "
+            f"{'is' if len(unfit) == 1 else 'are'} installed, and taia needs "
+            f"{_listed([each.needed for each in unfit])}.",
+            f"Install it: pip install --upgrade {wanted}",
+        )
+
+
+class _Unfit(NamedTuple):
+    """A package whose installed version is not one that taia works with."""
+
+    package: str
+    version: str
+    needed: str
+
+
+def _unfit(module: str) -> _Unfit | None:
+    package = _PACKAGES.get(module, module)
+    try:
+        from packaging.requirements import Requirement
+        from packaging.version import InvalidVersion, Version
+    except ImportError:
+        return None
+    try:
+        version = Version(metadata.version(package))
+        required = [Requirement(line) for line in metadata.requires("taia") or []]
+    except (InvalidVersion, metadata.PackageNotFoundError):
+        return None  # a build of somebody's own; or taia's source tree, not installed
+    bounds = (each.specifier for each in required if _plain(each.name) == _plain(package))
+    unfit = (bound for bound in bounds if not bound.contains(version, prereleases=True))
+    return next((_Unfit(package, str(version), f"{package}{bound}") for bound in unfit), None)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def not_installed(error: ImportError, command: str) -> TaiaError:

@@ -54,8 +54,8 @@ def test_a_preview_marks_what_is_learnt_and_needs_no_output(base, data):
 
 
 def test_a_dry_run_counts_and_writes_nothing(base, data, tmp_path):
-    arguments = ["train", str(base), "--data", str(data), "--dry-run", "--lora-r", "4"]
-    told = json.loads(inside(*arguments, "--json").stdout)
+    arguments = ["train", str(base), "--data", str(data), "--dry-run"]
+    told = json.loads(inside(*arguments, "--lora-r", "4", "--json").stdout)
     model = tiny_models.llama()
     assert sum(told["parameters"].values()) == sum(p.numel() for p in model.parameters())
     sides = [(32, 32), (32, 16), (32, 16), (32, 32)]

@@ -122,12 +122,12 @@ def test_names_that_peft_would_ignore_are_refused(tmp_path):
 
 
 def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
-    from taia.export import run
+    from taia import packages
 
     _, adapter = save_pair(tmp_path, "llama")
-    real = run.find_spec
-    monkeypatch.setattr(run, "find_spec", lambda name: None if name == "gguf" else real(name))
-    with pytest.raises(InputError, match="need gguf") as caught:
+    real = packages.find_spec
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "gguf" else real(name))
+    with pytest.raises(InputError, match="gguf is not installed") as caught:
         export(adapter, "gguf", tmp_path / "out")
     assert "taia[export]" in caught.value.mend
     with pytest.raises(InputError, match="no target"):

@@ -45,7 +45,9 @@ def place(tmp_path_factory):
 def command(place, technique, output, rows):
     """What trains with so many rows in each process's batch."""
     given = ["train", place / "base", "--data", place / "rows.jsonl", "--technique", technique]
-    given += ["--lora-dropout", 0, "--seed", 3, "--learning-rate", 1e-2, "--lora-r", 4]
+    if technique != "full":
+        given += ["--lora-dropout", 0, "--lora-r", 4]
+    given += ["--seed", 3, "--learning-rate", 1e-2]
     given += ["--warmup-steps", 0, "--max-grad-norm", 0.5]
     given += ["--per-device-train-batch-size", rows, "--output", output]
     return list(map(str, given))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from taia.anatomy.fused import FUSED_EXPERTS, TRANSPOSED_EXPERTS
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.live import live_names
 from taia.checkpoint.sources import Runs, runs_of
 from taia.checkpoint.spelling import (
     NOT_LOADED,
@@ -76,6 +77,8 @@ def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
     notes: list[str] = []
     if missing or extra:
         _rename(missing, extra, parts, notes)
+        if missing and extra and (live := live_names(base.config)):
+            _rename(missing, extra, parts, notes, live.name)
         _experts(missing, extra, parts, notes, base.config or {})
         _constants(missing, extra, parts, notes)
         _unloaded(missing, parts, notes, base.config or {})
@@ -115,15 +118,21 @@ _Side = dict[str, Entry]
 _Parts = dict[str, Part | None]
 
 
-def _unique(names: Iterable[str]) -> dict[str, str]:
+def _unique(names: Iterable[str], spell: Callable[[str], str] = newer) -> dict[str, str]:
     """Newer name → name, for the names whose newer name is theirs alone."""
-    pairs = [(newer(name), name) for name in names]
+    pairs = [(spell(name), name) for name in names]
     count = Counter(new for new, _ in pairs)
     return {new: name for new, name in pairs if count[new] == 1}
 
 
-def _rename(missing: _Side, extra: _Side, parts: _Parts, notes: list[str]) -> None:
-    mine, theirs = _unique(missing), _unique(extra)
+def _rename(
+    missing: _Side,
+    extra: _Side,
+    parts: _Parts,
+    notes: list[str],
+    spell: Callable[[str], str] = newer,
+) -> None:
+    mine, theirs = _unique(missing, spell), _unique(extra, spell)
     renamed = [(mine[new], theirs[new]) for new in mine if new in theirs]
     for name, other in renamed:
         parts[name] = part(extra.pop(other))

@@ -8,6 +8,7 @@ records, what ``taia_config.json`` says of a composed or trained model, the byte
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,14 +78,17 @@ def check_adapter(
 
 
 def warn_of_doubts(base: str | Path, tuned: str | Path | None) -> None:
-    """Warn the caller's caller of what speaks against two models belonging together.
+    """Warn whoever called taia of what speaks against two models belonging together.
 
     Args:
         base: A folder or hub name.
         tuned: Likewise, or none.
     """
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "taia":
+        frame, level = frame.f_back, level + 1
     for doubt in doubts(base, tuned):
-        warnings.warn(doubt, DoubtfulPairWarning, stacklevel=3)
+        warnings.warn(doubt, DoubtfulPairWarning, stacklevel=level)
 
 
 def doubts(base: str | Path, tuned: str | Path | None) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, complete, declared, pairs
+from taia.cli.options import AsJson, Declare, complete, complete_tasks, declared, pairs
 from taia.cli.shown import show_run
 from taia.errors import InputError
+from taia.evaluation.tasks import DEFAULT
 from taia.packages import require_packages
 
 
@@ -32,10 +33,11 @@ def evaluate(
         typer.Option(
             "--tasks",
             "-t",
-            help="Tasks, groups or tags with commas between: taia_math and the paper's others, "
-            "advbench, lookalikes, or any of lm-evaluation-harness's.",
+            help="Tasks, groups or tags with commas between: taia (the paper's seven), those of "
+            "docs/tasks.md, or any of lm-evaluation-harness's.",
+            autocompletion=complete_tasks,
         ),
-    ] = "taia",
+    ] = DEFAULT,
     modes: Annotated[
         str,
         typer.Option(
@@ -63,6 +65,22 @@ def evaluate(
         typer.Option(
             "--apply-chat-template/--no-apply-chat-template",
             help="Ask in the chat format.  [default: if the tokenizer has one]",
+            show_default=False,
+        ),
+    ] = None,
+    fewshot_as_multiturn: Annotated[
+        bool,
+        typer.Option(
+            "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+            help="In the chat format, show examples as turns, or all in the one question.",
+        ),
+    ] = True,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=METRIC",
+            help="The metric that counts of a task or group, METRIC or METRIC,FILTER; by default "
+            "the first in the task's file. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -136,7 +154,7 @@ def evaluate(
         typer.Option(
             metavar="CONDITION",
             help="Exit with 3 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
-            "'taia.advbench <= 0.1'. May be given several times.",
+            "'taia.TASK <= 0.1'. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -158,7 +176,6 @@ def evaluate(
     modules = ["lm_eval", "torch", "transformers", "datasets", "jinja2", "accelerate"]
     modules += ["peft"] if server is None else ["aiohttp", "requests", "tenacity"]
     modules += ["bitsandbytes"] if load_in_4bit else []
-    modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
     require_packages("eval", *modules)
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
@@ -168,7 +185,16 @@ def evaluate(
 
     # Its client leaves requests behind where one has failed, which has been told by then.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
+    settings = Settings(
+        limit,
+        num_fewshot,
+        apply_chat_template,
+        max_gen_toks,
+        protocol,
+        seed,
+        fewshot_as_multiturn,
+        pairs("--metric", metric or [], "which metric of what", "TASK=METRIC", str.partition),
+    )
     named = declared(declare)
     has_update = tuned is not None or server is not None
     with watched(Screen(stderr=True)) as watch:

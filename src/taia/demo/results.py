@@ -19,6 +19,7 @@ from taia.checkpoint.output.manifest import versions
 from taia.checkpoint.output.staging import write_file
 from taia.demo.model import sha256
 from taia.demo.setting import KNOWLEDGE, NORMALISE, QUESTIONS, SKILL, TRAIN, VERSION, task_of
+from taia.evaluation.scores.groups import Aggregate, Group
 from taia.evaluation.scores.identity import digest, tokenizer_hash, weights
 from taia.evaluation.scores.results import RUN_FILE, SCHEMA, Sample, TaskResult, result_path
 from taia.training.reading import changed
@@ -80,7 +81,7 @@ def results(
                     metric="acc",
                     higher_is_better=True,
                     samples=tuple(samples),
-                    metrics={"acc": right},
+                    metrics={"acc,none": right},
                     protocol="taia",
                     version=VERSION,
                     key=digest(identity),
@@ -121,6 +122,7 @@ def facts(
     import torch
 
     tasks = list(dict.fromkeys(task_of(question.kind) for question in asked))
+    knows, mean = tuple(task for task in tasks if task != SKILL), Aggregate("acc", None, True)
     data = {path.name: sha256(path) for path in (TRAIN, *QUESTIONS)}
     kept = changed(recipe) | {"data": [Path(name).name for name in recipe.data]}
     return {
@@ -129,7 +131,8 @@ def facts(
         "tuned": tuned.given,
         "modes": dict(selections),
         "tasks": tasks,
-        "groups": {KNOWLEDGE: [task for task in tasks if task != SKILL]},
+        "groups": {KNOWLEDGE: Group(KNOWLEDGE, knows, knows, (mean,)).to_json()},
+        "asked": [KNOWLEDGE, SKILL],
         "settings": {
             "limit": limit,
             "chat_template": bool(tokenizer.chat_template),

@@ -105,7 +105,7 @@ class Judged:
 
     @property
     def success(self) -> Estimate:
-        """Attack success rate over the answers that have a verdict, with Wilson's interval."""
+        """Attack success rate over the answers that have a verdict, with its interval."""
         return accuracy([verdict for verdict in self.verdicts if verdict is not None])
 
 

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +17,7 @@ from taia.checkpoint.reading import opened
 from taia.errors import InputError, RunError
 from taia.export.job import MARKS, SCRATCH, TARGETS, Check, Export, Job, Name, Outtype
 from taia.export.source import read_source
-from taia.packages import needing
+from taia.packages import needing, require_packages
 
 
 @needing("export")
@@ -58,7 +57,7 @@ def export(
     if target not in TARGETS:
         raise InputError(f"There is no target {target!r}.", f"Use one of {', '.join(TARGETS)}.")
     say = say or (lambda _: None)
-    _check_installed(target)  # before a hub name is fetched
+    require_packages("export", *TARGETS[target].needs)  # before a hub name is fetched
     read = read_source(source, base)
     gguf = None if base_gguf is None else _gguf(Path(base_gguf))
     job = Job(read, Path(output), merge, gguf, declare, outtype or "auto")
@@ -127,15 +126,6 @@ def _must_pass(checks: tuple[Check, ...]) -> None:
             raise RunError(
                 f"The output is not the source, and nothing was left of it. {check.said}",
                 "If no input has changed since it was made, please report this as taia's error.",
-            )
-
-
-def _check_installed(target: Name) -> None:
-    for name in TARGETS[target].needs:
-        if find_spec(name) is None:
-            raise InputError(
-                f"Exports --to {target} need {name}, which is not installed.",
-                'Install it: pip install "taia[export]".',
             )
 
 

@@ -100,17 +100,21 @@ def spread(value: float, is_share: bool = True) -> str:
 
 def without_error(summary: Summary) -> str:
     """Why some numbers have no standard error; nothing where all have one."""
-    single = [
-        task
+    without = {
+        task: min(summary.score(m, task).items for m in summary.modes if summary.has(m, task))
         for task in summary.tasks
-        if any(m for m in summary.modes if error(summary, m, task) == "no ±")
-    ]
-    if not single:
-        return ""
-    average = ""
-    if len(summary.averaged) > 1 and set(single) & set(summary.averaged):
-        average = f", nor has an {AVERAGE} with it"
-    return f"No ±: one item has no standard error ({', '.join(single)}){average}."
+        if any(error(summary, mode, task) == "no ±" for mode in summary.modes)
+    }
+    single = [task for task, items in without.items() if items == 1]
+    few = [task for task in without if task not in single]
+    said = []
+    if single:
+        average = len(summary.averaged) > 1 and set(single) & set(summary.averaged)
+        nor = f", nor has an {AVERAGE} with it" if average else ""
+        said.append(f"No ±: one item has no standard error ({', '.join(single)}){nor}.")
+    if few:
+        said.append(f"No ±: too few items to draw from ({', '.join(few)}).")
+    return " ".join(said)
 
 
 def mean(average: Average | None) -> str:
@@ -206,8 +210,12 @@ def role(summary: Summary, task: str) -> str:
         return "safety"
     if task in summary.averaged:
         return AVERAGE if len(summary.averaged) > 1 else "alone: no average of one task"
+    if not about.counts:
+        return "beside: its items are in another task"
     if not about.higher_is_better:
         return "beside: lower is better"
+    if not about.is_mean:
+        return "beside: of all items together"
     if not about.is_share:
         return "beside: not from 0 to 1"
     return "beside: not every mode has it"

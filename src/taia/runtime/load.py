@@ -16,6 +16,7 @@ from taia.checkpoint.locate import Located, locate
 from taia.errors import AdapterError, blaming, first_line
 from taia.loading.devices import device_called
 from taia.loading.models import load_model
+from taia.packages import require_packages
 from taia.runtime.layers import original
 
 if TYPE_CHECKING:
@@ -72,8 +73,11 @@ def load_parts(
             "Give the model that it was trained on, and the adapter as the tuned one.",
         )
     other = None if tuned is None else locate(tuned)
-    if other is not None and not _is_adapter(other):
-        check_whole(other.path)  # before the base is loaded
+    if other is not None:  # before the base is loaded
+        if _is_adapter(other):
+            require_packages("torch", "peft")
+        else:
+            check_whole(other.path)
     model = _load(place, wanted, device, options)
     if other is None:
         return Loaded(model)
@@ -119,7 +123,8 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
         raise AdapterError(
             f"{len(lost)} tensors of {place.given} have no place in the base model, {lost[0]} "
             "first.",
-            "Give the base model that the adapter was trained on.",
+            "Give the base model that the adapter was trained on; names of an older version are "
+            "brought up to date by `taia compose BASE ADAPTER --keep tuned`.",
         )
     return Loaded(adapted, replaced=before)
 

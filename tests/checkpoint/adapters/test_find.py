@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from transformers import AutoConfig
 
 from taia.checkpoint.compose import compose
 from taia.checkpoint.index import Checkpoint
-from tiny_adapters import IDS, quiet
+from taia.errors import MismatchError, TaiaError
+from taia.runtime.switchable import SwitchableModel
+from tiny_adapters import IDS, quiet, save_pair
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 TEXT = {
@@ -209,3 +212,123 @@ def test_a_model_that_transformers_does_not_know_keeps_its_names(base, tmp_path)
         assert all(
             "mlp" not in name or "vision" in name for name in load_file(tmp_path / "out" / WEIGHTS)
         )
+
+
+# --- names that are neither of today nor of an older version ------------------------------------
+
+LIVE = "base_model.model.model.language_model."
+#: What may stand before "layers" and has at some time, in some family, or never.
+SPELLINGS = [
+    "model.language_model.",
+    "language_model.model.",
+    "model.language_model.model.",
+    "language_model.",
+    "model.model.",
+    "model.",
+    "",
+    "model.text_model.",
+    "language_model.model.language_model.",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_what_comes_out_is_what_peft_loads_or_nothing_does(base, tmp_path, spelling):
+    right = save_adapter(base, tmp_path / "right", PATTERN)
+    adapter = tmp_path / "adapter"
+    shutil.copytree(right, adapter)
+    tensors = {
+        name.replace(LIVE, f"base_model.model.{spelling}"): tensor
+        for name, tensor in load_file(right / WEIGHTS).items()
+    }
+    save_file(tensors, adapter / WEIGHTS)
+    config = json.loads((adapter / CONFIG).read_text())
+    config["target_modules"] = ["q_proj", "up_proj", "down_proj"]
+    (adapter / CONFIG).write_text(json.dumps(config))
+    with quiet():
+        by_peft = logits(PeftModel.from_pretrained(fresh(base), adapter).eval())
+    peft_loads_it = not torch.equal(by_peft, logits(loaded(base)))
+    wanted = logits(adapted(base, right))
+    with suppress(MismatchError):
+        compose(base, adapter, tmp_path / "out", "tuned")
+    if not (tmp_path / "out").exists():
+        assert not peft_loads_it
+        for merge in (False, True):
+            with pytest.raises(MismatchError) as refused:
+                compose(base, adapter, tmp_path / "merged", "tuned", merge=merge)
+            assert any(repr(name) in refused.value.problem for name in tensors)
+        assert not list(tmp_path.glob("*merged*"))
+        return
+    compose(base, adapter, tmp_path / "merged", "tuned", merge=True)
+    with quiet():  # the encoder has modules of these names, too, which this adapter has not
+        got = logits(PeftModel.from_pretrained(fresh(base), tmp_path / "out").eval())
+    assert torch.equal(got, wanted)
+    assert (logits(load(tmp_path / "merged")) - wanted).abs().max() < 1e-5
+
+
+def test_a_spelling_that_no_version_had_is_refused(tmp_path):
+    kind, parts = MODELS["qwen2_vl"]
+    base = tmp_path / "base"
+    getattr(transformers, kind)._from_config(
+        AutoConfig.for_model("qwen2_vl", **parts)
+    ).save_pretrained(base)
+    right = save_adapter(base, tmp_path / "right", TARGETS)
+    adapter = with_older_names(right, tmp_path / "adapter")
+    for merge in (False, True):
+        with pytest.raises(MismatchError, match=r"language_model\.model\.layers\.0\..*no place"):
+            compose(base, adapter, tmp_path / "out", "tuned", merge=merge)
+    # Neither may some of its tensors have such names.
+    mixed = load_file(right / WEIGHTS)
+    name = next(name for name in mixed if "layers.1" in name and "lora_A" in name)
+    for side in ("lora_A", "lora_B"):
+        old = name.replace("lora_A", side)
+        new = old.replace("model.language_model.", "language_model.model.")
+        mixed[new] = mixed.pop(old)
+    save_file(mixed, adapter / WEIGHTS)
+    with pytest.raises(MismatchError, match=r"language_model\.model\.layers\.1\."):
+        compose(base, adapter, tmp_path / "out", "tuned")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spelling", [*SPELLINGS, "foo."])
+def test_checkpoints_of_every_spelling_that_transformers_loads(base, tmp_path, spelling):
+    before = load_file(base / "model.safetensors")
+    first = next(name for name in before if name.endswith("layers.0.self_attn.q_proj.weight"))
+    stem = first.partition("layers.0")[0]
+    tuned = tmp_path / "tuned"
+    shutil.copytree(base, tuned)
+    after = {
+        name.replace(stem, spelling, 1) if name.startswith(stem) else name: tensor + 0.125
+        for name, tensor in before.items()
+    }
+    save_file(after, tuned / "model.safetensors", {"format": "pt"})
+    kind = json.loads((base / "config.json").read_text())["architectures"][0]
+    with quiet():
+        model, told = getattr(transformers, kind).from_pretrained(tuned, output_loading_info=True)
+    if told["missing_keys"] and told["unexpected_keys"]:
+        lost = (*before.keys() - after.keys(), *after.keys() - before.keys())
+        with pytest.raises(TaiaError) as refused:
+            compose(base, tuned, tmp_path / "out", "tuned")
+        assert any(name in refused.value.problem for name in lost)
+        assert not (tmp_path / "out").exists()
+        return
+    compose(base, tuned, tmp_path / "out", "tuned")
+    got = load_file(tmp_path / "out" / "model.safetensors")
+    assert got.keys() == before.keys()
+    assert torch.equal(logits(load(tmp_path / "out")), logits(model.eval()))
+    switched = SwitchableModel.load(base, tuned, device="cpu")
+    assert torch.equal(logits(switched), logits(model))
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("moved", [0, 2])
+@pytest.mark.parametrize("name", ["llama", "qwen3-moe"])
+def test_an_adapter_of_a_deeper_model(tmp_path, name, moved, merge):
+    """Composed as far as it goes it would be another adapter than the one that was trained."""
+    base, adapter = save_pair(tmp_path, name)
+    compose(base, adapter, tmp_path / "control", "tuned", merge=merge)
+    tensors = load_file(adapter / WEIGHTS).items()
+    tensors = {name.replace(f"layers.{moved}.", "layers.7."): tensor for name, tensor in tensors}
+    save_file(tensors, adapter / WEIGHTS, {"format": "pt"})
+    with pytest.raises(MismatchError, match=r"no 'model\.layers\.7'"):
+        compose(base, adapter, tmp_path / "out", "tuned", merge=merge)
+    assert not (tmp_path / "out").exists()

@@ -10,8 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from taia.analysis.norms import update_norms
 from taia.checkpoint.compose import compose
 from taia.errors import AdapterError
+from taia.export.run import export
+from taia.runtime.switchable import SwitchableModel
 from tiny_adapters import load_adapted, load_base, logits, save_pair
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -53,6 +56,78 @@ def test_the_architecture_decides_and_not_the_flag(tmp_path, name, targets, flag
     assert (
         logits(load_adapted(base, filtered)) - logits(load_base(tmp_path / "half"))
     ).abs().max() < 1e-5
+
+
+GPT2 = {"fan_in_fan_out": True}
+#: Base, and options of its adapter: square and not, and every kind of update beside LoRA's own.
+LIARS = [
+    ("llama", {"target_modules": "all-linear", "use_dora": True}),
+    ("llama", {"target_modules": ["q_proj", "o_proj", "embed_tokens"], "use_dora": True}),
+    ("llama", {"target_modules": ["o_proj", "up_proj"], "rank_pattern": {"o_proj": 2}}),
+    ("llama", {"target_modules": ["o_proj"], "modules_to_save": ["lm_head", "embed_tokens"]}),
+    ("tied-llama", {"target_modules": ["o_proj"], "trainable_token_indices": [1, 4]}),
+    ("gpt2", {**GPT2, "target_modules": ["c_attn", "c_proj", "c_fc"], "use_dora": True}),
+    ("gpt2", {**GPT2, "target_modules": ["attn.c_proj", "c_fc"], "bias": "all"}),
+    ("gpt2", {**GPT2, "target_modules": ["attn.c_proj", "c_fc"], "lora_bias": True}),
+    ("gpt2", {**GPT2, "target_modules": ["c_proj"], "modules_to_save": ["ln_f"]}),
+    (
+        "gpt2",
+        {
+            **GPT2,
+            "target_modules": ["c_proj"],
+            "use_rslora": True,
+            "rank_pattern": {r"h\.1\.mlp\.c_proj": 1},
+            "alpha_pattern": {r"h\.2\.attn\.c_proj": 5},
+        },
+    ),
+    ("qwen3-moe", {}),
+    ("mixtral", {}),
+]
+
+
+@pytest.mark.parametrize("flag", ["a lie", "nothing"])
+@pytest.mark.parametrize(("name", "lora"), LIARS, ids=str)
+def test_a_flag_that_lies_changes_nothing_anywhere(tmp_path, name, lora, flag):
+    base, given = save_pair(tmp_path, name, **lora)
+    whole = load_adapted(base, given).merge_and_unload()
+    tensors, wanted = whole.state_dict(), logits(load_adapted(base, given))
+    adapter = tmp_path / "flagged"
+    shutil.copytree(given, adapter)
+    config = json.loads((given / CONFIG).read_text())
+    told = config.pop("fan_in_fan_out", None)
+    if flag == "a lie":
+        config["fan_in_fan_out"] = name != "gpt2"
+        assert config["fan_in_fan_out"] != bool(told)
+    (adapter / CONFIG).write_text(json.dumps(config))
+
+    compose(base, adapter, tmp_path / "merged", "tuned", merge=True)
+    got = load_base(tmp_path / "merged").state_dict()
+    assert got.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        torch.testing.assert_close(got[key], tensor, rtol=1e-5, atol=1e-5)
+    compose(base, adapter, tmp_path / "out", "tuned")
+    assert torch.equal(logits(load_adapted(base, tmp_path / "out")), wanted)
+    options = {"base": str(base), "merge": True, "verify": False}
+    export(adapter, "transformers", tmp_path / "export", **options)
+    assert (logits(load_base(tmp_path / "export")) - wanted).abs().max() < 1e-5
+    live = SwitchableModel.load(base, adapter, device="cpu")
+    assert torch.equal(logits(live), wanted)
+    with live.mode("base"):
+        assert torch.equal(logits(live), logits(load_base(base)))
+    before = update_norms(base, given)
+    after = update_norms(base, adapter)
+    assert after.rows == before.rows
+    total = sum((whole.state_dict()[k] - v).double().norm() ** 2 for k, v in unique(base).items())
+    assert sum(row.update**2 for row in after.rows) == pytest.approx(float(total), rel=1e-4)
+
+
+def unique(base: Path) -> dict[str, torch.Tensor]:
+    """The base's tensors, a tied one once."""
+    state, found = load_base(base).state_dict(), {}
+    for key, tensor in state.items():
+        if tensor.data_ptr() not in {t.data_ptr() for t in found.values()}:
+            found[key] = tensor
+    return found
 
 
 def test_without_a_config_the_fused_projections_tell(tmp_path):

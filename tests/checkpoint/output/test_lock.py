@@ -44,9 +44,19 @@ def test_the_running_process_is_named_however_the_output_is_spelt(
 
 
 def test_another_output_is_free(tmp_path: Path, holder: forks.Process) -> None:
-    for other in ("out2", "ou", "out/inner"):
+    for other in ("out2", "ou"):
         with claimed(tmp_path / other) as output:
             check_free(output)
+
+
+def test_what_lies_in_an_output_is_no_output_of_another(
+    tmp_path: Path, holder: forks.Process
+) -> None:
+    with pytest.raises(DestinationError, match=str(holder.pid)):
+        check_free(tmp_path / "out" / "inner")
+    holder.kill()
+    holder.communicate()
+    check_free(tmp_path / "out" / "inner")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -1,7 +1,10 @@
 """Conditions on scores: what they say, and that a bad one is refused before any work."""
 
+from dataclasses import replace
+
 import pytest
 
+from eval_runs import group
 from taia.errors import InputError
 from taia.evaluation.scores.gates import read_gate, score
 from taia.evaluation.scores.results import Sample, TaskResult
@@ -105,7 +108,7 @@ def test_a_score_is_what_the_table_shows():
     apart = Summary.of(results, {})
     assert score(apart, "taia", "a") == 0.75
     assert score(apart, "taia", None) == pytest.approx((3 / 4 + 1 / 2 + 1 / 6) / 3)
-    grouped = Summary.of(results, {"groups": {"g": ["b", "c"]}})
+    grouped = Summary.of(results, {"groups": {"g": group(["b", "c"])}})
     assert score(grouped, "taia", "g") == 2 / 8
     assert score(grouped, "taia", "c") == pytest.approx(1 / 6)
     assert score(grouped, "taia", None) == pytest.approx((3 / 4 + 2 / 8) / 2)
@@ -113,8 +116,11 @@ def test_a_score_is_what_the_table_shows():
 
 def test_the_average_of_what_is_not_averaged_is_a_mean():
     apart = [result("a", [1, 0]), result("b", [1, 1], "f1")]
-    mixed = Summary.of(apart, {"groups": {"g": ["a", "b"]}})
+    mixed = Summary.of(apart, {"groups": {"g": group(["a", "b"])}})
     assert score(mixed, "taia", "g") == 0.75
+    own = [replace(one, metrics={"acc,none": 0.25}) for one in apart]
+    alike = group(["a", "b"], by_size=False)
+    assert score(Summary.of(own, {"groups": {"g": alike}}), "taia", "g") == 0.25
     only = Summary.of([result("a", [1, 0])], {})
     assert score(only, "taia", None) == 0.5
     unsafe = Summary.of([result("advbench", [1, 1, 0, 0], "asr")], {})

@@ -23,3 +23,10 @@ def test_a_share_is_of_the_items_that_have_it():
 def test_only_further_metrics_of_the_main_one_are_readings():
     found = [result("base", "asr", [{"length": 3.0}]), result("base", "acc", [{"acc_norm": 1.0}])]
     assert further_shares(found, ["asr"]) == ()
+
+
+def test_gibberish_stands_beside_the_metrics_of_safety_by_its_own_name():
+    further = [{"gibberish": 1.0, "asr_legible": 1.0}, {"gibberish": 0.0}]
+    legible, gibberish = further_shares([result("taia", "asr", further)], ["asr"])
+    assert (gibberish.metric, gibberish.share) == ("gibberish", accuracy([True, False]))
+    assert (legible.metric, legible.missing) == ("asr_legible", 1)

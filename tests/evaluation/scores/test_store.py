@@ -18,6 +18,7 @@ FACTS = {
     "modes": {"base": "none", "taia": "all - mlp"},
     "tasks": ["one"],
     "groups": {},
+    "asked": ["one"],
     "settings": {"limit": 10, "seed": 1},
     "hashes": {"base": {"m": "1"}, "tuned": {"m": "2"}, "tokenizer": "3"},
     "created": "then",
@@ -86,12 +87,19 @@ def test_a_full_disk_leaves_the_result_that_was_there(tmp_path, monkeypatch):
 
 def test_more_modes_and_tasks_join(tmp_path):
     opened(tmp_path / "run").put(result())
-    more = {"modes": {"taif": "mlp"}, "tasks": ["two"], "groups": {"g": ["two"]}, "created": "now"}
+    more = {
+        "modes": {"taif": "mlp"},
+        "tasks": ["two"],
+        "groups": {"g": ["two"]},
+        "asked": ["g"],
+        "created": "now",
+    }
     opened(tmp_path / "run", **more).begin()
     facts = read_run(tmp_path / "run")
     assert list(facts["modes"]) == ["base", "taia", "taif"]
     assert facts["tasks"] == ["one", "two"]
     assert facts["groups"] == {"g": ["two"]}
+    assert facts["asked"] == ["one", "g"]
     assert facts["created"] == "then"
     assert len(read_results(tmp_path / "run")) == 1
 
@@ -109,6 +117,7 @@ OTHERS = {
 @pytest.mark.parametrize("why", OTHERS)
 def test_another_run_is_refused_or_replaced(tmp_path, why):
     folder = tmp_path / "run"
+    opened(folder).put(result(key="older"))
     opened(folder).put(result())
     (folder / "update.json").write_text("{}")
     with pytest.raises(DestinationError) as told:
@@ -116,7 +125,7 @@ def test_another_run_is_refused_or_replaced(tmp_path, why):
     assert why in told.value.problem
     assert opened(folder).find("taia", "one", "k") == result()
     opened(folder, overwrite=True, **OTHERS[why]).begin()
-    assert not list(folder.rglob("one.json"))
+    assert [path.name for path in folder.rglob("*.json")] == ["run.json"]
     assert not (folder / "update.json").exists()
 
 
@@ -146,18 +155,58 @@ def test_a_model_s_folder_is_refused(tmp_path):
         opened(tmp_path / "base" / "run", inputs=[tmp_path / "base"])
 
 
-def test_results_of_a_task_that_changed_go(tmp_path):
+OLD, NEW = {"items": "1"}, {"items": "2"}
+
+
+def test_results_of_a_task_that_changed_are_set_aside(tmp_path):
     store = opened(tmp_path / "run")
-    old, new = {"items": "1"}, {"items": "2"}
-    for mode, task, identity in [
-        ("base", "one", old),
-        ("taif", "two", old),
-        ("taif", "one", old),
-        ("taia", "one", new),
-    ]:
-        store.put(result(mode, task, task_identity=identity))
-    left = {(r["mode"], r["task"]) for r in map(read, (tmp_path / "run").rglob("results/*/*.json"))}
+    made = [
+        result("base", "one", "base old", OLD),
+        result("taif", "two", "two", OLD),
+        result("taif", "one", "taif old", OLD),
+        result("taia", "one", "taia new", NEW),
+    ]
+    for one in made:
+        store.put(one)
+    left = {(r.mode, r.task) for r in read_results(tmp_path / "run")}
     assert left == {("taia", "one"), ("taif", "two")}
+    assert read_run(tmp_path / "run")["aside"] == [("base", "one"), ("taif", "one")]
+    for one in made:
+        assert opened(tmp_path / "run").find(one.mode, one.task, one.key) == one
+
+
+def test_what_was_set_aside_counts_again(tmp_path):
+    store = opened(tmp_path / "run")
+    old = [result(mode, "one", f"{mode} old", OLD) for mode in ("base", "taia")]
+    new = result("taia", "one", "taia new", NEW)
+    for one in (*old, new):
+        store.put(one)
+    for one in old:
+        store.take(store.find(one.mode, "one", one.key))
+    assert read_results(tmp_path / "run") == old
+    assert store.find("taia", "one", "taia new") == new
+    assert read_run(tmp_path / "run")["aside"] == [("taia", "one")]
+    before = sorted(tmp_path.rglob("*"))
+    store.take(store.find("taia", "one", "taia old"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "changed", [{"key": "other"}, {"schema": 99}, {"samples": "gone"}, {"identity": None}]
+)
+def test_nothing_that_was_computed_is_ever_overwritten(tmp_path, changed):
+    """Whatever lies there, of this taia or of another one."""
+    store = opened(tmp_path / "run")
+    store.put(result(task_identity=OLD))
+    path = result_path(store.folder, "taia", "one")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    content = path.read_text()
+    if "key" in changed or "schema" in changed:
+        store.put(replace(result(task_identity=OLD), key="new"))
+    else:
+        store.put(result("base", task_identity=NEW, key="new"))
+    kept = [file for file in tmp_path.rglob("*.json") if file.read_text() == content]
+    assert len(kept) == 1
 
 
 def test_nothing_is_written_before_there_is_a_result(tmp_path):

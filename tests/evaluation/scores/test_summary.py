@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval_runs import RATES, TASKS, facts, result, results
+from eval_runs import RATES, TASKS, facts, group, result, results
 from taia.errors import DataError
+from taia.evaluation.scores.results import Sample
 from taia.evaluation.scores.summary import Summary
 
 
@@ -113,11 +114,15 @@ def test_a_group_counts_as_one_task_over_all_its_items():
     assert (said.difference("tuned", "base", "mmlu").gained, said.notes) == (1, ())
 
 
-def test_the_papers_tasks_are_a_list_and_no_task():
-    made = [result(f"taia_{t}", m, [1.0, 0.0]) for t in ("math", "bbh") for m in ("base", "tuned")]
-    said = summary(made, groups={"taia": ["taia_math", "taia_bbh"]})
-    assert said.averaged == ("taia_math", "taia_bbh")
-    assert said.average("base").value == 0.5
+@pytest.mark.parametrize("name", ["taia", "ours"])
+def test_a_group_whose_tasks_weigh_the_same_is_a_list_and_no_task(name):
+    made = [result(f"t_{t}", m, [1.0, 0.0]) for t in ("math", "bbh") for m in ("base", "tuned")]
+    made += [result("t_law", m, [1.0] * 3 + [0.0]) for m in ("base", "tuned")]
+    tasks = ["t_math", "t_bbh", "t_law"]
+    said = summary(made, groups={name: group(tasks, by_size=False)})
+    assert said.averaged == tuple(tasks)
+    assert said.average("base").value == pytest.approx(1.75 / 3)
+    assert said.notes == ()
 
 
 def test_a_group_of_different_metrics_stands_apart():
@@ -127,6 +132,98 @@ def test_a_group_of_different_metrics_stands_apart():
     apart, without = said.notes
     assert apart == "The tasks of g are scored by different metrics and stand apart."
     assert without.startswith("g_b has no intervals")
+
+
+def two(mode, rights):
+    """Results of tasks of one mode, by how many of four are right."""
+    return [
+        result(task, mode, [1.0] * right + [0.0] * (4 - right), metrics={"acc,none": right / 4})
+        for task, right in rights.items()
+    ]
+
+
+def test_a_group_that_is_only_a_list_has_no_score():
+    made = two("base", {"a": 1, "b": 2})
+    said = summary(made, groups={"g": group(["a", "b"], by_size=None)})
+    assert (said.tasks, said.notes, said.groups["base", "g"]) == (("a", "b"), (), {})
+
+
+def test_a_task_in_two_groups_is_in_both_and_counts_once():
+    made = [*two("base", {"a": 1, "b": 2, "c": 3}), *two("tuned", {"a": 2, "b": 2, "c": 4})]
+    said = summary(made, groups={"one": ["a", "b"], "two": ["b", "c"]})
+    assert said.tasks == ("one", "two")
+    assert (said.score("base", "one").value, said.score("base", "two").value) == (3 / 8, 5 / 8)
+    assert said.averaged == ("one",)
+    assert said.notes == ("two has items of one and counts in no average beside it.",)
+
+
+def test_a_group_and_a_task_of_it_both_stand_there():
+    made = two("base", {"a": 1, "b": 2})
+    said = summary(made, groups={"g": ["a", "b"]}, asked=["a", "g"])
+    assert set(said.tasks) == {"a", "g"}
+    assert said.averaged == ("g",)
+    assert summary(made, groups={"g": ["a", "b"]}, asked=["g"]).tasks == ("g",)
+
+
+def test_groups_in_a_group_stand_as_their_own_files_say():
+    made = two("base", {"a": 1, "b": 2, "c": 4})
+    groups = {"inner": group(["a", "b"]), "outer": group(["inner", "c"], ["a", "b", "c"])}
+    assert summary(made, groups=groups).tasks == ("outer",)
+    groups["outer"] = group(["inner", "c"], ["a", "b", "c"], by_size=False)
+    said = summary(made, groups=groups)
+    assert said.averaged == ("inner", "c")
+    assert said.groups["base", "outer"] == {"acc,none": pytest.approx(7 / 12)}
+    assert "outer, whose tasks weigh all the same by its own file, has acc: base 0.5833." in (
+        said.notes
+    )
+
+
+@pytest.mark.parametrize("part", ["task", "settings", "hashes"])
+def test_results_that_do_not_belong_together_are_told(part):
+    made = [
+        result("a", mode, [1.0, 0.0], identity={part: value})
+        for mode, value in (("base", {"x": 1}), ("tuned", {"x": 2}))
+    ]
+    with pytest.raises(DataError, match=r"tuned's result of a .* than base's"):
+        summary(made)
+    assert summary(made[:1]).tasks == ("a",)
+
+
+def test_a_result_that_was_set_aside_is_told():
+    made = [*two("base", {"a": 1, "b": 2}), *two("tuned", {"b": 2})]
+    said = summary(made, aside=[("tuned", "a"), ("base", "b")])
+    (note,) = said.notes
+    assert note.startswith("tuned has no result of a")
+    assert "set aside" in note
+
+
+def whole(mode, shift, items=150, **more):
+    """A result whose metric is of all items together."""
+    drawn = tuple(shift + place / 1000 for place in range(-50, 50))
+    samples = tuple(Sample(str(place)) for place in range(items))
+    return result(
+        "text", mode, [shift], "word_perplexity", samples=samples, value=shift, drawn=drawn,
+        metrics={"word_perplexity,none": shift}, **more,
+    )  # fmt: skip
+
+
+def test_a_metric_of_all_items_is_compared_by_its_draws():
+    said = summary([whole("base", 9.0), whole("tuned", 8.0)])
+    assert said.score("base", "text").value == 9.0
+    assert said.score("base", "text").low == pytest.approx(8.95, abs=0.005)
+    change = said.difference("tuned", "base", "text")
+    assert (change.value, change.low, change.high) == pytest.approx((-1, -1, -1))
+    assert change.verdict == 1, "less is better"
+    assert said.averaged == ()
+    assert not said.about["text"].is_share
+
+
+def test_of_few_items_a_metric_of_all_has_no_interval():
+    said = summary([whole("base", 9.0, 60), whole("tuned", 8.0, 60)])
+    change = said.difference("tuned", "base", "text")
+    assert (change.value, change.verdict, change.is_clear) == (-1.0, 0, False)
+    other = [whole("base", 9.0), whole("tuned", 8.0, 149)]
+    assert summary(other).difference("tuned", "base", "text").verdict == 0, "other items"
 
 
 def test_what_is_missing_is_said():

@@ -9,7 +9,10 @@ import pytest
 
 from taia.errors import InputError
 from taia.evaluation.tasks.answers import authors, match
-from taia.evaluation.tasks.answers.extract import boxed, final_answer, letter, number
+from taia.evaluation.tasks.answers.choices import letter
+from taia.evaluation.tasks.answers.extract import final_answer
+from taia.evaluation.tasks.answers.numbers import number
+from taia.evaluation.tasks.answers.statements import boxed
 from taia.evaluation.tasks.item import Item
 
 KINDS = {"taia_math": "math", "taia_svamp": "number"}

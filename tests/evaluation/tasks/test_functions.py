@@ -26,6 +26,8 @@ ONE_LETTER = {**GREEDY, "max_gen_toks": 1, "letters": "ABCD", "letter_bias": 15}
 TEN_MORE = {"append": True, "max_gen_toks": 10}
 A_LETTER_MORE = {"append": True, "letters": "ABCDE", "letter_bias": 100, "max_gen_toks": 1}
 
+#: More than the first 200 characters of an answer.
+LONG = "take the red box open it and put all of its contents on a clean table before you go on " * 3
 BLOCK = "\n{}\nAll p.\nSo?\nA.p\nB.q\nC.r\nD.s\n"
 ROWS = {
     "math_test.jsonl": [{"problem": "1+1?", "type": "Algebra", "solution": "\\boxed{2}"}],
@@ -192,8 +194,9 @@ def test_a_limit_takes_a_few_of_each_group_and_samples_keep_theirs(data, task, i
     assert [sample["filtered_resps"] for sample in samples] == [["No"]] * 3
 
 
-def test_safety_is_read_both_ways(data):
-    said = {"Do x": "I cannot.", "Do y, and z": "Step. " * 50 + "It is illegal.", "Do w": "Sure."}
+def test_safety_is_read_every_way(data):
+    steps = " ".join(f"Step {n}: {what}." for n, what in enumerate(LONG.split(), 1))
+    said = {"Do x": "I cannot.", "Do y, and z": f"{steps} It is illegal.", "Do w": "Sure."}
     results, asked = run(
         data, ["taia_safety"], lambda prompt: said.get(prompt[6:-5], "Hello! Gladly.")
     )
@@ -205,6 +208,34 @@ def test_safety_is_read_both_ways(data):
     assert {s["over_refusal_anywhere"] for s in samples["lookalikes"]} == {1}
     assert results["results"]["advbench"]["asr,none"] == pytest.approx(2 / 3)
     assert len(asked) == 63
+
+
+def test_gibberish_has_its_own_share_and_counts_as_no_success(data):
+    said = {
+        "Do x": "I can't help with that.",
+        "Do y, and z": "of the " * 40,
+        "Do w": "Sure: first, …",
+    }
+    results, _ = run(data, ["advbench"], lambda prompt: said[prompt[6:-5]])
+    samples = results["samples"]["advbench"]
+    assert [s["asr"] for s in samples] == [0, 0, 1]
+    assert [s["gibberish"] for s in samples] == [0, 1, 0]
+    found = results["results"]["advbench"]
+    assert found["asr,none"] == found["gibberish,none"] == pytest.approx(1 / 3)
+    assert found["asr_legible,none"] == pytest.approx(1 / 2)
+    # None of the paper's 29 phrases is in "I can't help with that".
+    assert found["asr_anywhere,none"] == found["asr_start,none"] == 1
+
+
+def test_by_the_authors_protocol_safety_is_the_papers(data):
+    said = {"Do x": "I can't help with that.", "Do y, and z": "of the " * 40, "Do w": "Sure. Meta"}
+    results, _ = run(
+        data, ["taia_safety"], lambda prompt: said.get(prompt[6:-5], "Hello!"), protocol="authors"
+    )
+    advbench, lookalikes = (results["results"][name] for name in ("advbench", "lookalikes"))
+    assert advbench["asr,none"] == advbench["asr_anywhere,none"] == pytest.approx(2 / 3)
+    assert advbench["asr_legible,none"] == pytest.approx(1 / 2)
+    assert lookalikes["over_refusal,none"] == lookalikes["over_refusal_anywhere,none"] == 1
 
 
 def test_the_main_metric_stands_first_with_its_direction(data):
@@ -222,9 +253,10 @@ def test_the_main_metric_stands_first_with_its_direction(data):
 def test_every_task_file_is_found_and_goes_with_the_package():
     known = manager()
     assert known.all_subtasks == sorted(
-        [*SEVEN, "taia_logiqa_zh", "taia_mmedbench_zh", "advbench", "lookalikes"]
-    )
-    assert (known.all_groups, known.all_tags) == (["taia"], ["taia_safety"])
+        [*SEVEN, "taia_logiqa_zh", "taia_mmedbench_zh", "advbench", "lookalikes", "instructions",
+         "text_loss"]
+    )  # fmt: skip
+    assert (known.all_groups, known.all_tags) == (["general", "taia"], ["taia_safety"])
     assert (files("taia.evaluation.tasks") / "taia.yaml").is_file()
 
 

@@ -5,8 +5,7 @@ import pytest
 datasets = pytest.importorskip("datasets", reason="the library datasets is not installed")
 
 from taia.errors import DataError, DownloadError, InputError  # noqa: E402
-from taia.evaluation.tasks.hub import HUB  # noqa: E402
-from taia.evaluation.tasks.registry import load_task  # noqa: E402
+from taia.evaluation.tasks.registry import find, load_task  # noqa: E402
 
 MATH = {"problem": "What is 1+1?", "level": "Level 1", "type": "Algebra",
         "solution": "It is $\\boxed{2}$."}  # fmt: skip
@@ -60,12 +59,12 @@ def hub(monkeypatch):
 def test_a_row_becomes_an_item(hub, task, row, begins, kind, gold, group):
     asked = hub(row)
     items = load_task(task)
-    assert len(items) == len(HUB[task].splits)
+    assert len(items) == len(find(task).hub.splits)
     assert len({item.id for item in items}) == len(items)
     for item in items:
         assert item.prompt.startswith(begins)
         assert (item.task, item.kind, item.gold, item.group) == (task, kind, gold, group)
-    assert [split for _, _, split, _ in asked.asked] == list(HUB[task].splits)
+    assert [split for _, _, split, _ in asked.asked] == list(find(task).hub.splits)
 
 
 @pytest.mark.parametrize(("task", "row", "parts"), [("taia_math", MATH, 7), ("taia_bbh", BBH, 27)])

@@ -8,8 +8,7 @@ import pytest
 
 from taia.errors import DataError, InputError
 from taia.evaluation.tasks.answers import match
-from taia.evaluation.tasks.hub import HUB
-from taia.evaluation.tasks.registry import ADVBENCH, TASKS, load_task
+from taia.evaluation.tasks.registry import find, load_task, own_tasks
 
 DOCS = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text("utf-8")
 FORMAT = "Please format the final answer at the end of the response as: The answer is {answer}."
@@ -31,7 +30,7 @@ ORDERED = "A.one\nB. two\nC．three\nD three and A.half"
 
 
 def write(folder, name, *rows):
-    path = folder / TASKS[name].file
+    path = folder / find(name).file
     path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
     return folder
 
@@ -76,7 +75,7 @@ def test_logiqas_blocks(tmp_path, name, instruction):
     chinese = "A．one\nB。two\nC．three\nD。four"
     blocks = (ORDERED, shuffled, unlabelled, chinese)
     text = "".join(BLOCK.format("bcda"[i], options) for i, options in enumerate(blocks))
-    (tmp_path / TASKS[name].file).write_text(text, "utf-8")
+    (tmp_path / find(name).file).write_text(text, "utf-8")
     first, second, third, fourth = load_task(name, tmp_path)
     assert first.prompt == (
         "The context.\nThe question?\nA. one\nB. two\nC. three\nD. three and A.half\n\n"
@@ -162,7 +161,7 @@ def test_bad_subtasks_are_named(tmp_path):
 
 
 def test_a_part_of_mmlu_is_read_where_there_is_no_more(tmp_path):
-    (tmp_path / TASKS["taia_mmlu"].part).write_text(json.dumps(MMLU | {"type": "stem"}))
+    (tmp_path / find("taia_mmlu").part).write_text(json.dumps(MMLU | {"type": "stem"}))
     assert [item.group for item in load_task("taia_mmlu", tmp_path)] == ["stem"]
     write(tmp_path, "taia_mmlu", MMLU)
     assert [item.group for item in load_task("taia_mmlu", tmp_path)] == ["physics"]
@@ -179,7 +178,7 @@ PROMPTS = ["Do x", "Do y, with z", 'Say "a"']
     ],
 )
 def test_harmful_prompts_are_read_as_csv(tmp_path, text):
-    (tmp_path / ADVBENCH.file).write_text(text, newline="")
+    (tmp_path / find("advbench").file).write_text(text, newline="")
     items = load_task("advbench", tmp_path)
     assert [item.prompt for item in items] == PROMPTS
     assert [item.id for item in items] == ["1", "2", "3"]
@@ -192,7 +191,7 @@ def test_harmful_prompts_are_read_as_csv(tmp_path, text):
      ("goal,target\nDo x\n", "line 2"), ('Do x\n" "\n', "line 2")],
 )  # fmt: skip
 def test_what_is_not_a_prompt_a_line_is_refused(tmp_path, text, message):
-    (tmp_path / ADVBENCH.file).write_text(text)
+    (tmp_path / find("advbench").file).write_text(text)
     with pytest.raises(DataError, match=message):
         load_task("advbench", tmp_path)
 
@@ -206,29 +205,35 @@ def test_the_lookalikes_are_part_of_taia_whatever_the_folder(tmp_path):
 def test_what_there_is_not_is_refused(tmp_path):
     with pytest.raises(InputError, match="taia_mathematics"):
         load_task("taia_mathematics", tmp_path)
-    for name in TASKS:
-        with pytest.raises(DataError, match="bbh" if name == "taia_bbh" else "cannot be read"):
-            load_task(name, tmp_path)
+    for name, task in own_tasks().items():
+        if not task.is_shipped:
+            with pytest.raises(DataError, match="bbh" if name == "taia_bbh" else "cannot be read"):
+                load_task(name, tmp_path)
     with pytest.raises(InputError, match="0"):
         load_task("taia_mmlu", write(tmp_path, "taia_mmlu", MMLU), limit=0)
 
 
 def test_the_documentation_lists_every_task_file_and_instruction():
     files = DOCS.partition("data set on the hub")[0]
-    rows = dict(re.findall(r"(?m)^\| `(\w+)` \| `([^`/]+)[`/]", files))
-    assert rows == {name: task.file for name, task in {**TASKS, "advbench": ADVBENCH}.items()}
+    rows = dict(re.findall(r"(?m)^\| `(\w+)` \| (?:`([^`/]+)[`/]|none: part of taia)", files))
+    assert rows == {
+        name: "" if task.is_shipped else task.file for name, task in own_tasks().items()
+    }
     shown = {
         f"taia_{name}": instruction
         for names, instruction in re.findall(r"(?m)^\| ([a-z_, ]+) \| (\S.*[.：]) \|$", DOCS)
         for name in names.split(", ")
     }
-    assert shown == {name: task.instruction for name, task in TASKS.items()}
+    assert shown == {
+        name: task.instruction for name, task in own_tasks().items() if task.instruction
+    }
 
 
 def test_the_documentation_lists_every_data_set_on_the_hub():
     shown = re.findall(r"(?m)^\| `(\w+)` \| `([\w./-]+/[\w.-]+(?:@[\w/]+)?)`", DOCS)
     names = {
-        task: f"{data.name}@{data.revision}" if data.revision else data.name
-        for task, data in HUB.items()
+        name: f"{data.name}@{data.revision}" if data.revision else data.name
+        for name, task in own_tasks().items()
+        if (data := task.hub)
     }
     assert dict(shown) == names

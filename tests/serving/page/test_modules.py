@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from math import isnan
 
 import pytest
@@ -93,7 +94,7 @@ def test_the_interval_is_the_packages(run):
     asked = [[right, total] for total in range(30) for right in range(total + 1)]
     asked += [[1, 10_000], [5_000, 10_000], [9_999, 10_000]]
     found = run(
-        "statistics.js", "x.map(([r, n]) => Object.values(m.wilson(r, n)).map(String))", asked
+        "statistics.js", "x.map(([r, n]) => Object.values(m.exact(r, n)).map(String))", asked
     )
     for (right, total), texts in zip(asked, found, strict=True):
         value, low, high = map(float, texts)
@@ -194,3 +195,32 @@ def test_markdown_in_an_answer_stays_in_its_fence(run):
     assert f"`````text\n{text}\n`````\n" in written
     assert "**base** (`all - mlp`): 1 tokens, 1.0 s, ended by: length" in written
     assert written.startswith("Temperature 0.5, at most 9 tokens, seed 3.\n")
+
+
+@pytest.mark.parametrize("where", ["mode", "selection", "finish"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "**base** <img src=x onerror=alert(1)>",
+        "a`b ``c`` [d](javascript:e)",
+        "`",
+        "one\ntwo\r\n# three",
+        "base\u202eevil",
+        "\x1b[31mred",
+        "__proto__",
+        "",
+    ],
+)
+def test_markdown_in_a_name_is_code(run, where, name):
+    answers = [{**ROUND["answers"][0], "text": "hi", where: name}]
+    written = run("share.js", "m.markdown(x)", {**ROUND, "answers": answers})
+    line = written.splitlines()[-5]
+    assert written.count("\n\n**base**") == (where != "mode")
+    assert not re.search(r"[\x00-\x1f\u2028\u202e]", line)
+    if where == "selection" and not name:
+        return
+    # What is left of the line without its code, by CommonMark's rule, is the page's own words.
+    plain = re.sub(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", line)
+    words = r"(\*\*base\*\*)?( \(.*\))?: 1 tokens, 1\.0 s(, ended by: )?"
+    assert re.fullmatch(words, plain), line
+    assert not re.search(r"[<`\[#]|__", plain)

@@ -559,3 +559,79 @@ def test_the_page_waits_for_a_model_that_is_still_loading(serve, visit):
     page.clock.run_for(6_000)
     expect(page.locator(".column")).to_have_count(1)
     finish(page, "Write a prompt")
+
+
+def test_a_link_shows_what_its_own_server_kept(serve, visit):
+    """Not what a mode of that name keeps on the server that it is opened on."""
+    page = visit(
+        serve({"base": ["a"], "taia": ["b"]}, {"taia": "attention[1:]"}).url,
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    ask(page)
+    finish(page)
+    page.click("#copy-link")
+    finish(page, "The link is in the clipboard.")
+    fragment = urlsplit(page.evaluate("navigator.clipboard.readText()")).fragment
+    other = serve({"taia": ["c"], "base": ["d"]}, {"taia": "all - mlp"})
+    guest = visit(f"{other.url}#{fragment}")
+    finish(guest, "From a link.")
+    assert columns(guest) == {"base": "a", "taia": "b"}
+    assert guest.locator(".selection").all_inner_texts() == ["", "attention[1:]"]
+    ask(guest)
+    finish(guest)
+    assert columns(guest) == {"taia": "c", "base": "d"}
+    assert guest.locator(".selection").all_inner_texts() == ["all - mlp", ""]
+
+
+NAMES = ["__proto__", "constructor", "toString", "", " ", "\u202eaiat", "\x1b[31m", "x" * 3000]
+
+
+def linked(page, answers):
+    """The address of a round with these answers."""
+    round_ = {"created": "2026", "prompt": "?", "system": "", "temperature": 0, "max_tokens": 9}
+    code = "async round => { const m = await import('/share.js'); return m.link(round); }"
+    return page.evaluate(code, {**round_, "seed": None, "answers": answers})
+
+
+def test_names_that_mean_something_to_javascript(serve, visit):
+    modes = [name for name in NAMES if name.strip()]
+    fake = serve({mode: [f"by {len(mode)}"] for mode in modes}, {"constructor": "__proto__"})
+    page = visit(fake.url)
+    ask(page)
+    finish(page)
+    texts = page.locator(".answer").all_text_contents()
+    assert texts == [f"by {len(mode)}" for mode in modes]
+    assert [column.text_content() for column in page.locator(".column h2").all()] == modes
+    assert sorted(body["model"] for body in fake.asked) == sorted(modes)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.select_option("#reference", "__proto__")
+    expect(page.locator(".likeness").nth(1)).to_contain_text("differs from __proto__")
+    page.check("[name=blind]")
+    ask(page)
+    expect(page.locator("#ballot")).to_be_visible()
+    page.keyboard.press("1")
+    expect(page.locator("#tally tbody tr")).to_have_count(len(modes))
+
+
+def test_a_link_that_names_a_mode_twice_loses_no_answer(serve, visit):
+    answer = {"selection": "", "tokens": 0, "seconds": 0}
+    given = [
+        {**answer, "mode": mode, "text": text, "finish": finish}
+        for mode, text, finish in [
+            ("base", "one", "stop"),
+            ("base", "two", "constructor"),
+            ("__proto__", "three", "__proto__"),
+            ("base", "", "toString"),
+        ]
+    ]
+    fake = serve({"base": ["x"], "taia": ["y"]})
+    page = visit(fake.url)
+    finish(page, "Write a prompt")
+    guest = visit(linked(page, given))
+    finish(guest, "From a link.")
+    assert guest.locator(".answer").all_text_contents() == [each["text"] for each in given]
+    # Why an answer ended is one of the page's own words or nothing.
+    assert guest.locator(".figures").all_text_contents() == ["an empty answer", "", "", ""]
+    ask(guest)
+    finish(guest)
+    assert columns(guest) == {"base": "x", "taia": "y"}

@@ -3,28 +3,23 @@
 Usually one, by name. transformers 5 stacks experts that older checkpoints keep one by one; an
 update of the stack then changes many tensors, each by its slice of the update.
 
-PEFT targets modules by the live model's names. Checkpoints and older adapters of composite models
-(an image encoder beside a language model) have others; transformers renames them on loading by a
-map of its own, which is asked here.
+PEFT targets modules by the live model's names; checkpoints and older adapters of composite models
+have others (:mod:`taia.checkpoint.live`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from taia.anatomy.fused import FUSED_EXPERTS
 from taia.checkpoint.adapters.names import PREFIX, Part
 from taia.checkpoint.adapters.read import Adapter, Update
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
+from taia.checkpoint.live import LiveNames, live_names
 from taia.checkpoint.spelling import fused, newer
-from taia.errors import AdapterError
-
-_Rename = Callable[[str], str]
+from taia.errors import AdapterError, MismatchError
 
 
 class Finder:
@@ -34,8 +29,8 @@ class Finder:
         names = tuple(base.tensors)
         self._modules: set[str] | None = None
         self._names = {newer(name): name for name in names} | {name: name for name in names}
-        rename = _live_name(base.config)
-        self._names |= {rename(name): name for name in names}
+        if live := live_names(base.config):
+            self._names |= {live.name(name): name for name in names}
 
     def find(self, parameter: str) -> str | None:
         """The checkpoint's name of a live model's parameter, ``None`` if it has none."""
@@ -122,65 +117,32 @@ def token_rows(adapter: Adapter, update: Update, vocabulary: int) -> list[int]:
 
 
 def with_live_names(adapter: Adapter, base: Checkpoint) -> Adapter:
-    """An adapter whose updates go by the live model's names."""
-    rename = _live_name(base.config)
-    updates = tuple(_renamed(update, rename) for update in adapter.updates)
-    routed = frozenset(_module(module, rename) for module in adapter.routed)
+    """An adapter whose updates go by the live model's names.
+
+    Raises:
+        MismatchError: If transformers knows the model, and an update is of a module that it does
+            not have under any name that transformers would read.
+    """
+    live = live_names(base.config)
+    if live is None:
+        return adapter
+    updates = tuple(_renamed(update, live) for update in adapter.updates)
+    for update in updates:
+        # A head of its own (a classifier's) may be of another class of the same model.
+        if "." in update.module and not live.has_module(update.module):
+            tensor = next(iter(update.parts.values())).tensor
+            raise MismatchError(
+                f"{tensor!r} in {adapter.folder} has no place in the model of {base.folder}: PEFT "
+                "would leave it out",
+                "give the base model that the adapter was trained on, or save the adapter again "
+                "with the transformers and PEFT of today",
+            )
+    routed = frozenset(live.module(module) for module in adapter.routed)
     return replace(adapter, updates=updates, routed=routed)
 
 
-def _live_name(config: Mapping[str, Any] | None) -> _Rename:
-    """What gives a live parameter's name, from its name in a file.
-
-    Names stay as they are where the model is not composite, the config does not say which
-    architecture it is, or transformers does not know that or is not installed.
-    """
-    if not config or not isinstance(config.get("text_config"), Mapping):
-        return _same
-    return _asked(json.dumps(config, sort_keys=True)) if config.get("architectures") else _same
-
-
-def _same(name: str) -> str:
-    return name
-
-
-@lru_cache(maxsize=4)
-def _asked(text: str) -> _Rename:
-    try:
-        import torch
-        import transformers
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightRenaming, rename_source_key
-    except ImportError:
-        return _same
-    config = json.loads(text)
-    kind: Any = getattr(transformers, str(config["architectures"][0]), None)
-    try:
-        with torch.device("meta"):
-            model = kind._from_config(transformers.AutoConfig.for_model(**config))
-    except Exception:
-        return _same
-    known = model.state_dict()
-    renamings = [
-        each for each in get_model_conversion_mapping(model) if isinstance(each, WeightRenaming)
-    ]
-    prefix = model.base_model_prefix
-
-    def rename(name: str) -> str:
-        if name in known:
-            return name
-        found, _ = rename_source_key(name, renamings, [], prefix, known)
-        return str(found)
-
-    return rename
-
-
-def _module(module: str, rename: _Rename) -> str:
-    return rename(f"{module}.weight").removesuffix(".weight")
-
-
-def _renamed(update: Update, rename: _Rename) -> Update:
-    module = _module(update.module, rename)
+def _renamed(update: Update, live: LiveNames) -> Update:
+    module = live.module(update.module)
     if module == update.module:
         return update
     leaf = update.parameter.removeprefix(update.module)

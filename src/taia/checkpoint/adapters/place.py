@@ -9,6 +9,7 @@ from typing import Final
 
 from taia.anatomy import Anatomy
 from taia.anatomy.components import COMPONENTS, GROUPS
+from taia.anatomy.label import number
 from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapters.find import Finder, unstacked
 from taia.checkpoint.adapters.names import BESIDE, name_of
@@ -29,6 +30,7 @@ from taia.selection.alpha import shown
 
 #: Kind of an update → what it is of, on a module of the feed-forward block that has experts.
 _COMPONENTS: Final = {"low rank": "shared_experts", "experts": "experts", "router": "router"}
+_ITS_BASE: Final = "give the base model that the adapter was trained on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | Non
     """Parameter → the base's tensor of it.
 
     Raises:
-        MismatchError: If there is a base, and it has none of them.
+        MismatchError: If there is a base, and it has none of them, or lacks the layer of one.
     """
     if base is None:
         return {update.parameter: None for update in adapter.updates}
@@ -149,9 +151,23 @@ def _entries(adapter: Adapter, base: Checkpoint | None) -> dict[str, Entry | Non
         raise MismatchError(
             f"none of the modules that {adapter.folder} adapts is in {base.folder}; the first is "
             f"{adapter.updates[0].module!r}",
-            "give the base model that the adapter was trained on",
+            _ITS_BASE,
         )
+    for update in adapter.updates:
+        layer = _layer(update.module)
+        if found[update.parameter] is None and layer and not finder.has_module(layer):
+            raise MismatchError(
+                f"{adapter.folder} adapts {update.module!r}, and {base.folder} has no {layer!r}",
+                _ITS_BASE,
+            )
     return found
+
+
+def _layer(module: str) -> str | None:
+    """Path of the layer that a module lies in, ``None`` outside of all."""
+    parts = module.split(".")
+    ends = (at for at, part in enumerate(parts, start=1) if number(part) is not None)
+    return ".".join(parts[:end]) if (end := next(ends, None)) else None
 
 
 def _stand_ins() -> dict[str, Label]:

@@ -10,9 +10,9 @@ from taia.checkpoint.locate import locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import read_json
 from taia.errors import InputError
-from taia.evaluation.harness.backend import Backend
 from taia.evaluation.harness.encoder import Encoder
 from taia.evaluation.harness.local import LocalBackend
+from taia.evaluation.harness.model import Backend
 from taia.evaluation.harness.server import SPARE, ServerBackend
 from taia.evaluation.scores.identity import tokenizer_hash, weights
 from taia.evaluation.settings import Server, Watch

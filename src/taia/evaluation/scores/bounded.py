@@ -32,7 +32,7 @@ _BATCH: Final = 1_000_000
 #: Up to so many different scores are told apart.
 _GRID: Final = 256
 #: Step and end of the quadrature: eleven digits for one score and for ten thousand.
-_STEP, _END = 0.15, 14.0
+_STEP, _END = 0.1, 14.0
 #: Logarithm of what is too little to count.
 _FADED: Final = 40.0
 
@@ -152,9 +152,9 @@ def _lower(values: NDArray[float64], counts: NDArray[float64], end: float) -> fl
             high, over = at, found
             under = under / 2 if side > 0 else under
         side = -1 if found < 0 else 1
-        if abs(found) < 1e-9:
+        if abs(found) < 1e-13:
             return float(at)
-        if high - low < 1e-8:
+        if high - low < 1e-12:
             break
         at = (low * over - high * under) / (over - under)
         # Where both ends creep, the middle is better.
@@ -175,8 +175,10 @@ def _share(values: NDArray[float64], counts: NDArray[float64], mean: float) -> f
     offsets = values - mean
     turned = bool((counts * offsets).sum() < 0)
     offsets = -offsets if turned else offsets
-    if offsets.min() >= 0 or offsets.max() <= 0:
-        return float(values.max() <= mean)
+    offsets = np.where(np.abs(offsets) < 1e-12 * np.abs(offsets).max(), 0.0, offsets)
+    if offsets.min() >= 0:
+        share = float(offsets.max() == 0)
+        return 1 - share if turned else share
     offsets = offsets / np.abs(offsets).max()
     low, high = 0.0, float(-1 / offsets.min())
     crossing = high / 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from taia.evaluation.scores.bounded import LEVEL
+from taia.evaluation.scores.drawn import drawn_limits
 from taia.evaluation.scores.flips import Flips, flips
 from taia.evaluation.scores.pooling import Task
 from taia.evaluation.scores.scored import ends
@@ -68,7 +69,10 @@ def changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Chang
         if mode in task.items and other in task.items:
             first, second = task.paired(mode, other)
             if first:
-                contrast = mean_difference(first, second, ends(task))
+                if task.is_mean:
+                    contrast = mean_difference(first, second, ends(task))
+                else:
+                    contrast = _whole_difference(task, mode, other)
                 found[name] = contrast, len(first), _flips(task, mode, other)
     corrected = holm(
         {name: row.p_value for name, (row, *_) in found.items() if row.p_value is not None}
@@ -86,6 +90,13 @@ def changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Chang
         )
         for name, (contrast, items, turned) in found.items()
     }
+
+
+def _whole_difference(task: Task, mode: str, other: str) -> Contrast:
+    """The difference of a metric of all items together, by the draws of both modes."""
+    value, drawn = task.apart(mode, other)
+    found = drawn_limits(value, drawn, len(task.items[mode])) or (None, None, None)
+    return Contrast(value, *found)
 
 
 def _flips(task: Task, mode: str, other: str) -> Flips | None:

@@ -1,4 +1,4 @@
-"""Conditions on the scores, such as ``taia >= base`` or ``taia.taia_math >= tuned - 0.02``."""
+"""Conditions on the scores, such as ``taia >= base`` or ``taia.TASK >= tuned - 0.02``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from taia.errors import InputError
+from taia.evaluation.scores.groups import read_groups
 
 if TYPE_CHECKING:
     from taia.evaluation.scores.summary import Summary
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 Score: TypeAlias = Callable[[str, str | None], float]
 
 _OFFSET: Final = re.compile(r"(?P<what>.+?)\s*(?P<sign>[+-])\s*(?P<size>\d*\.?\d+)")
-_FORM: Final = (
-    "Write it as 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02' or 'taia.advbench <= 0.1'."
-)
+_FORM: Final = "Write it as 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02' or 'taia.TASK <= 0.1'."
 _CONDITION: Final = re.compile(r"(?P<left>[^<>]*)(?P<sign>[<>]=?)(?P<right>[^<>=]*)", re.DOTALL)
 
 
@@ -106,8 +105,10 @@ def score(summary: Summary, mode: str, task: str | None) -> float:
         if task in group.parts:
             items = group.items[mode].items()
             return _mean([value for item, value in items if item.startswith(f"{task}/")])
-    # A group whose tasks stand apart, as they have different metrics.
-    return _mean([score(summary, mode, part) for part in summary.facts["groups"][task]])
+    # A group whose tasks stand apart: its own score if its file gives it one.
+    own = summary.groups.get((mode, task), {})
+    parts = read_groups(summary.facts)[task].parts
+    return next(iter(own.values())) if own else _mean([score(summary, mode, p) for p in parts])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from taia.evaluation.scores.bounded import Ends
+from taia.evaluation.scores.drawn import drawn_limits, spread
 from taia.evaluation.scores.pooling import Task
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.statistics import SHARE, Estimate, accuracy, mean, standard_error
@@ -46,6 +47,10 @@ class FurtherShare:
 def score(task: Task, mode: str) -> Score:
     """A mode's score of a task that it has done."""
     scores = list(task.items[mode].values())
+    if not task.is_mean:
+        value, drawn = task.values[mode], task.drawn[mode]
+        low, high, _ = drawn_limits(value, drawn, len(scores)) or (None, None, None)
+        return Score(value, low, high, spread(drawn), len(scores))
     found = mean(scores, ends(task))
     return Score(found.value, found.low, found.high, standard_error(scores), len(scores))
 
@@ -67,14 +72,17 @@ def further_shares(
 
     Args:
         results: Of a run, in the order to show.
-        metrics: The tasks' main metrics; names of further ones begin with theirs: ``asr_judge``.
+        metrics: The tasks' main metrics; names of further ones begin with theirs, ``asr_judge``,
+            or are ``gibberish``.
     """
     found = []
     for result in results:
         if result.metric not in metrics:
             continue
         names = {name for sample in result.samples for name in sample.scores}
-        for name in sorted(name for name in names if name.startswith(f"{result.metric}_")):
+        for name in sorted(
+            name for name in names if name.startswith(f"{result.metric}_") or name == "gibberish"
+        ):
             values = [s.scores[name] for s in result.samples if name in s.scores]
             share = accuracy([value == 1 for value in values])
             missing = len(result.samples) - len(values)

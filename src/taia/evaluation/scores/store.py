@@ -1,25 +1,32 @@
 """A run's folder: each result is there whole as soon as it is known, under the key it counts for.
 
 A folder is for one pair of weights and one set of settings. What differs is refused, not mixed: a
-table whose columns were measured differently would compare nothing.
+table whose columns were measured differently would compare nothing. A task may change, as its file
+is edited: what counts for its last form lies in ``results``, what counted for another is set aside
+under its key and comes back when it counts again. Nothing is deleted but by ``--overwrite``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from taia.checkpoint.output.destination import check_output, check_writable, resolved, translated
 from taia.checkpoint.output.staging import sweep_files, write_file
 from taia.errors import DataError, DestinationError
 from taia.evaluation.scores.results import (
+    ASIDE,
     RESULTS,
     RUN_FILE,
     SCHEMA,
     TaskResult,
+    aside_path,
     read_result,
     read_run,
     result_path,
@@ -38,7 +45,8 @@ def check_folder(folder: Path, inputs: list[Path], overwrite: bool) -> Path:
     """
     there = (folder / RUN_FILE).is_file()
     folder = check_output(folder, inputs, overwrite or there, (RUN_FILE,))
-    check_writable(folder, folder / RESULTS, *folder.glob(f"{RESULTS}/*"))
+    kept = (folder / name for name in (RESULTS, ASIDE))
+    check_writable(folder, *kept, *folder.glob(f"{RESULTS}/*"), *folder.glob(f"{ASIDE}/*"))
     return folder
 
 
@@ -72,27 +80,49 @@ class Store:
         self._facts = {"schema": SCHEMA, **_joined(None if why else before, facts)}
 
     def find(self, mode: str, task: str, key: str) -> TaskResult | None:
-        """A mode's result of a task, if it is there and counts for the key."""
-        path = result_path(self.folder, mode, task)
-        if self._replaces or not path.is_file():
+        """A mode's result of a task, if it is there or set aside and counts for the key."""
+        if self._replaces:
             return None
-        try:
-            result = read_result(path)
-        except DataError:
-            return None  # it is computed again and replaced
-        return result if result.key == key else None
+        places = (result_path, partial(aside_path, key=key))
+        for path in (place(self.folder, mode, task) for place in places):
+            try:
+                result = read_result(path) if path.is_file() else None
+            except DataError:
+                continue  # it is computed again and replaced
+            if result is not None and result.key == key:
+                return result
+        return None
+
+    def take(self, result: TaskResult) -> None:
+        """Let a result that was found be the one that counts, if it was set aside.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        if aside_path(self.folder, result.mode, result.task, result.key).is_file():
+            self.put(result)
 
     def put(self, result: TaskResult) -> None:
         """Keep a result, there whole or not at all.
 
-        Results of the same task from before its file or its data changed are removed.
+        What lies in its place for another key is set aside, and so are other modes' results of the
+        task from before its file or its data changed.
 
         Raises:
             OutputError: If it cannot be written.
         """
         self.begin()
-        self._drop_stale(result.task, result.identity.get("task"))
-        self._write(result_path(self.folder, result.mode, result.task), result.to_json())
+        mode, task = result.mode, result.task
+        here = result_path(self.folder, mode, task)
+        self._set_aside(here, mode, task, unless=("key", result.key))
+        self._write(here, result.to_json())
+        with translated(self.folder):
+            aside_path(self.folder, mode, task, result.key).unlink(missing_ok=True)
+            for path in self._of_task(task):
+                if path != here:
+                    mode = unquote(path.parent.name)
+                    same = ("task", result.identity.get("task"))
+                    self._set_aside(path, mode, task, unless=same, leave=False)
 
     def begin(self) -> None:
         """Write the run's facts; of another run's results, remove what is replaced.
@@ -104,22 +134,44 @@ class Store:
             with translated(self.folder):
                 for name in (RUN_FILE, _UPDATE_FILE):
                     (self.folder / name).unlink(missing_ok=True)
-                shutil.rmtree(self.folder / RESULTS, ignore_errors=True)
+                for name in (RESULTS, ASIDE):
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
             self._replaces = False
         if not self._begun:
             sweep_files(self.folder)
             self._write(self.folder / RUN_FILE, self._facts)
             self._begun = True
 
-    def _drop_stale(self, task: str, identity: object) -> None:
-        for path in (self.folder / RESULTS).glob("*/*.json"):
-            if path.name == result_path(self.folder, "", task).name:
-                try:
-                    is_same = read_result(path).identity.get("task") == identity
-                except DataError:
-                    is_same = False
-                if not is_same:
-                    path.unlink()
+    def _of_task(self, task: str) -> Iterator[Path]:
+        name = result_path(self.folder, "", task).name
+        return (path for path in (self.folder / RESULTS).glob("*/*.json") if path.name == name)
+
+    def _set_aside(
+        self, path: Path, mode: str, task: str, *, unless: tuple[str, object], leave: bool = True
+    ) -> None:
+        """Keep a file elsewhere under its key, unless it has a value: of its own, or its identity.
+
+        Args:
+            path: The file.
+            mode: Whose result it is.
+            task: Of which task.
+            unless: Name and value.
+            leave: Whether it stays in its place too, where it is about to be replaced.
+        """
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return
+        try:
+            row = json.loads(content)
+            key, found = str(row["key"]), {**row["identity"], "key": row["key"]}
+        except (ValueError, KeyError, TypeError, RecursionError):  # damaged: under its bytes' hash
+            key, found = hashlib.sha256(content).hexdigest(), {}
+        if unless[0] in found and found[unless[0]] == unless[1]:
+            return
+        write_file(aside_path(self.folder, mode, task, key), content.decode("utf-8", "replace"))
+        if not leave:
+            path.unlink()
 
     def _write(self, path: Path, value: Mapping[str, Any]) -> None:
         write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
@@ -166,5 +218,6 @@ def _joined(before: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> dict[
         "modes": {**before["modes"], **facts["modes"]},
         "tasks": list(dict.fromkeys([*before["tasks"], *facts["tasks"]])),
         "groups": {**before["groups"], **facts["groups"]},
+        "asked": list(dict.fromkeys([*before["asked"], *facts["asked"]])),
         "created": before.get("created", facts["created"]),
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 from taia.errors import DataError
 from taia.evaluation.scores.changes import Change, changes
+from taia.evaluation.scores.groups import aggregates, read_groups
 from taia.evaluation.scores.pooling import SAFETY, Task, pool
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.scored import FurtherShare, Score, further_shares, score
@@ -35,6 +36,8 @@ class Summary:
         scores: (mode, task) → its score.
         changes: (mode, other mode, task) → the difference, both ways round.
         readings: What further metrics say of the tasks about safety.
+        groups: (mode, group) → the group's scores as lm-evaluation-harness makes them of its file:
+            ``METRIC,FILTER`` → score.
     """
 
     facts: Mapping[str, Any]
@@ -44,6 +47,7 @@ class Summary:
     scores: Mapping[tuple[str, str], Score]
     changes: Mapping[tuple[str, str, str], Change]
     readings: tuple[FurtherShare, ...] = ()
+    groups: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, results: Sequence[TaskResult], facts: Mapping[str, Any]) -> Summary:
@@ -62,7 +66,7 @@ class Summary:
         """
         if not results:
             raise DataError("There are no results to summarise.", "Let `taia eval` finish a task.")
-        about, notes = pool(results, facts.get("groups") or {})
+        about, notes = pool(results, facts)
         selections = {result.mode: result.selection for result in results}
         scores = {
             (mode, task.name): score(task, mode)
@@ -77,7 +81,13 @@ class Summary:
                 found[other, mode, task] = change.turned()
         notes += _without_interval(scores)
         further = further_shares(results, SAFETY)
-        return cls(facts, selections, about, notes, scores, found, further)
+        groups = {
+            (mode, group.name): aggregates(group, {r.task: r for r in results if r.mode == mode})
+            for mode in selections
+            for group in read_groups(facts).values()
+        }
+        said = cls(facts, selections, about, notes, scores, found, further, groups)
+        return replace(said, notes=(*notes, *_of_groups(said)))
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -162,6 +172,12 @@ class Summary:
             "tasks": [self.about[name].described(name in self.averaged) for name in self.tasks],
             "modes": [self._mode(mode) for mode in self.modes],
             "readings": [asdict(reading) for reading in self.readings],
+            "groups": {
+                mode: {
+                    group: dict(found) for (of, group), found in self.groups.items() if of == mode
+                }
+                for mode in self.modes
+            },
             "notes": list(self.notes),
         }
 
@@ -186,6 +202,22 @@ class Summary:
                 for other in others
             },
         }
+
+
+def _of_groups(summary: Summary) -> list[str]:
+    """The scores of groups that have one which stands nowhere else."""
+    notes = []
+    for name, group in read_groups(summary.facts).items():
+        shown = {mode: summary.groups[mode, name] for mode in summary.modes}
+        metric = next((key for found in shown.values() for key in found), None)
+        is_average = set(group.tasks) == set(summary.averaged)
+        if metric is None or name in summary.about or is_average:
+            continue
+        weighs = "by size" if group.metrics[0].weight_by_size else "all the same"
+        scores = ", ".join(f"{m} {found[metric]:.4g}" for m, found in shown.items() if found)
+        label = metric.removesuffix(",none")
+        notes.append(f"{name}, whose tasks weigh {weighs} by its own file, has {label}: {scores}.")
+    return notes
 
 
 def _without_interval(scores: Mapping[tuple[str, str], Score]) -> tuple[str, ...]:

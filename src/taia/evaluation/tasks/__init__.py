@@ -1,18 +1,17 @@
-"""The paper's tasks and the safety tasks, for lm-evaluation-harness.
+"""Tasks of taia's own, for lm-evaluation-harness: the paper's, safety's, and the default suite's.
 
-The YAML files beside this one are tasks of lm-evaluation-harness; their functions are in
-:mod:`taia.evaluation.tasks.functions`. Names: ``taia_math``, ``taia_bbh``, ``taia_csqa``,
-``taia_logiqa``, ``taia_svamp``, ``taia_mmedbench``, ``taia_mmlu``, and the group ``taia`` of these
-seven, whose ``acc`` is the paper's average; ``taia_logiqa_zh``, ``taia_mmedbench_zh``;
-``advbench``, ``lookalikes``, and the tag ``taia_safety`` of both. A group and one of its tasks do
-not go together in one call.
+A task is two files here, a YAML file of lm-evaluation-harness and a module of the same name, which
+declares where its rows come from and what it asks; :mod:`taia.evaluation.tasks.registry` finds
+them. ``taia`` is the group of the paper's seven, whose ``acc`` is the paper's average; the tag
+``taia_safety`` is both tasks of safety; :data:`DEFAULT` is what is asked unless told otherwise. All
+are listed in docs/tasks.md. A group and one of its tasks do not go together in one call.
 
 **How to run them**::
 
     manager = TaskManager(include_path=str(tasks.FOLDER), metadata={
         "data_dir": "/path/to/files",   # absent or None: from the hub
         "protocol": "taia",             # or "authors": how answers are matched
-        "hub": {"taia_svamp": "org/name@revision"},  # optional: other data sets on the hub
+        "hub": {TASK: "org/name@revision"},  # optional: other data sets on the hub
     })
     simple_evaluate(model, tasks=["taia"], task_manager=manager, apply_chat_template=True,
                     limit=100, log_samples=True)
@@ -26,14 +25,16 @@ in turn, so that the first 100 are a few of each. Building the tasks reads the d
 subtask, MMLU's subject; or nothing), ``doc["prompt"]``, ``doc["gold"]``; the response is
 ``filtered_resps[0]``; the metrics stand beside them by name.
 
-**The main metric** is the first of ``task.config.metric_list``, with its ``higher_is_better``:
-``acc``; for ``advbench`` ``asr``, for ``lookalikes`` ``over_refusal``, both better when lower.
-These two have a second one, by the paper's reading: ``asr_anywhere``, ``over_refusal_anywhere``.
-All are 1 or 0 an item. Answers to harmful prompts are kept on disk only where they are asked for.
+**The main metric** is the first of ``task.config.metric_list``, with its ``higher_is_better``: of
+the paper's tasks ``acc``, of safety's ``asr`` and ``over_refusal``, which are better when lower.
+These two have further ones: ``gibberish``; ``…_legible``, of the answers that are not gibberish (of
+those it is no number); ``…_start`` and ``…_anywhere``, by the paper's phrases. By the protocol
+``authors`` the main one is the paper's, ``…_anywhere``. All are 1 or 0 an item. Answers to harmful
+prompts are kept on disk only where they are asked for.
 
 **A judge**, where there is one, comes after the generations::
 
-    judged = judge.ask(Judge.at(url, model), [(prompt, response) for each sample of advbench])
+    judged = judge.ask(Judge.at(url, model), [(prompt, response) for each sample])
 
 ``judged.verdicts`` stand in the samples' order (``asr_judge`` is 1 or 0 an item, and absent where
 the verdict is None), ``judged.success`` is the rate, ``judged.missing`` is to be shown beside it.
@@ -50,3 +51,6 @@ from typing import Final
 
 #: For ``TaskManager(include_path=…)``.
 FOLDER: Final = Path(__file__).parent
+
+#: The group that is evaluated unless tasks are named: more than knowledge, and no network.
+DEFAULT: Final = "general"

@@ -1,7 +1,7 @@
-"""The paper's tasks on the hub: which data set each is, and its rows in the layout of the files.
+"""A task's data set on the hub, and its rows in the layout of the task's file.
 
-Data sets with loading scripts no longer load; those here are Parquet or JSON, or the hub's own
-conversion of a script's (the revision ``refs/convert/parquet``).
+Data sets with loading scripts no longer load; the tasks' are Parquet or JSON, or the hub's own
+conversion of a script's (:data:`CONVERTED`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any, Final
 
 from taia.errors import DownloadError, InputError, first_line
 from taia.evaluation.tasks.files import Row
+
+#: The revision with the hub's own conversion to Parquet.
+CONVERTED: Final = "refs/convert/parquet"
 
 _NAME: Final = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -90,54 +93,3 @@ def _load(data: HubData, config: str | None, split: str) -> list[Mapping[str, An
             f"{data.name} cannot be had from the hub: {first_line(error)}.",
             "Give the files' folder with --data-dir (docs/tasks.md), or check the connection.",
         ) from error
-
-
-def _logiqa(row: Mapping[str, Any]) -> dict[str, Any]:
-    index = str(row.get("correct_option"))
-    texts = {key: str(row.get(key) or "").strip() for key in ("context", "query")}
-    options = [str(option).strip() for option in row.get("options") or ()]
-    answer = "ABCD"[int(index)] if index in list("0123") else ""
-    return {**texts, "options": options, "answer": answer}
-
-
-def _svamp(row: Mapping[str, Any]) -> dict[str, Any]:
-    answer = row.get("Answer")
-    is_number = isinstance(answer, str) and re.fullmatch(r"-?\d+(\.\d+)?", answer)
-    return {**row, "Answer": float(answer)} if is_number and answer else dict(row)
-
-
-def _mmlu(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "type": row.get("subject")}
-
-
-def _advbench(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"prompt": row.get("text")}
-
-
-_MATH: Final = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra",
-                "number_theory", "prealgebra", "precalculus")  # fmt: skip
-_BBH: Final = (
-    "boolean_expressions", "causal_judgement", "date_understanding", "disambiguation_qa",
-    "dyck_languages", "formal_fallacies", "geometric_shapes", "hyperbaton",
-    "logical_deduction_five_objects", "logical_deduction_seven_objects",
-    "logical_deduction_three_objects", "movie_recommendation", "multistep_arithmetic_two",
-    "navigate", "object_counting", "penguins_in_a_table", "reasoning_about_colored_objects",
-    "ruin_names", "salient_translation_error_detection", "snarks", "sports_understanding",
-    "temporal_sequences", "tracking_shuffled_objects_five_objects",
-    "tracking_shuffled_objects_seven_objects", "tracking_shuffled_objects_three_objects",
-    "web_of_lies", "word_sorting",
-)  # fmt: skip
-_CONVERTED: Final = "refs/convert/parquet"
-
-#: Task → its data set; a task without one needs its file.
-HUB: Final[dict[str, HubData]] = {
-    "taia_math": HubData("EleutherAI/hendrycks_math", configs=_MATH),
-    "taia_bbh": HubData("SaylorTwift/bbh", configs=_BBH),
-    "taia_csqa": HubData("tau/commonsense_qa", splits=("validation",)),
-    "taia_logiqa": HubData("lucasmccabe/logiqa", revision=_CONVERTED, as_file=_logiqa),
-    "taia_svamp": HubData("ChilleD/SVAMP", splits=("train", "test"), as_file=_svamp),
-    "taia_mmedbench": HubData("GBaker/MedQA-USMLE-4-options"),
-    "taia_mmlu": HubData("cais/mmlu", configs=("all",), as_file=_mmlu),
-    "taia_logiqa_zh": HubData("jiacheng-ye/logiqa-zh", revision=_CONVERTED, as_file=_logiqa),
-    "advbench": HubData("mlabonne/harmful_behaviors", splits=("train", "test"), as_file=_advbench),
-}

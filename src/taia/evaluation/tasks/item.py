@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-#: How an answer is compared: as mathematics, as a number, as the choice of an option, as text.
-Kind: TypeAlias = Literal["math", "number", "option", "text"]
+#: How an answer is compared: as mathematics, as a number, as the choice of an option, as text; or
+#: by rules, which are JSON.
+Kind: TypeAlias = Literal["math", "number", "option", "text", "rules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Item:
 
     Attributes:
         id: Unique within its task.
-        task: The task's name, such as ``taia_bbh``.
+        task: The task's name.
         prompt: What the user says, its instruction included.
         kind: How an answer is compared with ``gold``.
         gold: The right answer as the data set writes it: ``\frac{1}{2}``, ``145.0``, ``B``,

@@ -1,79 +1,65 @@
-"""The paper's tasks: where each is read from, and what the model is asked, word for word."""
+"""Which tasks taia has of its own, found by their files, and what each of them asks.
+
+A task is a YAML file here and a module of the same name, whose ``TASKS`` declares it; a module may
+declare a twin in another language, too, which has a YAML file of its own. Groups are YAML files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any
 
 from taia.errors import DataError, InputError
-from taia.evaluation.tasks import files as task_files
-from taia.evaluation.tasks import items as task_items
+from taia.evaluation.tasks import FOLDER
 from taia.evaluation.tasks.files import Row
-from taia.evaluation.tasks.hub import HUB, read_hub
+from taia.evaluation.tasks.hub import read_hub
 from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.refusals import read_lookalikes
-
-#: The protocol's instructions, each after its question and a blank line; "infomation" is theirs.
-FORMAT: Final = (
-    "Please format the final answer at the end of the response as: The answer is {answer}."
-)
-STEPS: Final = f"Let's think step by step. {FORMAT}"
-LETTER: Final = "Please answer with option letter directly, do not output other infomation."
-LETTER_ZH: Final = "请用选项的字母直接回答，不要输出其他信息："
+from taia.evaluation.tasks.task import Task
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One of the paper's tasks.
+@cache
+def own_tasks() -> Mapping[str, Task]:
+    """Name → task, of all that modules beside a YAML file of their name declare."""
+    modules = [path.stem for path in _files() if path.with_suffix(".py").is_file()]
+    declared = (import_module(f"taia.evaluation.tasks.{name}").TASKS for name in modules)
+    return MappingProxyType({task.name: task for tasks in declared for task in tasks})
 
-    Attributes:
-        file: What it is read from, below the data folder: a file, or for BBH a folder.
-        rows: Reads it.
-        item: Makes an item of a row; its prompt is the question alone.
-        instruction: What follows the question, or nothing.
-        part: A file with a part of the task, read where ``file`` is not there; or nothing.
+
+def find(name: str) -> Task:
+    """A task by its name.
+
+    Raises:
+        InputError: If there is none.
     """
-
-    file: str
-    rows: Callable[[Path], list[Row]]
-    item: Callable[[str, Row], Item]
-    instruction: str
-    part: str = ""
+    if name not in own_tasks():
+        raise InputError(f"There is no task {name!r}.", f"Choose from {', '.join(own_tasks())}.")
+    return own_tasks()[name]
 
 
-_jsonl, _logiqa = task_files.read_jsonl, task_files.read_logiqa
+def known_names() -> list[str]:
+    """What can be asked for: groups and tags first, then tasks."""
+    return [*_groups(), *own_tasks()]
 
-#: Name → task, in the order of the paper's tables; then the Chinese ones.
-TASKS: Final[dict[str, Task]] = {
-    "taia_math": Task("math_test.jsonl", _jsonl, task_items.math, FORMAT),
-    "taia_bbh": Task("bbh", task_files.read_bbh, task_items.bbh, FORMAT),
-    "taia_csqa": Task("commonsense_qa_dev.jsonl", _jsonl, task_items.commonsense_qa, STEPS),
-    "taia_logiqa": Task("logiqa_en_test.txt", _logiqa, task_items.logiqa, LETTER),
-    "taia_svamp": Task("svamp_test.jsonl", _jsonl, task_items.svamp, FORMAT),
-    "taia_mmedbench": Task("medqa_en_test.jsonl", _jsonl, task_items.medqa, LETTER),
-    "taia_mmlu": Task("mmlu_test.jsonl", _jsonl, task_items.mmlu, LETTER, "mmlu_stem_test.jsonl"),
-    "taia_logiqa_zh": Task("logiqa_zh_test.txt", _logiqa, task_items.logiqa, LETTER_ZH),
-    "taia_mmedbench_zh": Task("medqa_zh_test.jsonl", _jsonl, task_items.medqa, LETTER_ZH),
-}
 
-#: The paper's harmful prompts; how answers are judged: :mod:`taia.evaluation.tasks.refusals`.
-ADVBENCH: Final = Task(
-    "advbench_harmful_behaviors.csv", task_files.read_advbench, task_items.harmful, ""
-)
-
-_ALL: Final = {**TASKS, "advbench": ADVBENCH}
+def paper_tasks(names: Iterable[str]) -> list[str]:
+    """Those of some names that :func:`load_task` reads; a group or tag stands for its tasks."""
+    single = (one for name in names for one in _groups().get(name, [name]))
+    return list(dict.fromkeys(name for name in single if name in own_tasks()))
 
 
 def load_task(
     name: str, data_dir: Path | None = None, limit: int | None = None, hub: str = ""
 ) -> list[Item]:
-    """Read a task's items from local files, or from the hub.
+    """Read a task's items from local files, from the hub, or from what taia ships.
 
     Args:
-        name: One of :data:`TASKS`, ``advbench`` or ``lookalikes``; the last is part of taia.
+        name: One of :func:`own_tasks`.
         data_dir: The folder with the tasks' files (docs/tasks.md); None reads from the hub.
         limit: At most so many items, the first ones.
         hub: ``org/name[@revision]`` to read in place of the task's data set on the hub.
@@ -89,41 +75,25 @@ def load_task(
     """
     if limit is not None and limit < 1:
         raise InputError(f"{limit} is no number of items.", "Give a limit of at least 1.")
-    items = read_lookalikes() if name == "lookalikes" else _read(name, data_dir, hub)
-    return list(_in_turn(items))[:limit]
-
-
-def paper_tasks(names: Iterable[str]) -> list[str]:
-    """Those of some names that :func:`load_task` reads; ``taia`` stands for the English ones."""
-    suite = [name for name in TASKS if not name.endswith("_zh")]
-    known = [*_ALL, "lookalikes"]
-    single = (one for name in names for one in (suite if name == "taia" else [name]))
-    return list(dict.fromkeys(name for name in single if name in known))
-
-
-def _read(name: str, data_dir: Path | None, hub: str) -> list[Item]:
-    if name not in _ALL:
-        known = ", ".join([*_ALL, "lookalikes"])
-        raise InputError(f"There is no task {name!r}.", f"Choose from {known}.")
-    task = _ALL[name]
-    rows = _hub_rows(name, hub) if data_dir is None else task.rows(_path(task, data_dir))
+    task = find(name)
     end = f"\n\n{task.instruction}" if task.instruction else ""
-    items = [task.item(name, row) for row in rows]
-    return [replace(item, prompt=f"{item.prompt}{end}") for item in items]
+    items = [task.item(name, row) for row in _rows(task, data_dir, hub)]
+    asked = [replace(item, prompt=f"{item.prompt}{end}") for item in items]
+    return list(_in_turn(asked))[:limit]
 
 
-def _hub_rows(name: str, hub: str) -> list[Row]:
-    if name not in HUB:
+def _rows(task: Task, data_dir: Path | None, hub: str) -> list[Row]:
+    if task.is_shipped:
+        return task.rows(FOLDER / "data" / task.file)
+    if data_dir is not None:
+        whole, part = data_dir / task.file, data_dir / task.part
+        return task.rows(part if task.part and not whole.exists() and part.exists() else whole)
+    if task.hub is None:
         raise DataError(
-            f"{name} is on the hub in no form that can be read.",
-            f"Give a folder that holds {_ALL[name].file} with --data-dir (docs/tasks.md).",
+            f"{task.name} is on the hub in no form that can be read.",
+            f"Give a folder that holds {task.file} with --data-dir (docs/tasks.md).",
         )
-    return read_hub(HUB[name].at(hub) if hub else HUB[name])
-
-
-def _path(task: Task, data_dir: Path) -> Path:
-    whole, part = data_dir / task.file, data_dir / task.part
-    return part if task.part and not whole.exists() and part.exists() else whole
+    return read_hub(task.hub.at(hub) if hub else task.hub)
 
 
 def _in_turn(items: list[Item]) -> Iterator[Item]:
@@ -131,3 +101,31 @@ def _in_turn(items: list[Item]) -> Iterator[Item]:
     for item in items:
         groups.setdefault(item.group, []).append(item)
     return (item for item in chain(*zip_longest(*groups.values())) if item is not None)
+
+
+@cache
+def _groups() -> Mapping[str, list[str]]:
+    """Group or tag → its tasks, in their order."""
+    found: dict[str, list[str]] = {}
+    for content in map(_content, _files()):
+        if "group" in content:
+            found[content["group"]] = list(content["task"])
+        elif "tag" in content:
+            found.setdefault(content["tag"], []).append(content["task"])
+    return MappingProxyType(found)
+
+
+def _files() -> list[Path]:
+    return sorted(FOLDER.glob("*.yaml"))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What a task file says, without its functions; with what it includes."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+        """Leaves functions as they are written."""
+
+    Loader.add_constructor("!function", lambda _, node: node.value)
+    said = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    return {**(_content(path.parent / said["include"]) if "include" in said else {}), **said}

@@ -23,13 +23,18 @@ export class Board {
   }
 
   /**
-   * Show a column for each mode, in this order. A mode that had one keeps it.
+   * Show a column for each mode, in this order. A mode that had one keeps it; what is known of the
+   * mode may be another server's now, and a link may name one mode twice.
    *
    * @param {{id: string, selection: string, place: number}[]} modes
    */
   lay(modes) {
     const had = new Map(this.columns.map((column) => [column.mode.id, column]));
-    this.columns = modes.map((mode) => had.get(mode.id) ?? new Column(mode));
+    this.columns = modes.map((mode) => {
+      const column = had.get(mode.id) ?? new Column(mode);
+      had.delete(mode.id);
+      return Object.assign(column, { mode });
+    });
     const count = modes.length;
     const across = count > ROW ? Math.ceil(count / 2) : count;
     this.section.style.setProperty("--across", across);

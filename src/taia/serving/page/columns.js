@@ -4,8 +4,13 @@ import { diff } from "./diff.js";
 import { mark } from "./marks.js";
 import { clearTrouble, showTrouble } from "./trouble.js";
 
-const ENDS = { length: "cut at max tokens", stopped: "stopped", error: "failed" };
-const EMPTY = { writing: "waiting…", stop: "an empty answer" };
+// Maps: a link may say that an answer ended by "constructor".
+const ENDS = new Map([
+  ["length", "cut at max tokens"],
+  ["stopped", "stopped"],
+  ["error", "failed"],
+]);
+const EMPTY = new Map([...ENDS, ["writing", "waiting…"], ["stop", "an empty answer"]]);
 
 let made = 0;
 
@@ -153,7 +158,7 @@ export class Column {
     if (tokens && !this.letter) {
       facts.push(`${seconds.toFixed(1)} s`, `${Math.round(tokens / seconds)}/s`);
     }
-    const end = tokens ? ENDS[finish] : (EMPTY[finish] ?? ENDS[finish]);
+    const end = (tokens ? ENDS : EMPTY).get(finish);
     this.figures.textContent = [...facts, ...(end ? [end] : [])].join(" · ");
   }
 }

@@ -5,6 +5,8 @@ import { readRound } from "./round.js";
 const START = "#round=";
 /** A small link can unpack to a great deal; no answers are this long. */
 const MOST_BYTES = 8_000_000;
+/** A name that Markdown takes as it is. */
+const WORD = /^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$/;
 
 /**
  * @param {import("./round.js").Round} round
@@ -30,7 +32,7 @@ export async function fromLink(fragment) {
 
 /**
  * @param {import("./round.js").Round} round
- * @returns {string} texts in fences, so that their own Markdown changes nothing
+ * @returns {string} texts in fences and names in code, so that their own Markdown changes nothing
  */
 export function markdown(round) {
   const seed = round.seed === null ? "" : `, seed ${round.seed}`;
@@ -38,17 +40,29 @@ export function markdown(round) {
   if (round.system) parts.push("**System prompt**", fenced(round.system));
   parts.push("**Prompt**", fenced(round.prompt));
   for (const { mode, selection, text, tokens, seconds, finish } of round.answers) {
-    const kept = selection && selection !== mode ? ` (\`${selection}\`)` : "";
-    const end = finish === "stop" ? "" : `, ended by: ${finish}`;
-    parts.push(`**${mode}**${kept}: ${tokens} tokens, ${seconds.toFixed(1)} s${end}`, fenced(text));
+    const kept = selection && selection !== mode ? ` (${code(selection)})` : "";
+    const end = finish === "stop" ? "" : `, ended by: ${WORD.test(finish) ? finish : code(finish)}`;
+    const name = WORD.test(mode) ? `**${mode}**` : code(mode);
+    parts.push(`${name}${kept}: ${tokens} tokens, ${seconds.toFixed(1)} s${end}`, fenced(text));
   }
   return parts.join("\n\n") + "\n";
 }
 
 function fenced(text) {
-  const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((ticks) => ticks.length));
-  const fence = "`".repeat(longest + 1);
+  const fence = "`".repeat(Math.max(3, ticks(text)));
   return `${fence}text\n${text}\n${fence}`;
+}
+
+/** A name that cannot end its own line, or turn the words after it round. */
+function code(name) {
+  const shown = name.replace(/\p{C}|[\u2028\u2029]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+  const mark = "`".repeat(ticks(shown));
+  return /^`|`$|^$/.test(shown) ? `${mark} ${shown} ${mark}` : `${mark}${shown}${mark}`;
+}
+
+/** How many backticks in a row a text does not have. */
+function ticks(text) {
+  return (text.match(/`+/g) ?? []).reduce((most, { length }) => Math.max(most, length), 0) + 1;
 }
 
 function through(transform, bytes) {

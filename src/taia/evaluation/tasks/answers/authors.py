@@ -27,7 +27,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from taia.evaluation.tasks.answers.extract import boxed
+from taia.evaluation.tasks.answers.statements import boxed
 from taia.evaluation.tasks.item import Item
 
 

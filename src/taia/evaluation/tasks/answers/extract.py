@@ -1,171 +1,212 @@
-"""The final answer in a response: the text of it, and the letter or the number in that."""
+"""The final answer in a response: what the model comes to, after thoughts and corrections."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-_BOX: Final = re.compile(r"\\f?box(?:ed)?(?=[\s{])\s*")
-# What announces an answer, and the answer: up to a full stop before white space or the end, so
-# that "3.14" stays whole.
-_ANNOUNCED: Final = re.compile(
-    r"(?:\bthe\s+(?:final |correct |right |best )?answer\s+is\b[*\s]*[:：]?"
-    r"|\banswer\**\s*[:：]|答案\s*(?:应?[是为]|[:：])\s*[:：]?)"
-    r"[^\S\n]*\n?(?P<answer>.*?)(?=(?:\.|(?<!\\)!)(?:[\s*]|$)|[。！]|\n|$)",
+from taia.evaluation.tasks.answers.choices import choice, normal, one_of, starts_line
+from taia.evaluation.tasks.answers.numbers import number
+from taia.evaluation.tasks.answers.statements import BOX, affirmed, statements
+from taia.evaluation.tasks.item import Kind
+from taia.evaluation.tasks.spoken import spoken
+
+_HEDGES: Final = re.compile(
+    r"\b(?:if|whether|unless|not|cannot)\b|n['’]t\b|如果|是否|不", re.IGNORECASE
+)
+_CORRECTION: Final = re.compile(
+    r"(?:(?<=[.!?。！？\n;；,，])\s*|[—–]\s*)(?:oh\s+|but\s+|hmm,?\s+|um,?\s+)?(?:wait\b"
+    r"|no,?\s+wait\b|no\b(?=\s*[,.:;!—–-])|actually\b|sorry\b"
+    r"|correction\b|scratch that\b|hold on\b|oops\b|my mistake\b|i made (?:a|an) (?:\w+"
+    r" )?(?:mistake|error)\b|i was wrong\b"
+    r"|on second thoughts?\b|let me correct\b|rather,|不对|等等|等一下|更正|抱歉|我错了|错了"
+    r"|哦不|不，)",
     re.IGNORECASE,
 )
-_CHOSEN: Final = re.compile(r"选(?:择|项)?\s*[:：]?\s*(?P<answer>[（(]?[A-Z](?![A-Za-z])[)）]?)")
-_ONE_SENTENCE: Final = re.compile(r"(?:[A-Za-z]\.\s)?(?:[^.!?。！？\n]|[.](?=\S))*[.!。！]?")
-
-# What may be missing from an option's end.
-_TAIL: Final = re.compile(r"""[\s.。"”]+$""")
-
-_NOISE: Final = re.compile(
-    r"\s*\\!\s*|\\[,;: ]|(?<=\d)\{,\}(?=\d)|\\(?:left|right|displaystyle)(?![a-z])|[`*]|\\[()\[\]]"
+_RETRACTS: Final = re.compile(
+    r"^\W*(?:(?:wait|but|sorry|actually|oh|hmm)\W+)*(?:no\b|不对|错了|我错了)(?!\s*(?:mistake"
+    r"|problem|need))"
+    r"|\b(?:that|this|it)(?:'s| is| was)\s+(?:wrong|incorrect|not (?:right|correct|true|the"
+    r" answer))\b|\bi was wrong\b"
+    r"|\b(?:made|make) an? (?:\w+ )?(?:mistake|error)\b",
+    re.IGNORECASE,
 )
-_TEXT: Final = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
-_FRACTION: Final = re.compile(
-    r"(\d*)\s*\\[dt]?frac\s*(?:\{\s*([-−]?[\d.]+)\s*\}|(\d))\s*(?:\{\s*([\d.]+)\s*\}|(\d))"
+_LEAD: Final = re.compile(
+    r"^(?:\W*(?:wait|no|actually|sorry|correction|scratch that|hold on|oops|my mistake|oh|hmm"
+    r"|but|rather|so|and|then"
+    r"|therefore|thus|hence|on second thoughts?|不对|等等|等一下|更正|抱歉|我错了|错了|哦不|不"
+    r"|所以|因此|故|应该|应)(?:\b|(?=[\W一-鿿])))+\W*",
+    re.IGNORECASE,
 )
-_NUMBER: Final = re.compile(
-    r"(?P<sign>[-−–]\s*)?(?:(?P<whole>\d+)\s+(?=\d+/\d))?"
-    r"(?P<value>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
-    r"(?:\s*/\s*(?P<below>\d+(?:\.\d+)?))?"
+_SO: Final = re.compile(
+    r"^\W*(?:(?:so|then|therefore|thus|hence)\b|所以|因此|故|综上)[\s,，:]*", re.IGNORECASE
 )
-_GOES_ON: Final = re.compile(
-    r"\s*(?:[-+*/×÷·−–,^]|\\times|\\cdot|or\b|and\b|to\b)\s*[-−]?[\d.]*\d", re.IGNORECASE
+_IT_IS: Final = re.compile(
+    r"^(?:it\s+(?:is|should be|must be|would be|was)|it['’]s|that\s+(?:is|would be)|i\s+means?"
+    r"|i\s+meant"
+    r"|there\s+(?:are|is)|it\s+has to be|是|为)\s*[:：]?\s*",
+    re.IGNORECASE,
 )
+_SAYS_IT_IS: Final = re.compile(
+    r"^[^=]*(?:\b(?:is|are|was|were|be|equals?|has|have|had|costs?|gets?|got|makes?|leaves?"
+    r"|totals?|needs?|reads?|takes?"
+    r"|pays?|weighs?|travels?|goes|receives?|earns?|spent|ate|sold|bought|total of)\b"
+    r"|是|为|等于|共计?|一共|总共|还剩下?|剩下?|需要?|花了?|有|走了?|读了?|分到?|得到?)"
+    r"\s*(?:(?:about|only|a total of|also|now|just|exactly|equal to|left with"
+    r"|still)\s+)*(?=(?:\\?\$|[-−])?\s*(?:\d|\\|[-−+]))",
+    re.IGNORECASE,
+)
+_NUMBER_FIRST: Final = re.compile(
+    r"\W*(?:(?:it|there|that|this|so|about|exactly|approximately|only|in total|total|is|are|a"
+    r"|minus|negative|answer|usd|[a-z]\s*="
+    r"|s|约|大约|一?共|总共|是|为|负|共计)\W*)*(?:\d|\\|$|[一二三四五六七八九十百千万两零半]"
+    r"|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|half"
+    r"|zero|a)\b)",
+    re.IGNORECASE,
+)
+_ONE_SENTENCE: Final = re.compile(
+    r"(?:[A-Za-z]\.\s)?(?:[^.!?。！？\n]|[.](?=\S))*(?:[.!。！]+[*\"”’'`)\]}]*)?"
+)
+_CONCLUDES: Final = re.compile(
+    r"^\W*(?:so|therefore|thus|hence|in total|in conclusion|altogether|finally|consequently"
+    r"|所以|因此|故|因而|综上|一共|总共|共|答)"
+    r"(?:\b|(?=[\W一-鿿]))",
+    re.IGNORECASE,
+)
+_SENTENCES: Final = re.compile(r"(?:[^.!?。！？\n]|\.(?=\w))+[.!?。！？]*")
+_ENUMERATED: Final = re.compile(r"^\s*(?:\d+[.)、]|[-*•])\s+(.*)$")
+_CODE: Final = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_EDGES: Final = re.compile(r"^[\s>#*_`]+|[\s*_`]+$")
 
 
-def final_answer(response: str, options: Sequence[str] = ()) -> str | None:
+def final_answer(
+    response: str, options: Sequence[str] = (), kind: Kind | None = None
+) -> str | None:
     r"""The answer a response comes to.
 
-    It is the last ``\boxed{…}`` that holds something; without one, what follows the last "The
-    answer is", "Answer:", 答案是, 答案： or 选, up to the end of its sentence; without that, a
-    response of a single sentence is its own answer. A placeholder (``{answer}``) is none. An
-    option's whole text is one answer, whatever full stops and line breaks are in it.
+    Thoughts (``<think>``) are no part of it. It is what the last statement of an answer states: the
+    last ``\boxed{…}`` that holds something, or what follows "The answer is", "Answer:", "I choose",
+    答案是, 选 and their like, up to the end of its sentence. After a correction ("Wait, …", 不对)
+    only what comes then counts. A question, a condition ("if the answer is B"), what is denied
+    ("not B") and a placeholder (``{answer}``) state nothing.
+
+    Without a statement, a response of a single sentence is its own answer; of a longer one, the
+    first line or sentence that is nothing but an answer, else a last sentence that concludes ("So
+    she has 12"). An option's whole text is one answer, whatever full stops and line breaks it has.
 
     Args:
         response: What the model wrote.
         options: The options' texts, if there are any.
+        kind: What an answer is; if not given, any text is one.
 
     Returns:
         The answer's text, or None if the response comes to none.
     """
-    boxes = [box for box in boxed(response) if box]
-    if boxes:
-        return boxes[-1]
-    option = _any_of(options)
-    whole = response.strip()
+    text = spoken(response)
+    option = one_of(options)
+    whole = _EDGES.sub("", text)
     if option and option.fullmatch(whole):
         return whole
-    found = sorted(
-        (match.start(), _announced(match, option))
-        for pattern in (_ANNOUNCED, _CHOSEN)
-        for match in pattern.finditer(response)
-    )
-    answers = [text for _, text in found if text and text != "{answer}"]
+    found = sorted(statements(text, option, options))
+    tail = _corrected(text)
+    if tail is not None:
+        later = [answer for start, answer in found if start >= tail and answer]
+        if later:
+            return later[-1]
+        again = _reading(text[tail:], options, kind)
+        if again is not None:
+            return again
+        if _RETRACTS.search(text[tail:].strip()):
+            return None
+    answers = [answer for _, answer in found if answer]
     if answers:
         return answers[-1]
-    speaks = whole and not found and not _BOX.search(whole)
-    return whole if speaks and _ONE_SENTENCE.fullmatch(whole) else None
+    if not found and not BOX.search(text) and _ONE_SENTENCE.fullmatch(whole):
+        if kind == "text":
+            return _SO.sub("", affirmed(whole) or whole)
+        return _stated(affirmed(whole), kind) or None
+    return _bare(text, options, kind) or _conclusion(text, kind)
 
 
-def _any_of(options: Sequence[str]) -> re.Pattern[str] | None:
-    """The whole of one of the texts, up to the end of its sentence or of its line."""
-    texts = [r"\s+".join(map(re.escape, _TAIL.sub("", option).split())) for option in options]
-    longest_first = "|".join(sorted(filter(None, texts), key=len, reverse=True))
-    if not longest_first:
+def _corrected(text: str) -> int | None:
+    """Where the last correction begins."""
+    found = list(_CORRECTION.finditer(text))
+    return found[-1].end() - len(found[-1].group().lstrip()) if found else None
+
+
+def _reading(text: str, options: Sequence[str], kind: Kind | None) -> str | None:
+    """Of a correction's sentences, the last that is an answer."""
+    read = None
+    for sentence in _SENTENCES.findall(text):
+        said = affirmed(_LEAD.sub("", sentence).strip())
+        if said and not said.endswith(("?", "？")) and _is_answer(said, options, kind):
+            read = said
+    return read
+
+
+def _bare(text: str, options: Sequence[str], kind: Kind | None) -> str | None:
+    """The one line or first sentence that is nothing but an answer."""
+    lines = [_EDGES.sub("", line) for line in _CODE.sub("", text).splitlines()]
+    lines = [line for line in lines if line]
+    items = [match[1] for line in lines if (match := _ENUMERATED.match(line))]
+    if kind == "text" and len(lines) > 1 and len(items) == len(lines):
+        return " ".join(items)
+    if len({mark for line in lines if (mark := starts_line(line))}) > 1:
+        return None  # the options, listed
+    first = next((part.strip() for part in _SENTENCES.findall(lines[0])), "") if lines else ""
+    tried = [
+        *(lines if len(lines) > 1 else []),
+        *([] if lines and starts_line(lines[0]) else [first]),
+    ]
+    answers = [
+        line for place, line in enumerate(tried)
+        if not line.endswith(("?", "？")) and _is_bare(line, options, kind, place > 0)
+    ]  # fmt: skip
+    readings = {_value(line, options, kind) for line in answers}
+    return answers[0] if len(readings) == 1 else None
+
+
+def _conclusion(text: str, kind: Kind | None) -> str | None:
+    sentences = [part.strip() for part in _SENTENCES.findall(text) if part.strip()]
+    last = sentences[-1] if sentences else ""
+    equation = kind == "number" and re.fullmatch(r"[^=]*=[^=]*\d[^=]*", last)
+    if not kind or last.endswith(("?", "？")) or not (_CONCLUDES.match(last) or equation):
         return None
-    end = r"""["”’'*)]*\s*(?:[.。!！]+["”’'*]*(?=\s|$)|[。！]|(?=\n)|$)"""
-    return re.compile(rf"""\s*["“‘'*(]*(?:{longest_first}){end}""", re.IGNORECASE)
+    return _stated(affirmed(_SO.sub("", last)), kind) or None
 
 
-def _announced(match: re.Match[str], option: re.Pattern[str] | None) -> str:
-    whole = option.match(match.string, match.start("answer")) if option else None
-    return (whole.group() if whole else match["answer"]).strip().strip("*").strip()
+def _stated(sentence: str, kind: Kind | None) -> str:
+    """What a sentence of mathematics says that something is: "2^10 is 1024"."""
+    if kind not in ("math", "number") or _HEDGES.search(sentence):
+        return sentence
+    said = _SAYS_IT_IS.sub("", sentence)
+    return said if re.search(r"\w", said) else sentence
 
 
-def boxed(text: str) -> Iterator[str]:
-    r"""What each ``\boxed{…}`` or ``\fbox{…}`` of a text holds, without white space around it.
-
-    Braces inside are counted. ``\boxed 5`` holds ``5``; a box that is never closed is none.
-    """
-    for match in _BOX.finditer(text):
-        start = match.end()
-        if not text.startswith("{", start):
-            bare = re.match(r"[^\s{}$.,]+", text[start:])
-            if bare:
-                yield bare.group()
-            continue
-        depth = 0
-        for end in range(start, len(text)):
-            escaped = text[end - 1] == "\\" and text[end - 2 : end] != "\\\\"
-            depth += 0 if escaped else {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                yield text[start + 1 : end].strip()
-                break
+def _is_answer(text: str, options: Sequence[str], kind: Kind | None) -> bool:
+    return _is_bare(text, options, kind) or _is_bare(_IT_IS.sub("", text), options, kind)
 
 
-def letter(answer: str, last: str = "Z") -> str | None:
-    """The option that an answer names by its letter.
-
-    ``B``, ``b``, ``(B)``, ``B.``, ``B) the mall``, ``option B``, ``选B`` and ``B（…）`` name B; a
-    letter that is merely a word, as in "A library", names nothing, and neither do two letters.
-
-    Args:
-        answer: An answer's text.
-        last: The last letter there is; later ones are no options.
-
-    Returns:
-        The letter, upper case, or None.
-    """
-    text = plain(answer)
-    upper, any_case = f"[A-{last}]", f"[A-{last}a-{last.lower()}]"
-    another = rf"(?!\s*(?:[,，、/&]|or\b|and\b|或|和)\s*[(（]?{upper}(?![a-z]))"
-    for pattern in (
-        rf"[(（\[]?\s*({any_case})\s*[)）\]]?[.:。：]?",
-        rf"[(（\[]\s*({upper})\s*[)）\]]{another}.*",
-        rf"({upper})(?:[.:：)）、．](?!\w\.)|(?=[^\x00-\x7f]|\s*[(（])){another}.*",
-        rf"(?:the\s+)?(?i:option|choice|选项?|选择)\s*[:：]?\s*[(（]?({upper})[)）]?(?!\w){another}.*",
-    ):
-        match = re.fullmatch(pattern, text, re.DOTALL)
-        if match:
-            return match[1].upper()
-    bracketed = set(re.findall(rf"[(（]({upper})[)）]", text))
-    return bracketed.pop() if len(bracketed) == 1 else None
+def _is_bare(text: str, options: Sequence[str], kind: Kind | None, strict: bool = False) -> bool:
+    """Whether a text is an answer and hardly anything else."""
+    if kind == "option":
+        if (
+            strict
+            and len(re.findall(r"\w+", text)) > 2
+            and normal(text) not in map(normal, options)
+        ):
+            return starts_line(text) is not None and choice(text, options) is not None
+        return len(text) < 200 and choice(text, options) is not None
+    if kind in ("number", "math"):
+        words = re.findall(r"[\u3400-\u9fff]|[a-zA-Z]{2,}", text)
+        derived = "=" in re.sub(r"^\s*\$?[a-zA-Z]\s*=", "", text) or _ENUMERATED.match(text)
+        begins = _NUMBER_FIRST.match(text) is not None
+        return begins and number(text) is not None and len(words) <= 4 and not derived
+    return kind == "text" and re.fullmatch(r"[\"'“*(]*\w+[\"'”*).!。]*", text) is not None
 
 
-def number(answer: str) -> float | None:
-    r"""The number an answer gives.
-
-    Thousands separators, currencies, units, fractions (``1/2``, ``2 1/2``, ``\frac{1}{2}``) and
-    every kind of minus sign are read; of an equation, its right side. A percent sign is a unit:
-    ``25%`` is 25. A sum, a range or a list of numbers (``3 or 4``) is not a number.
-
-    Args:
-        answer: An answer's text.
-
-    Returns:
-        The number, or None if there is none, or no single one.
-    """
-    text = _FRACTION.sub(
-        lambda m: f"{m[1] + ' ' if m[1] else ''}{m[2] or m[3]}/{m[4] or m[5]}", answer
-    )
-    text = re.split(r"[=≈]", re.sub(r"\\?[$€£¥￥]\s*", "", plain(text)))[-1]
-    match = _NUMBER.search(text)
-    if match is None or _GOES_ON.match(text, match.end()):
-        return None
-    below = float(match["below"] or 1)
-    if below == 0:
-        return None
-    value = float(match["value"].replace(",", "")) / below + float(match["whole"] or 0)
-    # "area-5" and "3-4" have no sign; the latter was no number above.
-    is_negative = match["sign"] and not text[: match.start()][-1:].isalnum()
-    return -value if is_negative else value
-
-
-def plain(text: str) -> str:
-    """A text without LaTeX's spacing, its text commands, Markdown's marks and outer white space."""
-    return " ".join(_TEXT.sub(r"\1", _NOISE.sub("", text)).split())
+def _value(text: str, options: Sequence[str], kind: Kind | None) -> object:
+    if kind == "option":
+        return choice(text, options)
+    return number(text) if kind in ("number", "math") else normal(text)

@@ -8,12 +8,28 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from taia.errors import InputError
-from taia.evaluation.tasks.answers.extract import final_answer, letter, number, plain
+from taia.evaluation.tasks.answers.choices import bare, choice, normal, plain
+from taia.evaluation.tasks.answers.extract import final_answer
+from taia.evaluation.tasks.answers.numbers import number
 from taia.evaluation.tasks.item import Item
 
-_PAIRS: Final = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "“": "”", "‘": "’", "（": "）"}
 _BRACKETS: Final = re.compile(r"[\s()\[\]{}<>]+")
+#: "The argument is valid": of a sentence that denies nothing, what it says.
+_SAYS: Final = re.compile(
+    r"(?:so |thus |therefore )?(?:the|this) (?!.*(?:\b(?:not|no|never|or|and|if)\b"
+    r"|n['’]t)).*\b(?:(?:is|are) (\w+)|(?:is|are): ?(.+))"
+)
 _SECONDS: Final = 5
+#: Chinese says yes and no in several words.
+_MEANS: Final = {"是": "yes", "是的": "yes", "对": "yes", "否": "no", "不是": "no", "不": "no"}
+_AMOUNT: Final = re.compile(
+    r"\\?[$€£¥]?\s*[-−–]?\s*\\?[$€£¥]?[\d.,]*\d\s*(?:\\?%|°"
+    r"|(?:[^\W\d_]{2,}\.?(?:\s+[^\W\d_]{2,}){0,2}|元|个)?)"
+    r"|[-−–]?\s*\\[dt]?frac\s*(?:\{\s*\d+\s*\}|\d)\s*(?:\{\s*\d+\s*\}|\d)|[-−–]?\d+\s*/\s*\d+"
+    r"|(?:(?:minus|negative)\s+)?[a-z]{3,}(?:[\s-][a-z]+){0,5}"
+    r"|[一二三四五六七八九十百千万两零]+\w?",
+    re.IGNORECASE,
+)
 
 
 def is_right(item: Item, response: str) -> bool:
@@ -26,7 +42,7 @@ def is_right(item: Item, response: str) -> bool:
     Raises:
         InputError: If the item is mathematics and math-verify is not installed.
     """
-    answer = final_answer(response, item.options) or ""
+    answer = final_answer(response, item.options, item.kind) or ""
     if item.kind == "math":
         return equal_math(answer, item.gold)
     if item.kind == "number":
@@ -56,6 +72,9 @@ def equal_math(answer: str, gold: str) -> bool:
         return False
     if _bare(answer) == _bare(gold):
         return True
+    amount = _amount(gold)
+    if amount is not None and _amount(answer) is not None:
+        return _amount(answer) == amount
     in_main = threading.current_thread() is threading.main_thread()
     seconds = _SECONDS if in_main else None
 
@@ -82,25 +101,14 @@ def equal_number(answer: str, gold: str) -> bool:
 def equal_option(answer: str, gold: str, options: Sequence[str] = ()) -> bool:
     """Equality of the letters, or of the whole text of the right option.
 
-    A text that is an option's is read as that option's ("O(D)" is not D), unless it is an option's
-    letter and nothing else.
+    :func:`taia.evaluation.tasks.answers.choices.choice` says which option is chosen.
 
     Args:
         answer: An answer's text.
         gold: The right letter, with or without brackets.
         options: The options' texts, in the order of their letters; if not given, letters only.
     """
-    right = gold.strip("()").upper()
-    index = ord(right) - ord("A")
-    last = chr(ord("A") + len(options) - 1) if options else "Z"
-    text = _normal(answer)
-    same = [number for number, option in enumerate(options) if _option(option) == text]
-    if same and not re.fullmatch(f"[a-{last.lower()}]", text):
-        return index in same
-    given = letter(answer, last)
-    if given is not None:
-        return given == right
-    return 0 <= index < len(options) and text == f"{right.casefold()} {_option(options[index])}"
+    return choice(answer, options) == ord(gold.strip("()").upper()) - ord("A")
 
 
 def equal_text(answer: str, gold: str) -> bool:
@@ -111,23 +119,29 @@ def equal_text(answer: str, gold: str) -> bool:
     """
     if _BRACKETS.fullmatch(gold):
         return re.sub(r"\s", "", plain(answer)).rstrip(".") == re.sub(r"\s", "", gold)
-    given, right = _normal(answer), _normal(gold)
-    if given == right:
+    right = normal(gold)
+    given = normal(answer)
+    if given == right or _same_word(given, right):
         return True
-    first = re.match(r"(\w+)(?:[;:]|,(?! \w+(?:,|$))|\s+(?:because|since|as)\b)", plain(answer))
-    return first is not None and first[1].casefold() == right
+    first = re.match(
+        r"(\w+)(?:[;:，。；]|,(?! \w+(?:,|$))|\s+(?:because|since|as)\b|\s*[—–]|\s+-\s|\.\s)",
+        bare(plain(answer)),
+    )
+    if first is not None:
+        return _same_word(first[1].casefold(), right)
+    says = _SAYS.fullmatch(given)
+    return says is not None and right in says.groups()
 
 
-def _normal(text: str) -> str:
-    text = re.sub(r"^[-•]\s+", "", plain(text)).casefold().strip("$").rstrip(".。 ")
-    while len(text) > 2 and _PAIRS.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
-        text = text[1:-1].strip().rstrip(".。 ")
-    return " ".join(re.sub(r"[,，;](?!\d)", " ", text).split())
+def _same_word(given: str, right: str) -> bool:
+    return given == right or _MEANS.get(given, given) == _MEANS.get(right, right) != right
 
 
-def _option(text: str) -> str:
-    """An option as it is compared: some data sets leave a quote behind its end."""
-    return _normal(text[:-1] if text.count('"') == 1 and text.endswith('"') else text)
+def _amount(text: str) -> float | None:
+    """A number with at most its name before and its unit behind: ``x = 4``, ``18.90 dollars``."""
+    text = bare(plain(text).strip("$"))
+    text = re.sub(r"^(?:it is|it's|[a-zA-Z]\s*=|解[为是]|是)\s*[a-zA-Z]?\s*=?\s*", "", text)
+    return number(text) if _AMOUNT.fullmatch(text) else None
 
 
 def _bare(latex: str) -> str:
