@@ -168,7 +168,7 @@ def runs(draw) -> list[TaskResult]:
     return left if {one.mode for one in left} == set(modes) else made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(runs())
 def test_no_headline_contradicts_the_table(made):
     summary = Summary.of(made, facts(made))
@@ -208,7 +208,7 @@ def test_no_headline_contradicts_the_table(made):
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(runs())
 def test_there_is_one_count_of_tasks(made):
     summary = Summary.of(made, facts(made))
