@@ -32,10 +32,10 @@ import torch
 from taia.checkpoint.compose import compose
 from taia.demo.model import cached_model
 from taia.demo.setting import questions
-from taia.evaluation.harness.quiet import quiet_harness
-from taia.evaluation.questions import Question
-from taia.evaluation.results import read_results
+from taia.evaluation.harness.drive import quiet_harness
 from taia.evaluation.run import evaluate
+from taia.evaluation.scores.results import read_results
+from taia.evaluation.tasks.questions import Question
 from timing import say
 
 MODES: Final = ("base", "tuned", "taia", "taif")

@@ -33,7 +33,9 @@ import torch
 
 from taia.demo.model import cached_model
 from taia.demo.setting import questions
-from taia.evaluation.likelihood import Request, encode, likelihoods
+from taia.evaluation.likelihood import encode
+from taia.runtime.likelihood import likelihoods
+from taia.runtime.rating import Request
 from timing import say, turns
 
 #: Nats by which two ways may score an option differently; they add the same numbers in float32 in

@@ -20,11 +20,29 @@ const outside = (cell, box) => cell.right > box.right + 1 || cell.left < box.lef
 const cut = [...document.querySelectorAll("svg.plot")].flatMap(plot =>
   [...plot.querySelectorAll("text")]
     .filter(t => outside(t.getBoundingClientRect(), plot.getBoundingClientRect()))
-    .map(t => t.textContent));
+    .map(t => t.firstChild?.data));
 const hidden = [...document.querySelectorAll(".scroll")]
   .filter(s => s.querySelector("tbody th").getBoundingClientRect().width > s.clientWidth / 2)
   .map(s => s.getAttribute("aria-label"));
-const found = {window: innerWidth, page: root.scrollWidth, cut, hidden};
+// Of a line's height a third is no letter.
+const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1
+  || Math.min(a.bottom - b.top, b.bottom - a.top) <= Math.min(a.height, b.height) / 3;
+const overlaps = [...document.querySelectorAll("svg.plot")].flatMap(plot => {
+  const texts = [...plot.querySelectorAll("text")]
+    .map(t => [t.firstChild?.data, t.getBoundingClientRect()]);
+  return texts.flatMap(([a, one], i) => texts.slice(i + 1)
+    .filter(([, other]) => !apart(one, other)).map(([b]) => [a, b]));
+});
+const scale = t => t.ownerSVGElement ? Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b) : 1;
+const words = [...document.querySelectorAll("p, li, th, td, small, summary, figcaption, text")];
+const smallest = Math.min(...words.filter(w => w.getClientRects().length)
+  .map(w => parseFloat(getComputedStyle(w).fontSize) * scale(w)));
+const averages = [...document.querySelectorAll(".scroll")].flatMap(s =>
+  [...s.querySelectorAll("th, td.sum")]
+    .filter(c => c.matches(".sum") || c.textContent.startsWith("average"))
+    .map(c => !outside(c.getBoundingClientRect(), s.getBoundingClientRect())));
+const page = {window: innerWidth, page: root.scrollWidth, smallest};
+const found = {...page, cut, hidden, overlaps, averages};
 parent.document.documentElement.dataset.found = JSON.stringify(found);
 </script>"""
 

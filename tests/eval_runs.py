@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taia.evaluation.results import RUN_FILE, Sample, TaskResult, result_path
+from taia.evaluation.scores.results import RUN_FILE, Sample, TaskResult, result_path
 from taia.selection import MODES
 
 TASKS = ("math", "bbh", "csqa", "logiqa", "svamp", "mmedbench", "mmlu")
@@ -75,8 +75,35 @@ def results(
     return made
 
 
-def facts(made: Sequence[TaskResult], **more: Any) -> dict[str, Any]:
-    """What ``run.json`` says of them."""
+def group(
+    parts: Sequence[str],
+    tasks: Sequence[str] | None = None,
+    metric: str = "acc",
+    *,
+    by_size: bool | None = True,
+) -> dict[str, Any]:
+    """A group that averages a metric, tasks weighing by size or all the same; or only a list."""
+    own = {"metric": metric, "filters": None, "weight_by_size": by_size}
+    return {
+        "parts": list(parts),
+        "tasks": list(tasks or parts),
+        "metrics": [] if by_size is None else [own],
+    }
+
+
+def facts(
+    made: Sequence[TaskResult], groups: Mapping[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """What ``run.json`` says of them; a group may be a list of what is in it, as one task."""
+
+    def leaves(name: str) -> list[str]:
+        inner = (groups or {}).get(name)
+        return [leaf for part in inner for leaf in leaves(part)] if inner else [name]
+
+    whole = {
+        name: row if isinstance(row, dict) else group(row, leaves(name))
+        for name, row in (groups or {}).items()
+    }
     return {
         "schema": 1,
         "command": "taia eval BASE TUNED --tasks taia --output RUN",
@@ -84,7 +111,7 @@ def facts(made: Sequence[TaskResult], **more: Any) -> dict[str, Any]:
         "tuned": "org/tuned",
         "modes": {r.mode: r.selection for r in made},
         "tasks": list(dict.fromkeys(r.task for r in made)),
-        "groups": {},
+        "groups": whole,
         "settings": {"limit": 300, "protocol": "taia", "seed": 0},
         "hashes": {"base": {"model.safetensors": "ab" * 32}},
         "versions": {"taia": "0.1.0", "torch": "2.13.0"},

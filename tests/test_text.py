@@ -142,6 +142,8 @@ NO_MEMORY = [
     RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
     RuntimeError("unable to mmap 8 bytes from file <f>: Cannot allocate memory (12)"),
     OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ImportError("libparquet.so.2600: failed to map segment from shared object"),
+    RuntimeError("std::bad_alloc"),
 ]
 
 

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 _STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 #: How PyTorch says it of the machine's memory and of Apple's, for which it has no class.
 _NO_MEMORY: Final = re.compile(
-    r"DefaultCPUAllocator|\bout of memory\b|\bcannot allocate memory\b", re.IGNORECASE
+    r"DefaultCPUAllocator|\bout of memory\b|\bcannot allocate memory\b|\bbad_alloc\b|"
+    r"\bunable to allocate\b|\bfailed to (?:allocate|map segment)\b|_ALLOC_FAILED\b",
+    re.IGNORECASE,
 )
 #: How pydantic begins.
 _COUNTED: Final = re.compile(r"\d+ validation errors? for .*")
@@ -126,14 +128,18 @@ def first_line(error: BaseException) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out, of the machine or of an accelerator.
+    """Whether memory has run out, of the machine or of an accelerator, or was what caused an error.
 
     PyTorch's class for an accelerator's is known by its name, so that torch is not loaded for it.
     """
+    if error.__cause__ is not None and out_of_memory(error.__cause__):
+        return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    told = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    told = (
+        isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error)) is not None
+    )
     return isinstance(error, MemoryError) or named or told
 
 

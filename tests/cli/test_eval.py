@@ -100,6 +100,18 @@ def test_the_modes_by_default(said):
     ]
 
 
+def test_the_suite_by_default_needs_no_name_of_a_task_and_no_network(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    models = (str(place / "base"), str(place / "tuned"))
+    output = tmp_path / "run"
+    few = ("--limit", "2", "--max-gen-toks", "2", "--modes", "base,taia", "--output", str(output))
+    done = inside("eval", *models, *few)
+    assert "instructions" in done.stdout
+    names = {"instructions.json", "text_loss.json", "lookalikes.json"}
+    for mode in ("base", "taia"):
+        assert {path.name for path in (output / "results" / mode).iterdir()} == names
+
+
 def test_a_server(said, place):
     with fake_server.serve() as server:
         done = said(

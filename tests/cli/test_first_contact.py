@@ -84,7 +84,7 @@ def run(
         ("eval {base} {tuned} -t lookalikes --require 'taia.arc_easy <= 1'", "'arc_easy'"),
         ("eval {base} {tuned} -t arc_easy --require 'base > taia.lookalikes'", "are arc_easy"),
         ("eval {base} {tuned} -t mmlu --require 'base.mmlu_x > 0.1'", "no task 'mmlu_x'"),
-        ("eval {base} {tuned} -t taia --require 'base.taia > 0.1'", "taia_svamp"),
+        ("eval {base} {tuned} -t taia --require 'base.taia_x > 0.1'", "taia_svamp"),
         ("eval {base} {tuned} -t taia_math --data-dir {folder}", "{folder}/math_test.jsonl"),
         ("eval {base} {tuned} -t taia --data-dir {folder}/no", "{folder}/no/math_test.jsonl"),
         ("eval {base} {tuned} -t lookalikes,taia_bbh --data-dir {folder}", "{folder}/bbh"),

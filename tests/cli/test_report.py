@@ -69,8 +69,8 @@ def test_what_is_no_run_is_refused(run, tmp_path):
 _PAGE = """
 import sys
 from pathlib import Path
-from taia.reporting.evaluation.html import render
-from taia.reporting.evaluation.run import open_runs
+from taia.reporting.html import render
+from taia.reporting.runs import open_runs
 render(open_runs([Path(sys.argv[1])]), "")
 assert "torch" not in sys.modules
 """

@@ -1,5 +1,6 @@
 """The whole demonstration on a tiny model."""
 
+import hashlib
 import json
 import signal
 from dataclasses import replace
@@ -13,6 +14,9 @@ import tiny_models
 from taia.demo import setting
 from taia.demo.run import demonstrate
 from taia.errors import CheckpointError, DestinationError, RunError, SelectionError
+from taia.evaluation.scores.results import read_results, read_run
+from taia.reporting.html import render
+from taia.reporting.runs import open_runs
 
 RECIPE = replace(setting.RECIPE, lora_r=2, learning_rate=1e-2, max_steps=2, warmup_steps=0)
 
@@ -32,42 +36,96 @@ def done(tmp_path_factory, model):
     return run(tmp_path_factory.mktemp("demo") / "out", model)
 
 
+def answers(run, mode) -> dict[str, list[float]]:
+    """Question → the log-probability of each option."""
+    return {
+        sample.id: [sample.scores[f"logprob_{n}"] for n in range(sample.options)]
+        for one in read_results(run.output)
+        if one.mode == mode
+        for sample in one.samples
+    }
+
+
 def test_output_is_what_it_says(done):
     assert sorted(path.name for path in done.output.iterdir()) == [
         "adapter",
         "report.html",
-        "results.json",
+        "results",
+        "run.json",
         "taia",
+        "update.json",
     ]
-    results = json.loads((done.output / "results.json").read_text())
-    assert results == done.results
-    assert [row["mode"] for row in results["modes"]] == ["base", "tuned", "taia", "taif"]
-    assert len(results["losses"]) == 2
+    facts = read_run(done.output)
+    assert list(facts["modes"]) == ["base", "tuned", "taia", "taif"]
+    assert len(facts["recipe"]["steps"]) == 2
 
 
-def test_answers_add_up(done):
-    for row in done.results["modes"]:
-        right = done.results["right"][row["mode"]]
-        kinds = [question.kind for question in done.comparison.questions]
-        for group, accuracy in row["accuracy"].items():
-            wanted = {
-                "knowledge": lambda kind: kind != "trained",
-                "skill": lambda kind: kind == "trained",
-            }.get(group, lambda kind, group=group: kind == group)
-            ours = [r for r, kind in zip(right, kinds, strict=True) if wanted(kind)]
-            assert accuracy["value"] == pytest.approx(sum(ours) / len(ours))
-            assert len(ours) == 3 * len({kind for kind in kinds if wanted(kind)})
+def test_it_is_a_run_that_report_reads_as_any_other(done):
+    (read,) = open_runs([done.output])
+    assert read.summary.to_json() == done.summary.to_json()
+    assert read.summary.tasks == ("knowledge", "trained_skill")
+    kinds = ("everyday", "animals", "science", "places", "words")
+    assert read.summary.about["knowledge"].parts == kinds
+    assert len(read.losses) == 2
+    assert read.norms is not None
+    assert 0 < read.norms.share("attention") < 1
+    page = (done.output / "report.html").read_text(encoding="utf-8")
+    assert page == render([read], f"taia report {done.output}")
+
+
+def test_questions_are_answered_by_the_likeliest_option(done):
+    asked = {question.id: question for question in setting.questions(3)}
+    for one in read_results(done.output):
+        for sample in one.samples:
+            question, scores = asked[sample.id], answers(done, one.mode)[sample.id]
+            best = question.options[scores.index(max(scores))]
+            assert sample.response == best
+            assert sample.gold == question.options[question.answer]
+            assert sample.score == (best == sample.gold)
+            assert sample.prompt == question.text
+
+
+def test_scores_are_the_answers(done):
+    right = {
+        (one.mode, one.task): [sample.score for sample in one.samples]
+        for one in read_results(done.output)
+    }
+    assert len(right) == 4 * 6
+    for mode in ("base", "tuned", "taia", "taif"):
+        kinds = done.summary.about["knowledge"].parts
+        knows = [score for kind in kinds for score in right[mode, kind]]
+        assert done.summary.score(mode, "knowledge").value == pytest.approx(sum(knows) / 15)
+        skill = right[mode, "trained_skill"]
+        assert done.summary.score(mode, "trained_skill").value == pytest.approx(sum(skill) / 3)
 
 
 def test_limit_takes_the_first_of_each_kind(done):
-    kinds = [question.kind for question in done.comparison.questions]
-    assert {kinds.count(kind) for kind in kinds} == {3}
+    taken = {one.task: [sample.id for sample in one.samples] for one in read_results(done.output)}
+    for task, ids in taken.items():
+        of_kind = [q.id for q in setting.questions() if setting.task_of(q.kind) == task]
+        assert ids == of_kind[:3]
 
 
 def test_again_is_the_same(done, model, tmp_path):
     again = run(tmp_path / "again", model)
-    for same in ("modes", "right", "losses", "sha256"):
-        assert again.results[same] == done.results[same], same
+    for mode in ("base", "tuned", "taia", "taif"):
+        assert answers(again, mode) == answers(done, mode)
+    before, after = read_run(done.output), read_run(again.output)
+    own = {"tuned", "seconds", "created"}
+    assert {key for key in before if before[key] != after[key]} <= own
+    assert after["hashes"]["data"].keys() == {"train.jsonl", "questions.jsonl", "indomain.jsonl"}
+    for one, other in zip(read_results(done.output), read_results(again.output), strict=True):
+        assert replace(one, seconds=0) == replace(other, seconds=0)
+
+
+def test_records_of_the_weights_are_their_hashes(done, model):
+    def sha256(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    hashes = read_run(done.output)["hashes"]
+    for side, folder in (("base", model), ("tuned", done.output / "adapter")):
+        assert hashes[side] == {name: sha256(folder / name) for name in hashes[side]}
+        assert any(name.endswith(".safetensors") for name in hashes[side])
 
 
 @pytest.mark.parametrize(("mode", "folder"), [("tuned", "adapter"), ("taia", "taia")])
@@ -81,25 +139,30 @@ def test_adapters_are_products_that_peft_loads(done, model, mode, folder):
     assert config["base_model_name_or_path"] == str(model)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, done.output / folder)
-    scores = score_options(loaded, AutoTokenizer.from_pretrained(model), done.comparison.questions)
-    for ours, theirs in zip(done.comparison.scores[mode], scores, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-4)
+    asked = setting.questions(3)
+    scores = score_options(loaded, AutoTokenizer.from_pretrained(model), asked)
+    ours = answers(done, mode)
+    assert len(ours) == len(asked)
+    for question, theirs in zip(asked, scores, strict=True):
+        assert ours[question.id] == pytest.approx(theirs, abs=1e-4)
 
 
 def test_modes_differ(done):
-    scores = [done.comparison.scores[mode] for mode in ("base", "tuned", "taia", "taif")]
+    scores = [answers(done, mode) for mode in ("base", "tuned", "taia", "taif")]
     assert all(a != b for i, a in enumerate(scores) for b in scores[:i])
 
 
 def test_records_name_the_output_not_where_it_was_made(done):
-    for file in (*done.output.glob("*/*.json"), *done.output.glob("*/README.md")):
+    written = ("*.json", "*.html", "*/*.json", "*/README.md", "results/*/*.json")
+    for file in (file for form in written for file in done.output.glob(form)):
         assert "taia-tmp" not in file.read_text(), file
+    assert read_run(done.output)["tuned"] == str(done.output / "adapter")
     assert str(done.output / "adapter") in (done.output / "taia" / "taia_config.json").read_text()
 
 
 def test_modes_may_be_selections(model, tmp_path):
     done = run(tmp_path / "out", model, modes=["base", "tuned", "attention[0] + 0.5*mlp"])
-    assert done.comparison.modes[2] == "attention[0] + 0.5*mlp"
+    assert done.summary.modes[2] == "attention[0] + 0.5*mlp"
     assert "0.5*mlp" in (tmp_path / "out" / "report.html").read_text()
 
 

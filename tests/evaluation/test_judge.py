@@ -7,7 +7,7 @@ import pytest
 from judge_server import Server, completion
 from taia.errors import InputError, RunError
 from taia.evaluation.judge import Judge, ask, read_verdict
-from taia.evaluation.statistics import accuracy
+from taia.evaluation.scores.statistics import accuracy
 
 
 def by_answer(question):

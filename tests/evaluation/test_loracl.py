@@ -4,9 +4,8 @@ import math
 
 import pytest
 
-from comparisons import comparison
 from taia.errors import MismatchError
-from taia.evaluation.loracl import add_loracl, choose, compose
+from taia.evaluation.loracl import choose, compose
 
 
 def test_the_lower_loss_answers_and_base_answers_a_tie():
@@ -38,12 +37,3 @@ def test_results_come_from_whoever_was_chosen():
     for wrong in ({"base": ["b0"] * 3}, {"base": ["b0"] * 3, "tuned": ["t0"] * 2}):
         with pytest.raises(MismatchError, match="tuned"):
             compose(("tuned", "base", "tuned"), wrong)
-
-
-def test_a_comparison_gains_the_mode_and_keeps_the_others():
-    before = comparison({"base": {"k": "1100"}, "tuned": {"k": "1010"}})
-    after = add_loracl(before, ("base", "base", "tuned", "base"))
-    assert after.modes == ("base", "tuned", "loracl")
-    assert before.modes == ("base", "tuned")
-    assert after.right("loracl", "k") == [True, True, True, False]
-    assert after.right("base", "k") == before.right("base", "k")

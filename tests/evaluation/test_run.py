@@ -27,10 +27,10 @@ from taia.errors import (
     TaiaError,
 )
 from taia.evaluation.judge import Judge
-from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
+from taia.evaluation.scores.results import read_results
+from taia.evaluation.scores.store import check_folder
 from taia.evaluation.settings import Settings
-from taia.evaluation.store import check_folder
 from taia.runtime.switchable import SwitchableModel
 
 
@@ -176,6 +176,9 @@ def test_changed_data_are_asked_again(run, tasks, tmp_path):
     left = read_results(tmp_path / "run")
     assert {result.mode for result in left} == {"base"}, "taia's results are of the old questions"
     assert all(result.key != keys[result.task] for result in left)
+    tiny_tasks.write_rows(tasks, tiny_tasks.ROWS)
+    assert run() == [], "the old ones were only set aside"
+    assert {result.mode for result in read_results(tmp_path / "run")} == {"base", "taia"}
 
 
 def test_a_changed_task_is_asked_again(run, tasks):
@@ -223,13 +226,16 @@ def test_a_group_is_its_tasks(models, tasks, tmp_path):
         output=tmp_path / "run",
         include_path=[tasks],
         settings=Settings(limit=3),
-        require=["taia.tiny_group >= 0", "taia.tiny_next > 1", "taia >= base"],
+        require=["taia.tiny_group >= 0", "taia.tiny_choice > 1", "taia >= base"],
     )
     facts = done.summary.facts
     assert facts["tasks"] == ["tiny_choice", "tiny_next"]
-    assert facts["groups"] == {"tiny_group": ["tiny_choice", "tiny_next"]}
+    members = ["tiny_choice", "tiny_next"]
+    assert facts["groups"] == {"tiny_group": {"parts": members, "tasks": members, "metrics": []}}
+    assert facts["asked"] == ["tiny_group", "tiny_choice"]
+    assert done.summary.tasks == ("tiny_choice", "tiny_next")
     assert len(done.unmet) >= 1
-    assert "taia.tiny_next > 1" in done.unmet[0]
+    assert "taia.tiny_choice > 1" in done.unmet[0]
 
 
 def test_a_judge_speaks_beside_the_phrases(run, tmp_path, monkeypatch):

@@ -5,34 +5,17 @@ from __future__ import annotations
 import pytest
 
 from browsers import BROWSER, look
-from comparisons import realistic
-from eval_runs import facts, result, results
+from eval_runs import RATES, facts, result, results
 from taia.analysis.norms import Norm, Norms
-from taia.evaluation.summary import Summary
-from taia.reporting.evaluation.html import render as render_runs
-from taia.reporting.evaluation.run import Run
-from taia.reporting.html import Report, render
+from taia.evaluation.scores.summary import Summary
+from taia.reporting.html import render
+from taia.reporting.runs import FinishedRun
 
 pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH"
 )
 
 LONG = "attention[0:16] + 0.5*mlp + 0.25*norm[0:8]"
-PAGES = {
-    "short names": realistic(),
-    "long names": realistic(**{LONG: LONG, "taia-qkvo": "q_proj + k_proj", "all - mlp[20:]": "x"}),
-}
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("made", PAGES.values(), ids=PAGES)
-def test_nothing_sticks_out_and_nothing_goes_wrong(tmp_path, made, width):
-    command = f"taia demo --modes base,tuned,{LONG} --model " + "/a/long/path" * 12
-    facts = {"SHA-256": {"model.safetensors": "0123456789abcdef" * 4}}
-    html = render(Report("Name-" * 30, "One sentence.", made, command, [4.0, 1.0], facts))
-    found, console = look(tmp_path, html, width)
-    assert found == {"window": width, "page": width, "cut": [], "hidden": []}
-    assert console == []
 
 
 def norms(layers: int) -> Norms:
@@ -52,14 +35,26 @@ def norms(layers: int) -> Norms:
 
 
 RUNS = {
-    "the paper's": [Run("run", Summary.of(results(), facts(results())), norms(48))],
+    "the paper's": [FinishedRun("run", Summary.of(results(), facts(results())), norms(48))],
+    "few items": [
+        FinishedRun("run", Summary.of(made, facts(made)), norms(2))
+        for made in [
+            [
+                *results(),
+                *(result("tiny", mode, [float(mode != "base")]) for mode in RATES),
+                *(result("nats", mode, [0.7], "word_perplexity") for mode in RATES),
+            ]
+        ]
+    ],
     "seeds": [
-        Run(f"seed-{n}", Summary.of(made, facts(made)), None)
+        FinishedRun(f"seed-{n}", Summary.of(made, facts(made)), None)
         for n in range(2)
         for made in [results(seed=n, items=40)]
     ],
     "long names": [
-        Run("Name-" * 40, Summary.of(made, facts(made, command="x" * 400, base="b" * 99)), norms(2))
+        FinishedRun(
+            "Name-" * 40, Summary.of(made, facts(made, command="x" * 400, base="b" * 99)), norms(2)
+        )
         for made in [
             [
                 result(f"{'a_task_of_a_long_name_' * 3}{n}", mode, [float(n < 2), 0.0, 1.0])
@@ -73,24 +68,41 @@ RUNS = {
 
 @pytest.mark.parametrize(
     ("kind", "width"),
-    [("the paper's", 390), ("the paper's", 1280), ("seeds", 1280), ("long names", 390)],
+    [
+        ("the paper's", 390),
+        ("the paper's", 1280),
+        ("seeds", 390),
+        ("long names", 390),
+        ("long names", 1280),
+        ("few items", 390),
+    ],
 )
 def test_the_report_of_runs(tmp_path, kind, width):
-    html = render_runs(RUNS[kind], "taia report " + "a/long/path" * 40)
+    html = render(RUNS[kind], "taia report " + "a/long/path" * 40)
     found, console = look(tmp_path, html, width)
-    assert found == {"window": width, "page": width, "cut": [], "hidden": []}
+    assert (found["window"], found["page"]) == (width, width)
+    assert found["cut"] == found["hidden"] == found["overlaps"] == []
+    assert found["smallest"] >= 10
+    # The average is read without scrolling: its heading, its cells, its rows.
+    assert len(found["averages"]) >= 2
+    assert all(found["averages"])
     assert console == []
 
 
 def test_the_measure_finds_what_is_wrong(tmp_path):
-    svg = '<svg class="plot" viewBox="0 0 99 9"><text x="-20" y="9">far</text></svg>'
-    table = "<table><tbody><tr><th style='min-width: 380px'>x</th></tr></tbody></table>"
-    wide = "<p style='width: 2000px'>wide</p>"
+    texts = '<text x="-20" y="9">far</text><text x="-18" y="9">over</text>'
+    svg = f'<svg class="plot" viewBox="0 0 99 9">{texts}</svg>'
+    row = "<tr><th style='min-width: 380px'>x</th><td class='sum'>1</td></tr>"
+    table = f"<table><tbody>{row}</tbody></table>"
+    wide = "<p style='width: 2000px; font-size: 9px'>wide</p>"
     scroll = f"<div class='scroll' aria-label='Table' style='overflow-x: auto'>{table}</div>"
     html = f"<!doctype html>{svg}{scroll}{wide}<script>nothing.there()</script>"
     found, console = look(tmp_path, html, 390)
     assert found["window"] == 390
     assert found["page"] > 1900
-    assert (found["cut"], found["hidden"]) == (["far"], ["Table"])
+    assert (found["cut"], found["hidden"]) == (["far", "over"], ["Table"])
+    assert found["overlaps"] == [["far", "over"]]
+    assert found["smallest"] < 10
+    assert found["averages"] == [False]
     assert len(console) == 1
     assert "nothing is not defined" in console[0]

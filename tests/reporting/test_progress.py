@@ -7,7 +7,7 @@ import re
 
 from rich.console import Console
 
-from taia.reporting.progress import unwatched, watched
+from taia.reporting.progress import copying, unwatched, watched
 
 LONG = "Asking re:'[a-z]_proj' + " + " + ".join(f"attention[{n}]" for n in range(12))
 
@@ -51,3 +51,17 @@ def test_in_a_terminal_each_work_is_a_bar_that_ends_full():
 def test_unwatched_says_nothing(capsys):
     unwatched("Loading", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_no_bar_of_bytes_outside_a_terminal():
+    console = Console(file=io.StringIO())
+    with copying(console) as told:
+        assert told is None
+    assert console.file.getvalue() == ""
+
+
+def test_a_bar_of_bytes_in_a_terminal():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with copying(console) as told:
+        told(1_000_000, 2_000_000)
+    assert "1.0/2.0 MB" in console.file.getvalue()

@@ -1,177 +1,166 @@
-"""Tables in the terminal: their numbers, and that they fit."""
+"""A run's table: in the terminal, as Markdown, as CSV read back."""
 
 from __future__ import annotations
 
+import csv as tables
 import io
+import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
-from rich.text import Text
 
-from comparisons import comparison, realistic
-from taia.anatomy import Anatomy, TensorInfo
-from taia.checkpoint.composition import Composition, Row, Share
-from taia.reporting import table
-from taia.reporting.anatomy import anatomy_table
-from taia.reporting.match import copying, match_table
-from taia.reporting.words import change, findings, interval, percent
-from taia.reporting.words import pairs as pairs_of
-from taia.selection import Pieces
+from eval_runs import RATES, TASKS, facts, result, results
+from taia.evaluation.scores.summary import Summary
+from taia.reporting.table import COLUMNS, csv, markdown, render
+from taia.text import markdown as escape
+from taia.text import printable
 
 
-def shown(renderable, width: int = 80) -> list[str]:
+def summary(made=None, **more) -> Summary:
+    made = results() if made is None else made
+    return Summary.of(made, facts(made, **more))
+
+
+def shown(made: Summary, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(renderable)
+    console.print(render(made))
     return console.file.getvalue().splitlines()
 
 
-def rows(made: table.Table) -> list[list[str]]:
-    columns = [[c.plain if isinstance(c, Text) else str(c) for c in x.cells] for x in made.columns]
-    return [list(row) for row in zip(*columns, strict=True)]
+@pytest.fixture(scope="module")
+def said():
+    return summary()
 
 
-LONG = "attention[0:16] + 0.5*mlp + 0.25*norm[0:8]"
+def test_wide_terminals_have_modes_in_rows(said):
+    lines = shown(said, 140)
+    assert lines[0] == "Scores in percent, with their standard errors; ↓ lower is better"
+    heads = ["average", *TASKS, "advbench", "↓", "lookalikes", "↓"]
+    assert lines[2].split() == ["mode", *heads]
+    taia = next(line for line in lines if line.strip().startswith("taia "))
+    wanted = [f"{100 * said.score('taia', task).value:.1f}" for task in TASKS]
+    assert taia.split()[3::2][: len(TASKS)] == wanted
+    assert taia.split()[1] == f"{100 * said.average('taia').value:.1f}"
 
 
-@pytest.mark.parametrize("made", [realistic(), realistic(**{LONG: LONG})], ids=["four", "long"])
-def test_the_comparison_fits_eighty_columns_and_cuts_nothing(made):
-    lines = shown(table.render(made))
-    assert max(map(len, lines)) <= 80
-    text = "".join(lines)
+@pytest.mark.parametrize("width", [80, 60])
+def test_narrow_terminals_have_tasks_in_rows_and_nothing_is_cut(said, width):
+    lines = shown(said, width)
+    assert max(map(len, lines)) <= width
+    assert ["task", *RATES] in [line.split() for line in lines]
+    text = "\n".join(lines)
     assert "…" not in text
-    for mode in made.modes:
-        for group in (*made.kinds, "knowledge", "skill"):
-            assert percent(made.accuracy(mode, group)) in text
-            assert interval(made.accuracy(mode, group)) in text
-    for pair in pairs_of(made.modes):
-        assert any(change(made.difference(*pair, "knowledge")) in line for line in lines)
-    words = " ".join(" ".join(lines).split())
-    assert all(sentence in words for sentence in findings(made))
+    for task in said.tasks:
+        line, *turned = (line for line in lines if line.split()[:1] == [task])
+        for mode in RATES:
+            assert f"{100 * said.score(mode, task).value:.1f}" in line
+        flips = said.difference("tuned", "base", task).flips
+        right = [flips.gained.count, flips.lost.count]
+        gained, lost = reversed(right) if task in said.safety else right
+        assert turned[0].split()[1] == f"+{gained}"
+        assert f"−{lost}" in "\n".join(lines[lines.index(turned[0]) :][:2])
 
 
-def test_accuracies_are_the_comparisons():
-    made = realistic()
-    found = rows(table.accuracies(made))
-    assert [row[0] for row in found] == [*made.modes, "guessing"]
-    for mode, row in zip(made.modes, found, strict=False):
-        estimates = [made.accuracy(mode, group) for group in made.groups]
-        assert row[1:] == [f"{percent(e)}\n{interval(e)}" for e in estimates]
-    assert found[-1][1:] == ["25"] * 7
+def test_marks_say_what_is_really_better_and_worse(said):
+    lines = shown(said, 80)
+    at = next(n for n, line in enumerate(lines) if line.strip().startswith("advbench"))
+    # Fewer attacks succeed than in tuned, and more than in base.
+    assert lines[at + 1].split() == ["▲b", "▲b▼t", "▲b▼t"]
+    assert said.difference("taia", "tuned", "advbench").value < 0
+    assert any("Holm" in line for line in lines)
 
 
-def test_a_star_stands_where_the_interval_excludes_zero_and_nowhere_else():
-    made = realistic()
-    stars = 0
-    for (one, other), row in zip(pairs_of(made.modes), rows(table.differences(made)), strict=True):
-        for group, cell in zip(("knowledge", "skill"), row[1:], strict=True):
-            difference = made.difference(one, other, group)
-            assert cell == change(difference) + ("*" if difference.is_clear else " ")
-            stars += difference.is_clear
-    assert 0 < stars < 10
+def test_without_base_and_tuned_nothing_is_marked():
+    one = summary([result("csqa", "taia", [1.0] * 30), result("csqa", "half", [0.0] * 30)])
+    text = "\n".join(shown(one, 80))
+    assert "▲" not in text
+    assert "Holm" not in text
+    assert "average" not in text
 
 
-@pytest.mark.parametrize(
-    ("modes", "pairs"),
-    [
-        (["base", "tuned"], ["tuned-base"]),
-        (["tuned", "taia", "base"], ["tuned-base", "taia-base", "taia-tuned"]),
-        (["base", "taia"], ["taia-base"]),
-        (["taia", "taif"], []),
-        (["base"], []),
-    ],
-)
-def test_what_is_compared_with_what(modes, pairs):
-    made = comparison({mode: {"law": "10"} for mode in modes})
-    assert ["-".join(pair) for pair in pairs_of(made.modes)] == pairs
-    assert any("Differences" in line for line in shown(table.render(made))) == bool(pairs)
-
-
-def test_groups_without_questions_have_no_column():
-    for kind, absent in (("law", "skill"), ("trained", "knowledge")):
-        made = comparison({mode: {kind: "10"} for mode in ("base", "tuned")})
-        text = "\n".join(shown(table.render(made)))
-        assert absent not in text
-        assert "nan" not in text
-
-
-def test_names_with_brackets_are_shown_as_they_are():
-    name = "re:'[a-z]_proj'"
-    made = comparison({mode: {"[red]law": "10"} for mode in ("base", "tuned", name)})
-    text = "\n".join(shown(table.render(made)))
-    assert rows(table.accuracies(made))[2][0] == name
-    assert sum(line.split()[:2] == [name, "50.0"] for line in text.splitlines()) == 1
-    assert f"{name} − tuned" in text
-    assert f"“{name}”" in text
-    assert "[red]law" in text
-
-
-def composed(selection: str) -> Composition:
-    attention = Row("attention", tuned=Share(4, 4000, 8000))
-    mlp = Row("mlp", base=Share(2, 2_000_000, 4_000_000), blended=Share(1, 30, 60))
-    return Composition(None, "checkpoint", selection, (attention, mlp), {})
-
-
-def test_the_match_table_has_a_line_for_each_source_that_gave_something():
-    assert rows(match_table(composed("attention + 0.5*mlp"))) == [
-        ["attention", "tuned", "4", "4 K", "8 kB"],
-        ["mlp", "base", "2", "2 M", "4 MB"],
-        ["mlp", "both", "1", "30", "60 B"],
-        ["total", "base", "2", "2 M", "4 MB"],
-        ["total", "tuned", "4", "4 K", "8 kB"],
-        ["total", "both", "1", "30", "60 B"],
+def test_scores_that_are_no_shares_and_scores_that_are_missing():
+    made = [
+        result("perplexity", "base", [12.345, 14.0], "word_perplexity"),
+        result("csqa", "tuned", [1.0]),
     ]
+    text = "\n".join(shown(summary(made), 80))
+    assert "13.17 ±0.83" in text
+    assert text.count("–") == 2
+    assert "base has no result of csqa" in text
 
 
-def test_the_match_table_names_the_selection_as_it_is():
-    assert "keep re:'[a-z]_proj'" in shown(match_table(composed("re:'[a-z]_proj'")))[0]
+def test_markdown_is_a_table_whatever_the_names():
+    hostile = "<script>|`*_[x](y)\n| a |"
+    made = summary([result(hostile, hostile, [1.0, 0.0])])
+    lines = markdown(made).splitlines()
+    assert len(lines) == 3
+    cells = [[c.strip() for c in unescaped(line)] for line in lines]
+    assert [len(row) for row in cells] == [2, 2, 2]
+    assert "<script>" not in markdown(made).replace(r"\<script\>", "")
+    assert cells[2] == [" ".join(hostile.split()), "50.0 ±50.0"]
 
 
-def test_no_bar_of_bytes_outside_a_terminal():
-    console = Console(file=io.StringIO())
-    with copying(console) as told:
-        assert told is None
-    assert console.file.getvalue() == ""
+def unescaped(line: str) -> list[str]:
+    """The cells of a row, read as Markdown reads them."""
+    cells, escaped = [""], False
+    for character in line.strip().removeprefix("|").removesuffix("|"):
+        if character == "|" and not escaped:
+            cells.append("")
+        elif character == "\\" and not escaped:
+            escaped = True
+            continue
+        else:
+            cells[-1] += character
+        escaped = False
+    return cells
 
 
-def test_a_bar_of_bytes_in_a_terminal():
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with copying(console) as told:
-        told(1_000_000, 2_000_000)
-    assert "1.0/2.0 MB" in console.file.getvalue()
+@given(st.text(max_size=30))
+def test_what_is_escaped_reads_as_it_was(words):
+    (cell,) = unescaped(f"| {escape(words)} |")
+    assert cell.strip() == printable(" ".join(words.split()))
 
 
-def tensors(layers) -> list[TensorInfo]:
-    shapes = {"self_attn.q_proj": (4, 8), "mlp.up_proj": (500, 8), "input_layernorm": (8,)} | {
-        "post_attention_layernorm": (8,)
-    }
-    return [
-        TensorInfo(f"model.layers.{layer}.{name}.weight", shape)
-        for layer in layers
-        for name, shape in shapes.items()
-    ] + [TensorInfo("model.embed_tokens.weight", (260, 8))]
+def test_csv_reads_back(said):
+    text = csv(("a", said), ('b,"c"\n', said))
+    rows = list(tables.DictReader(io.StringIO(text)))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == 2 * 4 * 10
+    assert {row["run"] for row in rows} == {"a", 'b,"c"\n'}
+    by_place = {(row["run"], row["mode"], row["task"]): row for row in rows}
+    for mode in RATES:
+        for task in said.tasks:
+            row, score = by_place["a", mode, task], said.score(mode, task)
+            assert float(row["score"]) == score.value
+            assert (float(row["low"]), float(row["high"])) == (score.low, score.high)
+            assert float(row["standard_error"]) == score.standard_error
+            assert (int(row["items"]), row["selection"]) == (300, said.selections[mode])
+            change = said.difference(mode, "tuned", task)
+            if mode == "tuned":
+                assert row["minus_tuned"] == row["minus_tuned_real"] == ""
+            else:
+                assert float(row["minus_tuned"]) == change.value
+                assert float(row["minus_tuned_p_holm"]) == change.corrected
+                assert row["minus_tuned_real"] == str(change.is_real)
+                right = [change.flips.gained.count, change.flips.lost.count]
+                counts = [int(row[f"minus_tuned_{way}"]) for way in ("gained", "lost")]
+                assert counts == (right[::-1] if task in said.safety else right)
+                assert row["minus_tuned_guessed"] == ""  # nothing to choose from
+        average = by_place["a", mode, "average"]
+        assert float(average["score"]) == said.average(mode).value
+        if mode != "tuned":
+            apart = said.average_difference(mode, "tuned")
+            assert float(average["minus_tuned_p"]) == apart.p_value
+            assert average["minus_tuned_real"] == str(apart.is_real)
 
 
-def test_the_anatomy_table_counts_each_kind_once():
-    found = rows(anatomy_table(Anatomy.of_tensors(tensors([0, 1, 2, 5])), None))
-    assert [(row[0], row[2], *row[4:]) for row in found] == [
-        ("attention_norm", "0-2, 5", "4", "32"),
-        ("embedding", "", "1", "2.08 K"),
-        ("mlp", "0-2, 5", "4", "16 K"),
-        ("mlp_norm", "0-2, 5", "4", "32"),
-        ("self_attention", "0-2, 5", "4", "128"),
+def test_many_tasks_of_long_names_still_fit():
+    draw = random.Random(0)
+    made = [
+        result(f"a_task_of_a_long_name_{n}", mode, [float(draw.random() < 0.5) for _ in range(20)])
+        for n in range(30)
+        for mode in ("base", "tuned", "attention[0:16] + 0.5*mlp")
     ]
-
-
-def test_the_anatomy_table_shows_every_alpha_of_a_kind():
-    anatomy = Anatomy.of_tensors(tensors([0, 1]))
-    alphas = dict.fromkeys(anatomy, 0.0)
-    alphas["model.layers.0.mlp.up_proj.weight"] = 0.5
-    alphas["model.layers.0.self_attn.q_proj.weight"] = Pieces(0, ((0, 2, 1.0), (2, 4, 0.0)))
-    found = {row[0]: row[-1] for row in rows(anatomy_table(anatomy, alphas))}
-    assert found == {
-        "attention_norm": "0",
-        "embedding": "0",
-        "mlp": "0, 0.5",
-        "mlp_norm": "0",
-        "self_attention": "0, 1",
-    }
+    assert max(map(len, shown(summary(made), 80))) <= 80

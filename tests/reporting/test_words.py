@@ -1,128 +1,30 @@
-"""The sentences say what the intervals say, in every case."""
+"""Numbers and names in words."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from comparisons import comparison, first, last, realistic
-from taia.evaluation.statistics import Difference, Estimate
-from taia.reporting.words import change, findings, heading, interval, percent, points
-
-CAVEAT = "One training run, one seed."
-
-
-def modes(base: int, tuned: int, other: int | None = None, *, skill=(20, 20, 20), name="taia"):
-    """Of 40 questions each, how many base, tuned and another mode answer rightly."""
-    counts = {"base": (base, skill[0]), "tuned": (tuned, skill[1])}
-    if other is not None:
-        counts[name] = (other, skill[2])
-    return comparison(
-        {m: {"law": first(k, 40), "trained": first(s, 40)} for m, (k, s) in counts.items()}
-    )
-
-
-def about(made, start: str) -> str:
-    found = [sentence for sentence in findings(made) if sentence.startswith(start)]
-    assert len(found) == 1, findings(made)
-    return found[0]
-
-
-@pytest.mark.parametrize(
-    ("tuned", "said"),
-    [
-        (38, "Tuning taught the trained skill: 50.0% became 95.0% (+45.0 ["),
-        (2, "Tuning made the trained skill worse: 50.0% became 5.0% (−45.0 ["),
-        (22, "Whether tuning taught the trained skill is not clear: 50.0%, then 55.0% (+5.0 ["),
-    ],
+from eval_runs import facts, result
+from taia.evaluation.scores.statistics import Difference, Estimate
+from taia.evaluation.scores.summary import Summary
+from taia.reporting.table import guesses
+from taia.reporting.words import (
+    chance,
+    change,
+    direction,
+    error,
+    gap,
+    interval,
+    marked,
+    marks,
+    percent,
+    points,
+    turned,
+    without_error,
 )
-def test_what_tuning_taught(tuned, said):
-    made = modes(20, 20, skill=(20, tuned))
-    assert findings(made)[0].startswith(said)
-    assert change(made.difference("tuned", "base", "skill")) in findings(made)[0]
-
-
-@pytest.mark.parametrize(
-    ("tuned", "said"),
-    [
-        (2, "It cost knowledge: tuned minus base is −45.0 ["),
-        (38, "It did not cost knowledge but added some: tuned minus base is +45.0 ["),
-        (19, "Whether it cost knowledge is not clear: tuned minus base is −2.5 ["),
-    ],
-)
-def test_what_tuning_cost(tuned, said):
-    made = modes(20, tuned)
-    assert findings(made)[1].startswith(said)
-    assert change(made.difference("tuned", "base", "knowledge")) in findings(made)[1]
-
-
-@pytest.mark.parametrize(
-    ("counts", "said"),
-    [
-        (
-            (36, 10, 22),
-            "TAIA knows more than tuned: +30.0 [15.6, 44.2] points, giving back 30.0 of",
-        ),
-        ((36, 10, 36), "points, giving back all of the 65.0 that tuning cost. It"),
-        ((36, 10, 40), "points, giving back all of the 65.0 that tuning cost. It"),
-        ((12, 10, 30), "TAIA knows more than tuned: +50.0 ["),
-        ((36, 30, 10), "TAIA knows less than tuned: −50.0 ["),
-        ((36, 10, 11), "TAIA is not clearly apart from tuned in knowledge: +2.5 ["),
-    ],
-)
-def test_what_a_mode_knows(counts, said):
-    made = modes(*counts)
-    said = said.replace("[15.6, 44.2]", change(made.difference("taia", "tuned", "knowledge"))[6:])
-    assert said in about(made, "TAIA")
-    gave_back = counts[1] == 10 and counts[0] == 36 and counts[2] > 11
-    assert ("giving back" in about(made, "TAIA")) == gave_back
-
-
-@pytest.mark.parametrize(
-    ("skill", "said"),
-    [
-        ((2, 20, 38), "It is better than tuned at the trained skill (+45.0 ["),
-        ((2, 38, 37), "It is not clearly apart from tuned in the trained skill (−2.5 ["),
-        ((2, 38, 20), "It is worse than tuned at the trained skill (−45.0 ["),
-        ((2, 38, 20), ", though above base (+45.0 ["),
-        ((19, 38, 20), ", and not clearly above base (+2.5 ["),
-        ((38, 38, 20), ", and below base (−45.0 ["),
-    ],
-)
-def test_what_a_mode_can(skill, said):
-    assert said in about(modes(20, 20, 20, skill=skill), "TAIA")
-
-
-def test_the_caveat_comes_last_and_once():
-    assert [CAVEAT in sentence for sentence in findings(modes(36, 10, 30))] == [False] * 3 + [True]
-
-
-def test_without_a_skill_nothing_is_said_of_one():
-    made = comparison(
-        {"base": {"law": first(36, 40)}, "tuned": {"law": last(9, 40)}, "taia": {"law": "1" * 40}}
-    )
-    assert not any("skill" in sentence for sentence in findings(made))
-    assert len(findings(made)) == 3
-    assert about(made, "TAIA").endswith("that tuning cost.")
-
-
-def test_without_knowledge_nothing_is_said_of_it():
-    right = {"base": first(2, 40), "tuned": first(38, 40), "taia": first(20, 40)}
-    made = comparison({mode: {"trained": answers} for mode, answers in right.items()})
-    assert not any("know" in sentence for sentence in findings(made))
-    assert about(made, "TAIA").startswith("TAIA is worse than tuned at the trained skill (−45.0 [")
-    assert not any("nan" in sentence for sentence in findings(made))
-
-
-@pytest.mark.parametrize("missing", ["base", "tuned"])
-def test_without_base_or_tuned_there_is_nothing_to_find(missing):
-    right = {m: {"law": "10", "trained": "01"} for m in ("base", "tuned", "taia") if m != missing}
-    assert findings(comparison(right)) == []
-
-
-def test_modes_are_called_by_their_names():
-    said = findings(realistic(**{"all - mlp[20:]": "all - mlp[20:]"}))
-    assert [sentence.split(" ")[0] for sentence in said[2:5]] == ["TAIA", "TAIF", "“all"]
-    assert said[4].startswith("“all - mlp[20:]” knows more than tuned")
+from taia.reporting.words import pairs as pairs_of
 
 
 def test_numbers_read_as_printed():
@@ -132,6 +34,117 @@ def test_numbers_read_as_printed():
         ["+4.3", "−4.3", "0.0", "0.0", "0.0"]
     )
     assert change(Difference(-0.043, -0.0811, 0.0, 1, 2, 0.5)) == "−4.3 [−8.1, 0.0]"
-    assert [heading(x) for x in ("knowledge", "skill", "law")] == (
-        ["all knowledge", "trained skill", "law"]
+
+
+@pytest.mark.parametrize(
+    ("modes", "pairs"),
+    [
+        (["base", "tuned"], ["tuned-base"]),
+        (["tuned", "taia", "base"], ["tuned-base", "taia-base", "taia-tuned"]),
+        (["base", "taia"], ["taia-base"]),
+        (["taia", "taif"], []),
+        (["base"], []),
+    ],
+)
+def test_what_is_compared_with_what(modes, pairs):
+    assert ["-".join(pair) for pair in pairs_of(modes)] == pairs
+
+
+def summary(made, **more) -> Summary:
+    return Summary.of(made, facts(made, **more))
+
+
+#: (Task, metric) → mode → scores: higher or lower, where either may be better.
+APART = {
+    ("more", "acc"): {"base": [0.0] * 40, "taia": [1.0] * 40},
+    ("fewer", "acc"): {"base": [1.0] * 40, "taia": [0.0] * 40},
+    ("safer", "asr"): {"base": [1.0] * 40, "taia": [0.0] * 40},
+    ("riskier", "asr"): {"base": [0.0] * 40, "taia": [1.0] * 40},
+    ("refuses", "over_refusal"): {"base": [0.0] * 40, "taia": [1.0] * 40},
+    ("loss", "word_perplexity"): {
+        "base": [9.0 + n % 3 for n in range(300)],
+        "taia": [7.0 + n % 2 for n in range(300)],
+    },
+}
+
+
+def test_marks_go_with_the_sign_and_words_with_what_is_better():
+    made = summary(
+        [
+            result(task, mode, scores, metric)
+            for (task, metric), by_mode in APART.items()
+            for mode, scores in by_mode.items()
+        ]
     )
+    wanted = {
+        "more": ("▲b", "better"),
+        "fewer": ("▼b", "worse"),
+        "safer": ("▼b", "better"),
+        "riskier": ("▲b", "worse"),
+        "refuses": ("▲b", "worse"),
+        "loss": ("▼b", "better"),
+    }
+    for task, (mark, word) in wanted.items():
+        assert marks(made, "taia", task) == [(mark, 1 if word == "better" else -1)]
+        told = marked(made.difference("taia", "base", task), gap(made, "taia", "base", task))
+        assert told.split()[0] == mark[0]
+        assert told.split()[1][0] == {"▲": "+", "▼": "−"}[mark[0]]
+        assert told.split()[-1] == word
+        assert direction(made, task) == ("" if task in ("more", "fewer") else "↓")
+
+
+def test_what_turned_is_right_and_wrong_not_one_and_nought():
+    made = summary(
+        [
+            result(task, mode, scores, metric)
+            for (task, metric), by_mode in APART.items()
+            for mode, scores in by_mode.items()
+        ]
+    )
+    assert {task: turned(made, "taia", "base", task) for task, _ in APART} == {
+        "more": "+40 −0",
+        "fewer": "+0 −40",
+        "safer": "+40 −0",
+        "riskier": "+0 −40",
+        "refuses": "+0 −40",
+        "loss": "–",
+    }
+    assert turned(made, "base", "taia", "safer") == "+0 −40"
+
+
+@pytest.mark.parametrize("items", [1, 2])
+@pytest.mark.parametrize("metric", ["acc", "asr", "word_perplexity"])
+def test_one_item_has_no_standard_error_which_is_said(items, metric):
+    made = summary(
+        [
+            *(result("law", mode, [1.0, 0.0] * 9) for mode in ("base", "tuned")),
+            *(result("tiny", mode, [1.0, 0.0][:items], metric) for mode in ("base", "tuned")),
+        ]
+    )
+    assert (error(made, "base", "tiny") == "no ±") == (items == 1)
+    said = without_error(made)
+    assert bool(said) == (items == 1)
+    assert not said or said.startswith("No ±: one item has no standard error (tiny)")
+    assert ("nor has an average" in said) == (items == 1 and metric == "acc")
+    assert error(made, "base", "law").startswith("±")
+
+
+def test_guessing_is_known_where_every_item_has_options():
+    def asked(task, options):
+        made = result(task, "base", [1.0, 0.0])
+        samples = [replace(s, options=k) for s, k in zip(made.samples, options, strict=True)]
+        return replace(made, samples=tuple(samples))
+
+    made = summary([asked("mixed", [2, 4]), asked("some", [4, None]), asked("none", [None] * 2)])
+    assert chance(made, "mixed") == pytest.approx((1 / 2 + 1 / 4) / 2)
+    assert chance(made, "some") is None
+    assert chance(made, "none") is None
+    assert guesses(made) == ["–", "38", "–", "–"]
+
+
+def test_what_has_no_interval_says_so():
+    bare = Estimate(0.5, None, None)
+    assert interval(bare) == "no interval"
+    assert change(bare) == "+50.0 (no interval)"
+    made = [result("nats", mode, [70.0], "word_perplexity") for mode in ("base", "tuned")]
+    assert gap(summary(made), "tuned", "base", "nats") == "0 (no interval)"

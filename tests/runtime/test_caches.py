@@ -15,10 +15,11 @@ import tiny_models
 from switchables import CACHE, IDS, adapted, logits, noisy, pair
 from taia import SwitchableModel
 from taia.errors import RunError
-from taia.evaluation.likelihood import Request, likelihoods
 from taia.runtime.engine import Engine
 from taia.runtime.forward import can_share
 from taia.runtime.generation import Generation
+from taia.runtime.likelihood import likelihoods
+from taia.runtime.rating import Request
 
 pytestmark = pytest.mark.versions
 

@@ -169,11 +169,21 @@ def test_generation_settings_of_the_models_own_count():
     assert found.shape[0] == 2
 
 
-def test_flattened_rows_and_those_that_do_not_divide():
-    scales = RowScales([2.0, 0.0, 0.5])
-    update = torch.randn(3, 4, 5)
-    wanted = torch.stack([update[0] * 2.0, torch.zeros(4, 5), update[2] * 0.5])
-    assert torch.equal(update * scales, wanted)
-    assert torch.equal(update.flatten(0, 1) * scales, wanted.flatten(0, 1))
+@pytest.mark.parametrize("grad", [True, False])
+def test_flattened_rows_and_those_that_do_not_divide(grad):
+    scales = RowScales([2.0, 2.0, 0.0, 0.5])
+    update = torch.randn(4, 4, 5)
+    update[2, 0] = torch.inf
+    wanted = torch.cat([update[:2] * 2.0, torch.full((1, 4, 5), -0.0), update[3:] * 0.5])
+    with torch.set_grad_enabled(grad):
+        for found in (update * scales, (update.flatten(0, 1) * scales).view(4, 4, 5)):
+            assert torch.equal(found, wanted)
+            assert torch.equal(found.signbit(), wanted.signbit())
     with pytest.raises(AdapterError, match="10 rows or tokens"):
         torch.randn(10, 5) * scales
+
+
+def test_gradients_are_those_of_the_rows_alone():
+    update = torch.randn(3, 4, requires_grad=True)
+    (update * RowScales([2.0, 0.0, 0.5])).sum().backward()
+    assert torch.equal(update.grad, torch.tensor([[2.0], [0.0], [0.5]]).expand(3, 4))

@@ -12,11 +12,12 @@ from battery.kinds import KINDS
 from taia import SwitchableModel
 from taia.checkpoint.locate import locate
 from taia.evaluation.harness.encoder import Encoder
-from taia.evaluation.likelihood import Request, likelihoods
 from taia.loading.models import load_config
 from taia.runtime.check import Limits
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generation
+from taia.runtime.likelihood import likelihoods
+from taia.runtime.rating import Request
 
 SEEING = [name for name, family in FAMILIES.items() if family.sees]
 PROMPTS = ([5, 3, 7, 11, 9], [1, 40, 11], [20, 21, 22, 23, 24, 25, 26, 27])

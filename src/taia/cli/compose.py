@@ -65,7 +65,8 @@ def compose(
     or with --merge a whole checkpoint.
     """
     from taia.checkpoint.compose import compose as run
-    from taia.reporting.match import copying, match_table
+    from taia.reporting.checkpoints import match_table
+    from taia.reporting.progress import copying
     from taia.reporting.screen import Screen
 
     with copying(Screen(stderr=True)) as progress:

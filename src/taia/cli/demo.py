@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from taia.cli.environment import prepare
-from taia.cli.options import AsJson, complete, say_json
+from taia.cli.options import AsJson, complete
+from taia.cli.shown import show_run
 from taia.packages import require_packages
 
 
@@ -24,7 +25,7 @@ def demo(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The folder for the adapters, results.json and report.html."
+            "--output", "-o", help="The folder for the adapters, the run and report.html."
         ),
     ] = Path("taia-demo"),
     modes: Annotated[
@@ -49,7 +50,8 @@ def demo(
     """Fine-tune a small model on mismatched data and compare what to keep of the update.
 
     All linear layers are trained with LoRA on stock codes; then each mode answers questions of
-    general knowledge and of the trained skill. Takes a few minutes on two cores.
+    general knowledge and of the trained skill. Takes a few minutes on two cores. The folder is
+    a run like those of taia eval.
     """
     prepare()
     modules = ["torch", "transformers", "peft", "jinja2", "datasets", "accelerate", "trl"]
@@ -57,7 +59,6 @@ def demo(
     from taia.demo.run import demonstrate
     from taia.reporting.progress import watched
     from taia.reporting.screen import Screen
-    from taia.reporting.table import render
 
     with watched(Screen(stderr=True)) as watch:
         done = demonstrate(
@@ -69,10 +70,5 @@ def demo(
             overwrite=overwrite,
             watch=watch,
         )
-    if as_json:
-        say_json(done.results)
-        return
-    screen = Screen()
-    screen.print(render(done.comparison))
-    screen.print(f"\nThe report is {done.output / 'report.html'}", soft_wrap=True)
-    screen.print(f"The TAIA adapter is {done.output / 'taia'}", soft_wrap=True)
+    files = {"report": done.output / "report.html", "TAIA adapter": done.output / "taia"}
+    show_run(done.output, done.summary, as_json, files=files)

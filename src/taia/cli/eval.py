@@ -6,18 +6,17 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, complete, declared, pairs, say_json
+from taia.cli.options import AsJson, Declare, complete, complete_tasks, declared, pairs
+from taia.cli.shown import show_run
 from taia.errors import InputError
+from taia.evaluation.tasks import DEFAULT
 from taia.packages import require_packages
-
-if TYPE_CHECKING:
-    from taia.evaluation.harness.running import Evaluation
 
 
 def evaluate(
@@ -34,10 +33,11 @@ def evaluate(
         typer.Option(
             "--tasks",
             "-t",
-            help="Tasks, groups or tags with commas between: taia_math and the paper's others, "
-            "advbench, lookalikes, or any of lm-evaluation-harness's.",
+            help="Tasks, groups or tags with commas between: taia (the paper's seven), those of "
+            "docs/tasks.md, or any of lm-evaluation-harness's.",
+            autocompletion=complete_tasks,
         ),
-    ] = "taia",
+    ] = DEFAULT,
     modes: Annotated[
         str,
         typer.Option(
@@ -65,6 +65,22 @@ def evaluate(
         typer.Option(
             "--apply-chat-template/--no-apply-chat-template",
             help="Ask in the chat format.  [default: if the tokenizer has one]",
+            show_default=False,
+        ),
+    ] = None,
+    fewshot_as_multiturn: Annotated[
+        bool,
+        typer.Option(
+            "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+            help="In the chat format, show examples as turns, or all in the one question.",
+        ),
+    ] = True,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=METRIC",
+            help="The metric that counts of a task or group, METRIC or METRIC,FILTER; by default "
+            "the first in the task's file. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -138,7 +154,7 @@ def evaluate(
         typer.Option(
             metavar="CONDITION",
             help="Exit with 3 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
-            "'taia.advbench <= 0.1'. May be given several times.",
+            "'taia.TASK <= 0.1'. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -160,7 +176,6 @@ def evaluate(
     modules = ["lm_eval", "torch", "transformers", "datasets", "jinja2", "accelerate"]
     modules += ["peft"] if server is None else ["aiohttp", "requests", "tenacity"]
     modules += ["bitsandbytes"] if load_in_4bit else []
-    modules += ["math_verify"] if {"taia", "taia_math"} & {*_parts(tasks)} else []
     require_packages("eval", *modules)
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
@@ -170,7 +185,16 @@ def evaluate(
 
     # Its client leaves requests behind where one has failed, which has been told by then.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    settings = Settings(limit, num_fewshot, apply_chat_template, max_gen_toks, protocol, seed)
+    settings = Settings(
+        limit,
+        num_fewshot,
+        apply_chat_template,
+        max_gen_toks,
+        protocol,
+        seed,
+        fewshot_as_multiturn,
+        pairs("--metric", metric or [], "which metric of what", "TASK=METRIC", str.partition),
+    )
     named = declared(declare)
     has_update = tuned is not None or server is not None
     with watched(Screen(stderr=True)) as watch:
@@ -200,7 +224,7 @@ def evaluate(
         if base is not None and tuned is not None and server is None:
             watch("Measuring the update")
             _write_norms(done.output, base, tuned, named)
-    _show(done, as_json)
+    show_run(done.output, done.summary, as_json, unmet=done.unmet)
     for why in done.unmet:
         say(why, "taia: ")
     if done.unmet:
@@ -217,25 +241,6 @@ def _write_norms(output: Path, base: str, tuned: str, declare: dict[str, str]) -
         write_norms(output / UPDATE_FILE, update_norms(base, tuned, declare))
     except InputError as error:
         say(f"Where the update lives cannot be told: {error.problem}")
-
-
-def _show(done: Evaluation, as_json: bool) -> None:
-    """The table, or all of it as JSON."""
-    if as_json:
-        summary = done.summary
-        whole = {"output": str(done.output), "run": summary.facts, **summary.to_json()}
-        say_json({**whole, "unmet": list(done.unmet)})
-        return
-    from taia.reporting.evaluation.findings import further_readings
-    from taia.reporting.evaluation.table import render
-    from taia.reporting.screen import Screen
-
-    screen = Screen()
-    screen.print(render(done.summary))
-    for sentence in further_readings(done.summary):
-        screen.print(sentence)
-    screen.print(f"\nThe run is {done.output}", soft_wrap=True)
-    screen.print(f"Its report: taia report {done.output}", soft_wrap=True)
 
 
 def _parts(text: str) -> list[str]:

@@ -44,7 +44,7 @@ def inspect(
         tensors = [_plain(label, alphas) for label in anatomy.values()]
         say_json({"tensors": tensors})
         return
-    from taia.reporting.anatomy import anatomy_table
+    from taia.reporting.checkpoints import anatomy_table
     from taia.reporting.screen import Screen
 
     Screen().print(anatomy_table(anatomy, alphas))

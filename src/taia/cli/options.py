@@ -27,8 +27,22 @@ def complete(incomplete: str) -> list[str]:
     from taia.anatomy.components import GROUPS
     from taia.selection.modes import MODES
 
+    return _last_of_list(incomplete, (*MODES, *GROUPS))
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """What a task, group or tag that is being typed may become; of taia's own."""
+    try:
+        from taia.evaluation.tasks.registry import known_names
+
+        return _last_of_list(incomplete, known_names())
+    except ImportError:  # task files are read by a package of taia[eval]
+        return []
+
+
+def _last_of_list(incomplete: str, known: Iterable[str]) -> list[str]:
     begun, comma, last = incomplete.rpartition(",")
-    return [f"{begun}{comma}{name}" for name in (*MODES, *GROUPS) if name.startswith(last)]
+    return [f"{begun}{comma}{name}" for name in known if name.startswith(last)]
 
 
 def say_json(value: object) -> None:

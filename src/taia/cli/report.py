@@ -12,7 +12,7 @@ from taia.cli.environment import prepare
 from taia.text import printable
 
 if TYPE_CHECKING:
-    from taia.reporting.evaluation.run import Run
+    from taia.reporting.runs import FinishedRun
 
 #: Where a page goes unless told otherwise; text goes to stdout.
 _PAGE: Final = Path("report.html")
@@ -50,7 +50,7 @@ def report(
     """
     prepare()
     from taia.checkpoint.output.staging import check_file, claimed, write_file
-    from taia.reporting.evaluation.run import open_runs
+    from taia.reporting.runs import open_runs
 
     if output is None and form == "html":
         output = _PAGE
@@ -63,15 +63,15 @@ def report(
     print(printable(f"The report is {output}"))
 
 
-def _text(runs: list[Run], form: str, given: list[Path]) -> str:
+def _text(runs: list[FinishedRun], form: str, given: list[Path]) -> str:
     if form == "html":
-        from taia.reporting.evaluation.html import render
+        from taia.reporting.html import render
 
         return render(runs, shlex.join(["taia", "report", *map(str, given)]))
     if form == "csv":
-        from taia.reporting.evaluation.table import csv
+        from taia.reporting.table import csv
 
         return csv(*((run.name, run.summary) for run in runs))
-    from taia.reporting.evaluation import text
+    from taia.reporting import text
 
     return text.card(runs) if form == "card" else text.report(runs)

@@ -4,45 +4,41 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
+from taia.analysis.norms import UPDATE_FILE, update_norms, write_norms
 from taia.checkpoint.compose import compose
 from taia.checkpoint.inspection import look_ahead
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.destination import check_output
-from taia.checkpoint.output.staging import staged
-from taia.demo.model import SMOLLM2, cached_model, sha256
-from taia.demo.setting import MODES, NORMALISE, QUESTIONS, RECIPE, SEED, TRAIN, questions
+from taia.checkpoint.output.staging import staged, write_file
+from taia.demo.model import SMOLLM2, cached_model
+from taia.demo.results import Asked, facts, results, write_run
+from taia.demo.setting import MODES, NORMALISE, RECIPE, SEED, questions
 from taia.errors import RunError, SelectionError
-from taia.evaluation.comparison import Comparison
+from taia.evaluation.scores.summary import Summary
 from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
-from taia.reporting.html import Report, write_report
+from taia.reporting.html import render
 from taia.reporting.progress import Watcher, unwatched
-from taia.reporting.words import findings
+from taia.reporting.runs import open_runs
 from taia.runtime.switchable import SwitchableModel
 from taia.selection import Selection
-from taia.training.reading import changed
 from taia.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from taia.evaluation.questions import Question
+    from taia.evaluation.tasks.questions import Question
 
-#: Their versions change the numbers in the last places.
-_LIBRARIES: Final = ("taia", "torch", "transformers", "peft", "trl")
 #: What tells an earlier demonstration from a folder that is not ours to replace.
 _MARKS: Final = ("adapter/adapter_config.json",)
 
@@ -52,14 +48,13 @@ class Demonstration:
     """What the demonstration gave.
 
     Attributes:
-        output: The folder written: ``adapter/``, ``taia/``, ``results.json``, ``report.html``.
-        comparison: What each mode answered.
-        results: The contents of ``results.json``.
+        output: The folder written: ``adapter/``, ``taia/``, ``report.html``, and what ``taia eval``
+            leaves as well: ``run.json``, ``results/``, ``update.json``.
+        summary: What it says.
     """
 
     output: Path
-    comparison: Comparison
-    results: dict[str, Any]
+    summary: Summary
 
 
 def demonstrate(
@@ -98,12 +93,15 @@ def demonstrate(
         RunError: If training diverges.
         SelectionError: If a mode cannot be read.
     """
-    selections = {mode: Selection.parse(mode) for mode in modes}
+    selections = {mode: str(Selection.parse(mode)) for mode in modes}
     if not selections:
         raise SelectionError("No mode is given.", f"Give some, as in --modes {','.join(MODES)}.")
     asked = questions(limit)
     place = locate(model) if model else None
-    output = check_output(output, [place.path] if place else [], overwrite, _MARKS)
+    command = ["taia", "demo", "--modes", ",".join(modes), "--seed", str(seed)]
+    command += ["--model", model] if model else []
+    command += ["--limit", str(limit)] if limit is not None else []
+    named, output = output, check_output(output, [place.path] if place else [], overwrite, _MARKS)
     recipe = replace(recipe, seed=seed)
     clock = _Clock()
 
@@ -130,62 +128,29 @@ def demonstrate(
         for mode in selections:
             with clock(f"asking {mode}"), quiet():
                 scores[mode] = _ask(switchable, tokenizer, asked, mode, watch)
-
-        texts = {mode: str(selection) for mode, selection in selections.items()}
-        comparison = Comparison(tuple(asked), texts, scores)
-        command = ["taia", "demo", "--modes", ",".join(modes), "--seed", str(seed)]
-        command += ["--model", model] if model else []
-        command += ["--limit", str(limit)] if limit is not None else []
-        results: dict[str, Any] = {
-            "command": shlex.join(command),
-            "modes": comparison.to_json(),
-            "findings": findings(comparison),
-            "questions": [q.id for q in asked],
-            "right": {
-                m: [c == q.answer for c, q in zip(comparison.chosen(m), asked, strict=True)]
-                for m in selections
-            },
-            "losses": losses,
-            "setting": {
-                "model": place.repo or place.given,
-                "seed": seed,
-                "limit": limit,
-                "recipe": changed(recipe) | {"data": [Path(name).name for name in recipe.data]},
-                "score": "sum of the log-probabilities of the option's tokens",
-            },
-            "sha256": _hashes(place.path, staging),
-            "versions": {name: version(name) for name in _LIBRARIES}
-            | {"python": platform.python_version()},
-            "machine": _machine(),
-            "seconds": clock.seconds,
-        }
+        with clock("measuring the update"):
+            watch("Measuring the update")
+            norms = update_norms(place.path, adapter)
+            norms = replace(norms, base=place.repo or place.given, tuned=str(named / "adapter"))
+            write_norms(staging / UPDATE_FILE, norms)
         watch("Writing the report")
-        (staging / "results.json").write_text(
-            json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        told = facts(
+            place,
+            Located(str(named / "adapter"), adapter),
+            tokenizer,
+            command=shlex.join(command),
+            selections=selections,
+            asked=asked,
+            limit=limit,
+            recipe=recipe,
+            losses=losses,
+            seconds=clock.seconds,
         )
-        write_report(staging / "report.html", _report(comparison, results))
-    return Demonstration(output, comparison, results)
-
-
-def _report(comparison: Comparison, results: dict[str, Any]) -> Report:
-    setting = results["setting"]
-    facts = {
-        "Setting": {k: v for k, v in setting.items() if k != "recipe"} | setting["recipe"],
-        "Versions and machine": results["versions"] | results["machine"],
-        "SHA-256": results["sha256"],
-        "Seconds": results["seconds"],
-    }
-    return Report(
-        title=f"What to keep of an update: {Path(setting['model']).name}",
-        lead=(
-            "All linear layers were fine-tuned once, with LoRA, on instructions that have nothing "
-            "to do with most of the questions below. A mode keeps a part of that one update."
-        ),
-        comparison=comparison,
-        command=results["command"],
-        losses=results["losses"],
-        facts=facts,
-    )
+        write_run(staging, told, results(Asked(asked, selections, scores), told, clock.seconds))
+        (run,) = open_runs([staging])
+        page = render([run], shlex.join(["taia", "report", str(named)]))
+        write_file(staging / "report.html", page)
+    return Demonstration(output, run.summary)
 
 
 def _train(
@@ -237,25 +202,6 @@ def _relocate(file: Path, before: Path, after: Path) -> None:
     ):
         text = text.replace(old, new)
     file.write_text(text, encoding="utf-8")
-
-
-def _hashes(model: Path, staging: Path) -> dict[str, str]:
-    """What went in and what came out."""
-    files = [*sorted(model.glob("*.safetensors")), TRAIN, *QUESTIONS]
-    hashes = {path.name: sha256(path) for path in files}
-    for path in sorted(staging.rglob("adapter_model.safetensors")):
-        hashes[path.relative_to(staging).as_posix()] = sha256(path)
-    return hashes
-
-
-def _machine() -> dict[str, Any]:
-    import torch
-
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
 
 
 class _Clock:

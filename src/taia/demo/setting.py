@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from taia.evaluation.questions import Normalise, Question, read_questions
+from taia.evaluation.tasks.questions import Normalise, Question, read_questions
 from taia.training.recipe import Recipe
 
 DATA: Final = Path(__file__).parent / "data"
@@ -32,6 +32,12 @@ RECIPE: Final = Recipe(
     weight_decay=0.0,
     save_steps=0,
 )
+#: Of the questions; other ones make results that are not these.
+VERSION: Final = "1"
+#: All kinds of general knowledge together: a task, whose parts they are.
+KNOWLEDGE: Final = "knowledge"
+#: What training teaches: the task of the questions of kind ``trained``.
+SKILL: Final = "trained_skill"
 NORMALISE: Final[Normalise] = "none"
 
 
@@ -49,3 +55,8 @@ def questions(limit: int | None = None) -> list[Question]:
             if limit is None or taken[question.kind] <= limit:
                 chosen.append(question)
     return chosen
+
+
+def task_of(kind: str) -> str:
+    """The task that a kind of question is in the results."""
+    return SKILL if kind == "trained" else kind

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from taia.errors import MismatchError
-from taia.evaluation.comparison import Comparison
 
 #: The mode that LoRACL adds.
 LORACL: Final = "loracl"
@@ -71,20 +69,3 @@ def compose(choice: Sequence[Source], results: Mapping[str, Sequence[T]]) -> lis
                 "Run base and tuned on all of them.",
             )
     return [results[mode][index] for index, mode in enumerate(choice)]
-
-
-def add_loracl(comparison: Comparison, choice: Sequence[Source]) -> Comparison:
-    """A comparison with LoRACL as a further mode.
-
-    Args:
-        comparison: Has ``base`` and ``tuned``.
-        choice: Per question, who answers.
-
-    Raises:
-        MismatchError: As :func:`compose`.
-    """
-    return replace(
-        comparison,
-        selections={**comparison.selections, LORACL: "base or tuned, per prompt"},
-        scores={**comparison.scores, LORACL: compose(choice, comparison.scores)},
-    )

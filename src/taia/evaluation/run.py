@@ -10,18 +10,17 @@ from taia.checkpoint.inspection import look_ahead
 from taia.checkpoint.kinship import doubts, warn_of_doubts
 from taia.checkpoint.output.staging import claimed
 from taia.errors import InputError, SelectionError
-from taia.evaluation.gates import Gate, read_gate
 from taia.evaluation.harness.known import check_tasks, data_sets, installed, single_tasks
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.pooling import SUITES
+from taia.evaluation.scores.gates import Gate, read_gate
+from taia.evaluation.scores.store import check_folder
 from taia.evaluation.settings import MODES, Server, Settings, Watch
-from taia.evaluation.store import check_folder
-from taia.evaluation.task_hub import HUB
-from taia.evaluation.tasks import load_task, paper_tasks
+from taia.evaluation.tasks import DEFAULT
+from taia.evaluation.tasks.registry import find, load_task, paper_tasks
 from taia.loading.devices import device_called
 from taia.loading.models import dtype_called
 from taia.offline import check_reachable
-from taia.packages import needing
+from taia.packages import needing, require_packages
 from taia.selection.listing import read_modes
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def evaluate(
     base: str | Path | None,
     tuned: str | Path | None = None,
     *,
-    tasks: Sequence[str],
+    tasks: Sequence[str] = (DEFAULT,),
     modes: str = MODES,
     output: str | Path = "taia-eval",
     settings: Settings | None = None,
@@ -66,7 +65,8 @@ def evaluate(
     Args:
         base: The base model: a folder or hub name. With a server it only lends its tokenizer.
         tuned: The tuned model or adapter; none to evaluate the base alone.
-        tasks: Names of tasks, groups or tags: the paper's, lm-evaluation-harness's, your own.
+        tasks: Names of tasks, groups or tags: taia's, lm-evaluation-harness's, your own; by
+            default what needs no network and is more than knowledge (docs/tasks.md).
         modes: Modes or selections with commas between, ``NAME=SELECTION`` to name one, and
             ``loracl``.
         output: The run's folder.
@@ -84,7 +84,7 @@ def evaluate(
         log_samples: Whether results keep prompts and responses.
         overwrite: Whether another run's results at ``output`` go.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
-        require: Conditions on the scores, see :mod:`taia.evaluation.gates`.
+        require: Conditions on the scores, see :mod:`taia.evaluation.scores.gates`.
         command: What was typed, for the record.
         watch: Told how far the work is.
         on_doubt: Told, in place of a warning, what speaks against the pair.
@@ -114,8 +114,9 @@ def evaluate(
     _check_gates(gates, tasks, folders)
     theirs = single_tasks(tasks, folders)  # which may be called as the paper's
     own = paper_tasks(name for name in tasks if name not in theirs)
+    require_packages("eval", *(package for name in own for package in find(name).needs))
     for name in own:
-        if data_dir is not None or name not in HUB:
+        if data_dir is not None or find(name).hub is None:
             load_task(name, None if data_dir is None else Path(data_dir))
     inputs = []
     if base is not None:
@@ -129,16 +130,16 @@ def evaluate(
     check_folder(Path(output), inputs, overwrite)
     if data_dir is None:
         mend = "Connect; or give the files' folder with --data-dir (docs/tasks.md)."
-        check_reachable([HUB[name].name for name in own if name in HUB], mend)
+        check_reachable([data.name for name in own if (data := find(name).hub)], mend)
     check_reachable(data_sets(tasks), "Connect, or unset HF_HUB_OFFLINE, and try again.")
     if dtype is not None:
         dtype_called(dtype)
     if device is not None:
         device_called(device)
     watch("Loading libraries", 0, None)
-    from taia.evaluation.harness.judging import refuse_idle_judge
-    from taia.evaluation.harness.quiet import quiet_harness
-    from taia.evaluation.harness.running import Run
+    from taia.evaluation.harness.drive import quiet_harness
+    from taia.evaluation.harness.running import Running
+    from taia.evaluation.harness.scores import refuse_idle_judge
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
@@ -164,11 +165,12 @@ def evaluate(
             folders,
             {"protocol": settings.protocol, **({"data_dir": str(data_dir)} if data_dir else {})},
             num_fewshot=settings.num_fewshot,
+            metrics=settings.metrics,
         )
         if judge is not None:
             refuse_idle_judge(loaded.tasks)
-        run = Run(subject, loaded, selections, settings, log_samples, judge, watch)
-        return run.evaluate(
+        running = Running(subject, loaded, selections, settings, log_samples, judge, watch)
+        return running.evaluate(
             Path(output), overwrite=overwrite, require=require, command=command or "taia.evaluate"
         )
 
@@ -212,8 +214,9 @@ def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[
     named = {side.task: text for text, side in sides if side.task is not None}
     if not named:
         return
-    evaluated = {*paper_tasks(tasks), *tasks} - SUITES
-    if evaluated == single_tasks(evaluated, [*installed(), *folders]):  # else a group has others
+    single = {*paper_tasks(tasks), *(name for name in tasks if paper_tasks([name]) in ([], [name]))}
+    evaluated = {*single, *tasks}
+    if single == single_tasks(single, [*installed(), *folders]):  # else a group has others
         for task, text in named.items():
             if task not in evaluated:
                 raise InputError(
@@ -225,7 +228,7 @@ def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[
 
 def _check(settings: Settings, tasks: Sequence[str], batch_size: int) -> None:
     if not tasks:
-        raise InputError("No task is asked for.", "Name some, as in --tasks taia_math,arc_easy.")
+        raise InputError("No task is asked for.", "Name some, as in --tasks taia,arc_easy.")
     numbers = {
         "--limit": (settings.limit, 1),
         "--num-fewshot": (settings.num_fewshot, 0),

@@ -29,6 +29,10 @@ class Settings:
         max_gen_toks: Longest answer in tokens; ``None``: as each task says.
         protocol: How answers of the paper's tasks are matched.
         seed: Of the examples shown and of draws.
+        fewshot_as_multiturn: Whether examples are turns of a conversation in the chat format; else
+            all stand in its one question.
+        metrics: Task or group → the metric that counts, ``METRIC`` or ``METRIC,FILTER``; by default
+            the first in each task's file.
     """
 
     limit: int | None = None
@@ -37,6 +41,8 @@ class Settings:
     max_gen_toks: int | None = None
     protocol: Protocol = "taia"
     seed: int = 1234
+    fewshot_as_multiturn: bool = True
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

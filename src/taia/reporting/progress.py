@@ -1,4 +1,4 @@
-"""A progress bar on stderr."""
+"""Progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TransferSpeedColumn,
 )
 
+from taia.checkpoint.composition import Progress as Told
 from taia.text import printable
 
 #: Work of so many pieces is worth more than one line of a log.
@@ -84,3 +87,23 @@ def _lines(console: Console) -> Watcher:
         console.print(f"{work}{far}", markup=False, highlight=False, soft_wrap=True)
 
     return line
+
+
+@contextmanager
+def copying(console: Console) -> Iterator[Told | None]:
+    """Show a bar of the bytes written, for as long as the block runs; none outside a terminal.
+
+    Yields:
+        What to tell of progress.
+    """
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("writing"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("writing", total=None)
+
+        def told(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield told

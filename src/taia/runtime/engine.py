@@ -240,11 +240,15 @@ class Engine:
         group: list[Answer] = []
         for answer in sorted(answers, key=lambda a: (self._kind(a), -len(a.request.prompt))):
             if group and not self._fits(group, answer):
-                yield Padded(self._forward, group)
+                yield self._padded(group)
                 group = []
             group.append(answer)
         if group:
-            yield Padded(self._forward, group)
+            yield self._padded(group)
+
+    def _padded(self, group: Sequence[Answer]) -> Padded:
+        """A batch in which the rows of a mode follow each other, as they are scaled together."""
+        return Padded(self._forward, sorted(group, key=lambda answer: answer.request.mode))
 
     def _fits(self, group: Sequence[Answer], answer: Answer) -> bool:
         """Whether a prompt, no longer than those of a group, may run with them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
@@ -14,7 +14,10 @@ from taia.runtime.layers import token_embedding
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import DynamicCache, PreTrainedModel
+    from transformers import PreTrainedModel
+
+#: Keys and values of all tokens, in some layers of the last ones only, or anything else.
+CacheKind: TypeAlias = Literal["whole", "window", "state"]
 
 #: Part of the logits' spread by which padding may move a logit: rounding does less, a position that
 #: is off by one does more.
@@ -38,6 +41,7 @@ class Forward:
         self._keeps = "logits_to_keep" in parameters
         self._cache = cache_name(parameters)
         self.takes_positions = "position_ids" in parameters
+        self._head: Any = inner.get_output_embeddings()
         self.device: torch.device = token_embedding(inner).weight.device
 
     def __call__(
@@ -62,26 +66,27 @@ class Forward:
             options["logits_to_keep"] = keep
         options[self._cache] = cache
         options = {key: value for key, value in options.items() if value is not None}
-        out = self._model(input_ids=ids.to(self.device), **options)
+        with self._whole_rows():
+            out = self._model(input_ids=ids.to(self.device), **options)
         return out.logits[:, -keep:], out
 
+    @contextmanager
+    def _whole_rows(self) -> Iterator[None]:
+        """What the head is given made contiguous, as else it is multiplied row by row.
 
-class LogProbabilities:
-    """Log-probabilities of a model's forward pass, float32 on the CPU."""
-
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
-        self._forward = Forward(model)
-
-    def cached(
-        self, ids: torch.Tensor, cache: DynamicCache | None, keep: int = 1
-    ) -> tuple[torch.Tensor, Any]:
-        """Those at the last ``keep`` positions of ``ids``, and the cache after it."""
-        logits, out = self._forward(ids, keep, use_cache=True, cache=cache)
-        return logits.float().log_softmax(-1).cpu(), cache_of(out)
-
-    def plain(self, ids: torch.Tensor, keep: int) -> torch.Tensor:
-        """Those at the last ``keep`` positions, ``[rows, keep, vocabulary]``."""
-        return self._forward(ids, keep, use_cache=False)[0].float().log_softmax(-1).cpu()
+        A slice of the positions is not contiguous; PyTorch multiplies such by a matrix that needs
+        no gradient as a batch, for which it copies the matrix once for each row.
+        """
+        if self._head is None:
+            yield
+            return
+        hook = self._head.register_forward_pre_hook(
+            lambda _, given: (given[0].contiguous(), *given[1:])
+        )
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 @contextmanager
@@ -98,6 +103,24 @@ def at_rest(model: PreTrainedModel | PeftModel) -> Iterator[None]:
             model.train()
 
 
+def cache_kind(model: PreTrainedModel | PeftModel) -> CacheKind:
+    """What a model keeps of the tokens it has read, found by letting it read one."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    with at_rest(model):
+        probe = torch.zeros(1, 1, dtype=torch.long)
+        cache: Any = cache_of(Forward(model)(probe, 1, use_cache=True)[1])
+    layers: list[Any] = cache.layers if type(cache) is DynamicCache else []
+    kinds = {type(layer) for layer in layers}
+    if (
+        not layers
+        or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+        or not all(layer.get_seq_length() for layer in layers)
+    ):
+        return "state"
+    return "whole" if kinds == {DynamicLayer} else "window"
+
+
 def can_share(model: PreTrainedModel | PeftModel) -> bool:
     """Whether a prompt's cache can be cut, joined and continued by several tokens.
 
@@ -105,17 +128,7 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     linear attention and hybrids): several tokens after a state need kernels that few models have,
     and the others silently start from nothing.
     """
-    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
-
-    with at_rest(model):
-        probe = torch.zeros(1, 1, dtype=torch.long)
-        cache = cache_of(Forward(model)(probe, 1, use_cache=True)[1])
-    return type(cache) is DynamicCache and all(
-        isinstance(layer, DynamicLayer)
-        and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
-        and layer.get_seq_length() > 0
-        for layer in cache.layers
-    )
+    return cache_kind(model) != "state"
 
 
 def can_pad(model: PreTrainedModel | PeftModel) -> bool:

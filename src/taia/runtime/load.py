@@ -123,7 +123,8 @@ def with_adapter(model: PreTrainedModel, place: Located) -> Loaded:
         raise AdapterError(
             f"{len(lost)} tensors of {place.given} have no place in the base model, {lost[0]} "
             "first.",
-            "Give the base model that the adapter was trained on.",
+            "Give the base model that the adapter was trained on; names of an older version are "
+            "brought up to date by `taia compose BASE ADAPTER --keep tuned`.",
         )
     return Loaded(adapted, replaced=before)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 
@@ -18,19 +19,26 @@ class RowScales:
     number leaves its every bit; 0.0 would make 0.0 of −0.0, and a product would make NaN of an
     update that is not finite.
 
+    Rows of one scale that follow each other are multiplied together, and rows whose scale is 0 are
+    not read: an update is as wide as the feed-forward block, and passing over it takes longer than
+    the product that made it.
+
     Attributes:
         values: Scale by row, at least one not 0.
     """
 
     def __init__(self, values: Sequence[float]) -> None:
         self.values = tuple(values)
-        self._masks: dict[torch.device, list[tuple[float, torch.Tensor]]] = {}
+        self._runs = [(scale, len([*rows])) for scale, rows in groupby(self.values)]
 
     def __rmul__(self, update: torch.Tensor) -> torch.Tensor:
         """The update, row by row.
 
         Args:
             update: ``[rows, …]``; or ``[rows · tokens, …]`` where a model has flattened the two.
+
+        Raises:
+            AdapterError: If the rows cannot be told apart.
         """
         each, over = divmod(update.shape[0], len(self.values))
         if over:
@@ -39,20 +47,17 @@ class RowScales:
                 f"{len(self.values)} rows.",
                 "This model does not keep the rows of a batch apart: use one mode a batch.",
             )
-        product: torch.Tensor | None = None
-        for scale, mask in self._by_scale(update.device):
-            rows = mask.repeat_interleave(each) if each > 1 else mask
-            rows = rows.view(-1, *(1 for _ in update.shape[1:]))
-            product = torch.where(rows, update * scale, -0.0 if product is None else product)
-        assert product is not None
+        sizes = [rows * each for _, rows in self._runs]
+        scales = [scale for scale, _ in self._runs]
+        parts = zip(scales, torch.split(update, sizes), strict=True)
+        if torch.is_grad_enabled():
+            return torch.cat(
+                [part * scale if scale else torch.full_like(part, -0.0) for scale, part in parts]
+            )
+        product = torch.empty_like(update)
+        for (scale, part), place in zip(parts, torch.split(product, sizes), strict=True):
+            if scale:
+                torch.mul(part, scale, out=place)
+            else:
+                place.fill_(-0.0)
         return product
-
-    def _by_scale(self, device: torch.device) -> list[tuple[float, torch.Tensor]]:
-        """Each scale but 0, and which rows have it."""
-        if device not in self._masks:
-            self._masks[device] = [
-                (scale, torch.tensor([value == scale for value in self.values], device=device))
-                for scale in dict.fromkeys(self.values)
-                if scale
-            ]
-        return self._masks[device]

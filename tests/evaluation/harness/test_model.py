@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 
 from taia.errors import MismatchError, RunError
 from taia.evaluation.harness.model import ModesLM
-from taia.evaluation.likelihood import Likelihood
+from taia.runtime.rating import Likelihood
 
 #: Mode → what it adds to every log-probability.
 SHIFT = {"base": 1.0, "tuned": 2.0, "taia": 3.0}
@@ -82,16 +82,49 @@ def test_generations_of_all_modes_are_one_batch():
     for mode in ("base", "taia"):
         lm.mode = mode
         found[mode] = lm.generate_until(requests)
-    assert found == {"base": ["base:p:5", "base:q:5"], "taia": ["taia:p:5", "taia:q:5"]}
-    assert backend.calls == [[(m, p, 5) for m in ("base", "taia") for p in "pq"]]
+    ((first, second, *_),) = backend.calls
+    seeds = (first[2], second[2])
+    assert found == {m: [f"{m}:{p}:{s}" for p, s in zip("pq", seeds, strict=True)] for m in found}
+    assert backend.calls == [
+        [(m, p, s) for m in ("base", "taia") for p, s in zip("pq", seeds, strict=True)]
+    ]
+
+
+DRAWN = {"do_sample": True, "temperature": 1.0}
+
+
+def drawn(lm, *items):
+    """Seeds of what is drawn for items (task, number) of one prompt."""
+    lm.mode = "base"
+    asked = [Instance("generate_until", {}, ("p", DRAWN), 0, (*item, 1)) for item in items]
+    return [text.rpartition(":")[2] for text in lm.generate_until(asked)]
 
 
 def test_a_repeated_request_is_drawn_anew():
     lm = model(Backend(), "base")
+    seeds = drawn(lm, ("t", 0), ("t", 0), ("t", 0))
+    assert len(set(seeds)) == 3
+    assert drawn(lm, ("t", 0), ("t", 0)) == seeds[:2]
+
+
+def test_every_item_draws_by_itself_whatever_runs_beside_it():
+    items = [("t", number) for number in range(50)]
+    seeds = dict(zip(items, drawn(model(Backend(), "base"), *items), strict=True))
+    assert len(set(seeds.values())) == 50
+    some = [*items[40:], ("t", 3), *items[10:12]]
+    assert drawn(model(Backend(), "base", "tuned"), *some) == [seeds[one] for one in some]
+    assert drawn(model(Backend(), "base"), ("u", 3)) != [seeds["t", 3]]
+    others = drawn(model(Backend(), "base", seed=1), *items)
+    assert not set(others) & set(seeds.values())
+
+
+def test_what_is_not_drawn_is_computed_once():
+    backend = Backend()
+    lm = model(backend, "base")
     lm.mode = "base"
-    kwargs = {"do_sample": True, "temperature": 1.0}
-    (request,) = ask("generate_until", ("p", kwargs))
-    assert lm.generate_until([request, request]) == ["base:p:0", "base:p:1"]
+    asked = [Instance("generate_until", {}, ("p", {}), 0, ("t", n, 3)) for n in (0, 0, 0, 1)]
+    assert len(set(lm.generate_until(asked))) == 1
+    assert [len(call) for call in backend.calls] == [1]
 
 
 def test_other_arguments_are_other_requests():
@@ -145,7 +178,7 @@ def test_loracl_answers_each_prompt_by_the_lower_loss():
     lm = model(Backend(LOSSES), "loracl", "taia")
     lm.mode = "loracl"
     found = lm.generate_until(ask("generate_until", ("one", {}), ("two", {})))
-    assert found == ["tuned:one:0", "base:two:0"]
+    assert [text.rpartition(":")[0] for text in found] == ["tuned:one", "base:two"]
     rated = lm.loglikelihood(ask("loglikelihood", ("one", "x"), ("two", "x")))
     assert rated == [(-2.0 - 3, False), (-1.0 - 3, True)]
 

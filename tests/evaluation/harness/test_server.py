@@ -11,13 +11,12 @@ import fake_server
 import tiny_models
 import tiny_tasks
 from taia.errors import InputError, RunError
-from taia.evaluation.harness.backend import Asked
+from taia.evaluation.harness.drive import quiet_harness
 from taia.evaluation.harness.model import ModesLM
-from taia.evaluation.harness.quiet import quiet_harness
-from taia.evaluation.harness.stages import read_stages
+from taia.evaluation.harness.stages import Asked, read_stages
 from taia.evaluation.harness.subject import OnServer
-from taia.evaluation.results import read_results
 from taia.evaluation.run import evaluate
+from taia.evaluation.scores.results import read_results
 from taia.evaluation.settings import Server
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taia.evaluation.statistics import accuracy
+from taia.evaluation.scores.statistics import accuracy
 
 TEXTS = st.lists(
     st.sampled_from(
@@ -94,7 +94,7 @@ def test_the_interval_is_the_packages(run):
     asked = [[right, total] for total in range(30) for right in range(total + 1)]
     asked += [[1, 10_000], [5_000, 10_000], [9_999, 10_000]]
     found = run(
-        "statistics.js", "x.map(([r, n]) => Object.values(m.wilson(r, n)).map(String))", asked
+        "statistics.js", "x.map(([r, n]) => Object.values(m.exact(r, n)).map(String))", asked
     )
     for (right, total), texts in zip(asked, found, strict=True):
         value, low, high = map(float, texts)

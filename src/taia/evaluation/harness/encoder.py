@@ -43,10 +43,17 @@ class Encoder(HFLM):  # type: ignore[misc]  # lm_eval has no types
         return [self._fit(*encoded) for _, *encoded in self.loglikelihood(requests, True)]
 
     def windows(self, text: str) -> list[Pair]:
-        """A text as windows of the model's length, in which each token is predicted once."""
+        """A text as windows of the model's length, in which each token is predicted once.
+
+        The first is predicted from the token that texts begin with, which is itself no part of the
+        text: it is there once and is not scored. (lm-evaluation-harness scores it, given itself,
+        where the tokenizer adds one: its issue 3333.)
+        """
+        first = self.prefix_token_id
+        tokens = self.tok_encode(text, add_special_tokens=False)
         found = get_rolling_token_windows(
-            token_list=self.tok_encode(text),
-            prefix_token=self.prefix_token_id,
+            token_list=tokens[1:] if tokens[:1] == [first] else tokens,
+            prefix_token=first,
             max_seq_len=self.max_length,
             context_len=1,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from taia.errors import InputError
-from taia.evaluation.paper import FOLDER
+from taia.evaluation.tasks import FOLDER
 from taia.text import closest
 
 #: A line that may name a task, group or tag: ``task: x``, ``- x``.

@@ -6,21 +6,21 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from taia.evaluation.harness.backend import Asked
 from taia.evaluation.harness.encoder import Encoder, Pair
-from taia.evaluation.harness.turns import Turn, in_stages
-from taia.evaluation.likelihood import Likelihood, Request, likelihoods
+from taia.evaluation.harness.stages import Asked, Turn, in_stages
 from taia.evaluation.settings import Watch
 from taia.loading.models import end_tokens
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generation
+from taia.runtime.likelihood import likelihoods
+from taia.runtime.rating import Likelihood, Request
 
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
 
 
 class LocalBackend:
-    """Answers of a switchable model; see :class:`~taia.evaluation.harness.backend.Backend`.
+    """Answers of a switchable model; see :class:`~taia.evaluation.harness.model.Backend`.
 
     Args:
         encoder: Turns texts into tokens.
@@ -93,7 +93,7 @@ class LocalBackend:
             temperature=stage.temperature,
             top_p=stage.top_p,
             top_k=stage.top_k,
-            seed=turn.asked.seed,
+            seed=turn.seed,
             logit_bias={self.encoder.letter(one): stage.letter_bias for one in stage.letters},
         )
 

@@ -8,28 +8,62 @@ under its mode, the kind of request and its arguments, so nothing is ever anothe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from lm_eval.api.model import LM
 
 from taia.errors import RunError
-from taia.evaluation.harness.backend import Asked, Backend
-from taia.evaluation.harness.stages import read_stages
-from taia.evaluation.likelihood import Likelihood
+from taia.evaluation.harness.encoder import Encoder, Pair
+from taia.evaluation.harness.stages import Asked, read_stages
 from taia.evaluation.loracl import LORACL, Source, choose
 from taia.evaluation.settings import Watch
+from taia.runtime.rating import Likelihood
 
 #: The modes that LoRACL chooses from.
 SOURCES: Final[tuple[Source, ...]] = ("base", "tuned")
 
 #: From modes and work to each mode's answers, in the work's order.
 _Compute: TypeAlias = Callable[[Sequence[str], Sequence[Any]], Mapping[str, Sequence[Any]]]
+
+
+class Backend(Protocol):
+    """Answers in modes. It is told texts and tokens, and knows nothing of tasks."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Turns texts into tokens.
+
+        Raises:
+            InputError: If there is no tokenizer.
+        """
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Part of lm-evaluation-harness's keys."""
+
+    def apply_chat_template(
+        self, chat: list[dict[str, str]], add_generation_prompt: bool, for_generation: bool
+    ) -> str:
+        """A conversation as a prompt.
+
+        Args:
+            chat: Its messages.
+            add_generation_prompt: Whether the assistant speaks next, or goes on with the last.
+            for_generation: Whether the prompt is generated from; else continuations are rated.
+        """
+
+    def rate(self, mode: str, pairs: Sequence[Pair], watch: Watch) -> list[Likelihood]:
+        """How likely each continuation is after its context."""
+
+    def generate(self, asked: Sequence[Asked], watch: Watch) -> list[str]:
+        """The answers, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +134,22 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
         return answers
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """A generation from each context. A request that is repeated is drawn anew."""
+        """A generation from each context.
+
+        What is drawn is drawn anew for each item and each repetition of it: a draw depends on the
+        seed, the task, the item and the prompt, and on nothing that runs beside it. What is not
+        drawn is computed once for all that ask the same.
+        """
         made, seen = [], Counter[str]()
-        for prompt, kwargs in (request.args for request in requests):
-            text = json.dumps([prompt, kwargs], sort_keys=True)
+        for request in requests:
+            prompt, kwargs = request.args
             stages = read_stages(kwargs, self._max_new_tokens)
-            work = (str(prompt), stages, self._seed + seen[text])
-            made.append(_Request((text, seen[text]), str(prompt), work))
-            seen[text] += 1
+            what = json.dumps([prompt, kwargs], sort_keys=True)
+            item = json.dumps([request.task_name, request.doc_id, request.idx, what])
+            key = (item, seen[item]) if stages.is_drawn else what
+            work = (str(prompt), stages, _seed(self._seed, item, seen[item]))
+            made.append(_Request(key, str(prompt), work))
+            seen[item] += 1
         answers: list[str] = self._answers("generation", made, self._generate)
         return answers
 
@@ -184,6 +226,11 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
         )
         base, tuned = ([self._memory[m, "loss", p] for p in distinct] for m in SOURCES)
         return dict(zip(distinct, choose(base, tuned), strict=True))
+
+
+def _seed(*parts: object) -> int:
+    """A seed of its own for whatever is told apart; 32 bits, which every server takes."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4])
 
 
 def _check_finite(values: Sequence[float], mode: str) -> None:

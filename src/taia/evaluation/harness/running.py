@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
-from taia.evaluation.gates import read_gate, score
 from taia.evaluation.harness import drive
-from taia.evaluation.harness.judging import judge_identity, judged
+from taia.evaluation.harness.metric import main_metric
 from taia.evaluation.harness.model import SOURCES, ModesLM
-from taia.evaluation.harness.tasks import LmTask, Tasks, is_own, task_identity
-from taia.evaluation.identity import digest
+from taia.evaluation.harness.scores import judge_identity, judged
+from taia.evaluation.harness.tasks import (
+    LmTask,
+    Tasks,
+    is_own,
+    task_identity,
+)
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.results import RUN_FILE, TaskResult, read_results, read_run
+from taia.evaluation.scores.gates import read_gate, score
+from taia.evaluation.scores.identity import digest
+from taia.evaluation.scores.results import RUN_FILE, TaskResult, read_results, read_run
+from taia.evaluation.scores.store import Store
+from taia.evaluation.scores.summary import Summary
 from taia.evaluation.settings import Settings, Watch
-from taia.evaluation.store import Store
-from taia.evaluation.summary import Summary
 from taia.selection import Selection
 
 if TYPE_CHECKING:
@@ -48,7 +54,7 @@ class Evaluation:
     unmet: tuple[str, ...]
 
 
-class Run:
+class Running:
     """An evaluation that is all set.
 
     Args:
@@ -80,6 +86,9 @@ class Run:
         self._watch = watch
         self._chat = (
             subject.has_chat_template if settings.chat_template is None else settings.chat_template
+        )
+        self._asking = drive.Asking(
+            settings.limit, self._chat, settings.fewshot_as_multiturn and self._chat, settings.seed
         )
         selections = {name: text for name, text in modes.items() if name != LORACL}
         if LORACL in modes:
@@ -127,26 +136,27 @@ class Run:
 
     def _task(self, name: str, task: LmTask, facts: Mapping[str, Any], store: Store) -> None:
         """Evaluate the modes that have no result of a task yet."""
-        how: dict[str, Any] = {
-            "limit": self._settings.limit,
-            "chat": self._chat,
-            "seed": self._settings.seed,
-        }
         self._watch(f"{name}: making prompts", 0, None)
-        identity = task_identity(task, drive.requests(self._lm, name, task, **how))
+        prepared = drive.Prepared(self._lm, name, task, self._asking)
+        identity = task_identity(task, task.instances)
+        if name in self._tasks.asked:
+            identity["metric"] = self._tasks.asked[name]
+        main = main_metric(name, task, self._tasks.asked.get(name))
         by = judge_identity(self._judge, task.higher_is_better())
         if by:
             identity = {**identity, "judge": by}
         identities = {mode: self._identity(mode, identity, facts) for mode in self._modes}
-        wanted = [
-            mode
-            for mode, of_mode in identities.items()
-            if not self._is_there(store.find(mode, name, digest(of_mode)))
-        ]
+        known = {
+            mode: store.find(mode, name, digest(of_mode)) for mode, of_mode in identities.items()
+        }
+        for result in known.values():
+            if result is not None:
+                store.take(result)
+        wanted = [mode for mode, result in known.items() if not self._is_there(result)]
         self._lm.wanted, self._lm.task = wanted, name
         for mode in wanted:
             self._lm.mode = mode
-            scores = drive.run(self._lm, name, task, log=self._log_samples, **how)
+            scores = drive.run(self._lm, prepared, self._asking, main, log=self._log_samples)
             if self._judge and by:
                 self._watch(f"{name}: judging {mode}", 0, None)
                 scores = judged(scores, self._judge)
@@ -164,6 +174,9 @@ class Run:
                     key=digest(identities[mode]),
                     identity=identities[mode],
                     seconds=round(self._lm.seconds / len(wanted), 3),
+                    documents=scores.documents,
+                    value=scores.value,
+                    drawn=scores.drawn,
                 )
             )
         self._lm.forget()
@@ -197,7 +210,8 @@ class Run:
             "tuned": self._subject.tuned,
             "modes": {mode: self._selection(mode) for mode in self._modes},
             "tasks": list(self._tasks.tasks),
-            "groups": dict(self._tasks.groups),
+            "groups": {name: group.to_json() for name, group in self._tasks.groups.items()},
+            "asked": list(self._tasks.names),
             "settings": {
                 "limit": settings.limit,
                 "num_fewshot": settings.num_fewshot,
@@ -205,6 +219,8 @@ class Run:
                 "max_gen_toks": settings.max_gen_toks,
                 "protocol": settings.protocol,
                 "seed": settings.seed,
+                # Where nothing is a conversation it has no say.
+                "fewshot_as_multiturn": settings.fewshot_as_multiturn or not self._chat,
                 "dtype": self._subject.dtype,
                 "lm_eval": found["lm_eval"],
                 "taia": found["taia"],

@@ -21,11 +21,10 @@ from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompleti
 from lm_eval.models.utils import postprocess_generated_text
 
 from taia.errors import InputError, RunError, first_line
-from taia.evaluation.harness.turns import Turn, in_stages
-from taia.evaluation.likelihood import Likelihood
+from taia.evaluation.harness.stages import Asked, Turn, in_stages
+from taia.runtime.rating import Likelihood
 
 if TYPE_CHECKING:
-    from taia.evaluation.harness.backend import Asked
     from taia.evaluation.harness.encoder import Encoder, Pair
     from taia.evaluation.settings import Server, Watch
 
@@ -52,7 +51,7 @@ class _Chat:
 
 
 class ServerBackend:
-    """Answers of a server; see :class:`~taia.evaluation.harness.backend.Backend`.
+    """Answers of a server; see :class:`~taia.evaluation.harness.model.Backend`.
 
     Args:
         server: The server.
@@ -130,7 +129,7 @@ class ServerBackend:
             "max_gen_toks": stage.max_new_tokens,
             "until": list(stage.until),
             "temperature": stage.temperature,
-            "seed": turn.asked.seed,
+            "seed": turn.seed,
         }
         if stage.temperature:
             keys |= {"top_p": stage.top_p}

@@ -1,16 +1,21 @@
-"""What a task asks of a generation: lm-evaluation-harness's ``generation_kwargs`` and our own.
+"""Generations: what a task asks of one, and its one or two stages, the same for every backend.
 
-Ours are ``letters`` with ``letter_bias`` (one token, a bias on the letters' logits) and
-``second_stage`` (append " The answer is " and generate again), the protocol of the paper.
+A task asks by lm-evaluation-harness's ``generation_kwargs`` and our own: ``letters`` with
+``letter_bias`` (one token, a bias on the letters' logits) and ``second_stage`` (append " The answer
+is " and generate again), the protocol of the paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 from taia.errors import InputError
+from taia.evaluation.settings import Watch
+
+_Number = TypeVar("_Number", int, float)
 
 #: Added to the logits of letters where a task does not say how much.
 _BIAS: Final = 15.0
@@ -51,6 +56,51 @@ class Stages:
     first: Stage
     second: Stage | None = None
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether chance has a part in it, so that asking twice gives two answers."""
+        return any(
+            stage is not None and stage.temperature > 0 for stage in (self.first, self.second)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A generation in a mode.
+
+    Attributes:
+        mode: Who answers.
+        prompt: What it goes on from, in the chat format where there is one.
+        stages: How.
+        seed: Of its draws.
+    """
+
+    mode: str
+    prompt: str
+    stages: Stages
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A stage of a generation.
+
+    Attributes:
+        asked: What was asked.
+        stage: Which stage of it.
+        seed: Of this stage's draws.
+        begun: What the answer begins with already.
+    """
+
+    asked: Asked
+    stage: Stage
+    seed: int
+    begun: str = ""
+
+
+#: Generates what each turn adds, given a name to tell progress of.
+_Generate: TypeAlias = Callable[[Sequence[Turn], str, Watch], list[str]]
+
 
 def read_stages(kwargs: Mapping[str, Any], max_new_tokens: int | None = None) -> Stages:
     """Read a task's ``generation_kwargs``.
@@ -77,6 +127,26 @@ def read_stages(kwargs: Mapping[str, Any], max_new_tokens: int | None = None) ->
     return Stages(first, _stage(rest, "second_stage", None))
 
 
+def in_stages(asked: Sequence[Asked], generate: _Generate, watch: Watch) -> list[str]:
+    """All first stages together, then all second ones.
+
+    Returns:
+        The answers; of two stages, the first text, what is appended to it, and the second.
+    """
+    first = [Turn(one, one.stages.first, one.seed) for one in asked]
+    texts = generate(first, "generating", watch)
+    again = {
+        place: Turn(one, one.stages.second, one.seed + 1, texts[place] + lead(texts[place]))
+        for place, one in enumerate(asked)
+        if one.stages.second is not None
+    }
+    if again:
+        ends = generate(list(again.values()), "second stage", watch)
+        for (place, turn), end in zip(again.items(), ends, strict=True):
+            texts[place] = turn.begun + end
+    return texts
+
+
 def lead(text: str) -> str:
     """What is appended to a first answer before the second is generated (the paper's words)."""
     return " The answer is " if text.endswith(".") else ". The answer is "
@@ -92,14 +162,46 @@ def _stage(kwargs: dict[str, Any], where: str, max_new_tokens: int | None) -> St
         )
     letters = str(kwargs.pop("letters", ""))
     bias = float(kwargs.pop("letter_bias", _BIAS))
-    known = normalize_gen_kwargs(kwargs)
+    temperature = _temperature(kwargs, where)
+    known = normalize_gen_kwargs({k: v for k, v in kwargs.items() if k != "temperature"})
     length = int(known["max_gen_toks"]) if max_new_tokens is None else max_new_tokens
     return Stage(
-        max_new_tokens=1 if letters else length,
+        max_new_tokens=1 if letters else _checked(length, where, "max_gen_toks", least=1),
         until=tuple(text for text in known.get("until") or () if text),
-        temperature=float(known.get("temperature", 0.0)),
-        top_p=float(known.get("top_p", 1.0)),
-        top_k=int(known.get("top_k", 0)),
+        temperature=temperature,
+        top_p=_checked(float(known.get("top_p", 1.0)), where, "top_p", most=1.0),
+        top_k=_checked(int(known.get("top_k", 0)), where, "top_k"),
         letters=letters,
         letter_bias=bias if letters else 0.0,
     )
+
+
+def _temperature(kwargs: Mapping[str, Any], where: str) -> float:
+    """What is drawn at: nothing where it is not asked for, 1 where only that it is drawn is told.
+
+    So does transformers, whose own default it is; lm-evaluation-harness fails there.
+    """
+    draws, given = kwargs.get("do_sample"), kwargs.get("temperature")
+    if draws not in (None, True, False):
+        raise InputError(f"A task's {where} has do_sample: {draws!r}.", "Write true or false.")
+    if draws is False:
+        return 0.0
+    if given is None:
+        return 1.0 if draws else 0.0
+    if draws and float(given) == 0:
+        raise InputError(
+            f"A task's {where} has do_sample: true with temperature: 0, at which nothing is drawn.",
+            "Write do_sample: false, or a temperature above 0.",
+        )
+    return _checked(float(given), where, "temperature")
+
+
+def _checked(
+    value: _Number, where: str, name: str, *, least: int = 0, most: float = math.inf
+) -> _Number:
+    if not least <= value <= most or math.isinf(value):
+        most_told = "" if math.isinf(most) else f" and at most {most:g}"
+        raise InputError(
+            f"A task's {where} has {name}: {value}.", f"Give at least {least}{most_told}."
+        )
+    return value

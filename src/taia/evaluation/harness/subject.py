@@ -10,11 +10,11 @@ from taia.checkpoint.locate import locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import read_json
 from taia.errors import InputError
-from taia.evaluation.harness.backend import Backend
 from taia.evaluation.harness.encoder import Encoder
 from taia.evaluation.harness.local import LocalBackend
+from taia.evaluation.harness.model import Backend
 from taia.evaluation.harness.server import SPARE, ServerBackend
-from taia.evaluation.identity import tokenizer_hash, weights
+from taia.evaluation.scores.identity import tokenizer_hash, weights
 from taia.evaluation.settings import Server, Watch
 from taia.loading.devices import device_called
 from taia.loading.models import dtype_called, load_config, load_tokenizer, speaker

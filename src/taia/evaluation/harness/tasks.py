@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from taia.errors import DownloadError, InputError, TaiaError, first_line
+from taia.errors import (
+    DownloadError,
+    InputError,
+    RunError,
+    TaiaError,
+    first_line,
+    out_of_memory,
+)
 from taia.evaluation.harness.known import check_tasks, family
-from taia.evaluation.paper import FOLDER
-from taia.evaluation.pooling import SUITES
+from taia.evaluation.harness.metric import asked_metrics, main_metric
+from taia.evaluation.harness.stages import read_stages
+from taia.evaluation.scores.groups import Aggregate, Group
+from taia.evaluation.scores.source import canonical
+from taia.evaluation.tasks import FOLDER
 from taia.offline import without_waiting
 
 #: A task of lm-evaluation-harness, which has no types.
@@ -20,6 +29,8 @@ LmTask: TypeAlias = Any
 
 #: Of a task's configuration: where it lies and what it was told, which the data's hash tells.
 _PLACES: Final = frozenset({"metadata", "dataset_kwargs"})
+#: Of its metadata: what is told by taia, which the settings and the data's hash tell.
+_TOLD: Final = frozenset({"config_source", "data_dir", "protocol", "hub"})
 _OFFLINE: Final = (
     "OfflineMode",
     "ConnectionError",
@@ -34,13 +45,16 @@ class Tasks:
     """What was asked for.
 
     Attributes:
+        names: Of tasks and groups, as they were asked for; of a tag, its tasks.
         tasks: Name → lm-evaluation-harness's task, groups taken apart, in the order given.
-        groups: Name → the tasks in it, which count as one. The paper's is none of them: its
-            average is over tasks that stand side by side.
+        groups: Name → what is in it, and how its file makes a score of that.
+        asked: Task → the metric that shall count, where one was asked for.
     """
 
+    names: tuple[str, ...]
     tasks: Mapping[str, LmTask]
-    groups: Mapping[str, list[str]]
+    groups: Mapping[str, Group]
+    asked: Mapping[str, str]
 
 
 def load_tasks(
@@ -49,6 +63,7 @@ def load_tasks(
     metadata: Mapping[str, Any],
     *,
     num_fewshot: int | None = None,
+    metrics: Mapping[str, str] | None = None,
 ) -> Tasks:
     """Load tasks and their data.
 
@@ -58,47 +73,92 @@ def load_tasks(
             lm-evaluation-harness's own.
         metadata: What the tasks' functions are told.
         num_fewshot: Examples before each question, where the task does not rule them out.
+        metrics: Task, group or tag → the metric that shall count.
 
     Raises:
-        InputError: If a name is unknown, or a task needs what is not here.
+        InputError: If a name is unknown, a task needs what is not here, is there in two forms, or
+            cannot be asked or scored as it wants to be.
         DownloadError: If its data cannot be fetched.
+        RunError: If memory runs out.
     """
     check_tasks(names, folders)
     manager = _manager(list(dict.fromkeys(names)), folders, metadata)
     tasks: dict[str, Any] = {}
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, Group] = {}
+    of: dict[str, list[str]] = {}
+    shown: dict[str, None] = {}
     for name in dict.fromkeys(names):
         loaded = _load(manager, name)
-        tasks |= {task: value for task, value in loaded["tasks"].items() if task not in tasks}
-        if name not in SUITES:
-            groups |= {
-                str(group): [task.task_name for task in members.get_all_tasks()]
-                for group, members in loaded.get("groups", {}).items()
-            }
-    for task in tasks.values():
+        for task, value in loaded["tasks"].items():
+            if task in tasks and _form(tasks[task]) != _form(value):
+                raise InputError(
+                    f"The task {task} of {name} has other settings than the one asked for before.",
+                    "Ask for the two in runs of their own, each with its --output.",
+                )
+            tasks.setdefault(task, value)
+        found = {group.name: _group(group) for group in loaded.get("groups", {}).values()}
+        groups |= found
+        of |= {name: list(loaded["tasks"]), **{n: list(group.tasks) for n, group in found.items()}}
+        shown |= dict.fromkeys([name] if name in found else loaded["tasks"])
+    asked = asked_metrics(metrics or {}, {**of, **{task: [task] for task in tasks}})
+    for name, task in tasks.items():
         _check(task)
+        main_metric(name, task, asked.get(name))
         default = task.get_config("num_fewshot")
         if num_fewshot is not None and default != 0:
             task.set_config(key="num_fewshot", value=num_fewshot)
         elif default is None:
             task.set_config(key="num_fewshot", value=0)
-    return Tasks(tasks, groups)
+    return Tasks(tuple(shown), tasks, groups, asked)
+
+
+def _form(task: LmTask) -> str:
+    return canonical(task.config.to_dict(keep_callable=True))
+
+
+def _group(group: Any) -> Group:  # noqa: ANN401 - lm_eval has no types
+    """A group of lm-evaluation-harness as a run keeps it."""
+    return Group(
+        group.name,
+        tuple(group.child_names),
+        tuple(task.task_name for task in group.get_all_tasks()),
+        tuple(
+            Aggregate(
+                one.metric,
+                None if one.filter_list is None else tuple(one.filter_list),
+                bool(one.weight_by_size),
+            )
+            for one in group.aggregate_metric_list or ()
+        ),
+    )
 
 
 def task_identity(task: LmTask, instances: Sequence[Any]) -> dict[str, Any]:
     """What a task is: its version, its configuration with its functions, and every item.
 
+    A function is the whole module it lives in, with what that imports from beside it; see
+    :func:`taia.evaluation.scores.source.canonical`.
+
     Args:
         task: The task.
         instances: Its requests, which hold prompts, examples, answers and how to generate.
     """
-    config = {k: v for k, v in task.dump_config().items() if k not in _PLACES}
+    config = {k: v for k, v in task.config.to_dict(keep_callable=True).items() if k not in _PLACES}
+    told = dict(task.get_config("metadata") or {})
+    parts = {
+        "class": type(task),
+        "config": config,
+        "metadata": {name: value for name, value in told.items() if name not in _TOLD},
+        "metrics": getattr(task, "_metric_fn_list", {}),
+        "aggregation": task.aggregation(),
+        "filters": getattr(task, "_filters", ()),
+    }
     items = hashlib.sha256()
     for one in instances:
-        items.update(_stable([one.request_type, one.arguments, one.doc]))
+        items.update(canonical([one.request_type, one.arguments, one.doc]).encode())
     return {
         "version": version(task),
-        "config": hashlib.sha256(_stable(config)).hexdigest(),
+        "config": hashlib.sha256(canonical(parts).encode()).hexdigest(),
         "items": items.hexdigest(),
     }
 
@@ -168,6 +228,11 @@ def _load(manager: Any, name: str) -> Any:  # noqa: ANN401 - lm_eval has no type
             "Install it, or leave the task out.",
         ) from error
     except Exception as error:  # what libraries raise for one missing file has no common class
+        if out_of_memory(error):
+            raise RunError(
+                f"The data of the task {name} need more memory than there is.",
+                "Leave the task out, or take a machine with more.",
+            ) from error
         if any(word in str(cause_name) for cause_name in _lineage(error) for word in _OFFLINE):
             raise DownloadError(
                 f"The data of the task {name} cannot be fetched: {first_line(error)}.",
@@ -188,6 +253,8 @@ def _check(task: LmTask) -> None:
         )
     if getattr(task, "MULTIMODAL", False):
         raise InputError(f"The task {name} shows pictures.", "Give tasks of text.")
+    if task.OUTPUT_TYPE == "generate_until":
+        read_stages(task.get_config("generation_kwargs") or {})
 
 
 def _lineage(error: BaseException) -> list[str]:
@@ -198,9 +265,3 @@ def _lineage(error: BaseException) -> list[str]:
         names += [kind.__name__ for kind in type(current).__mro__]
         current = current.__cause__ or current.__context__
     return names
-
-
-def _stable(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False).encode(
-        "utf-8", "backslashreplace"
-    )

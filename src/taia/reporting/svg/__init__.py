@@ -4,13 +4,9 @@ Marks carry a mode by shape as well as by colour (classes ``m0``, ``m1``, …), 
 the view box, 380 wide, so that text stays readable on a phone.
 """
 
-from taia.reporting.svg.cross import Point, cross
-from taia.reporting.svg.curve import losses
-from taia.reporting.svg.drawing import WIDTH
-from taia.reporting.svg.forest import Gap, forest
+from taia.reporting.svg.charts import Block, Gap, Point, cross, extent, forest, losses, rows
+from taia.reporting.svg.drawing import SHAPES, WIDTH, legend, mark
 from taia.reporting.svg.heat import Cell, heat
-from taia.reporting.svg.marks import SHAPES, legend, mark
-from taia.reporting.svg.rows import Block, rows
 
 __all__ = [
     "SHAPES",
@@ -20,6 +16,7 @@ __all__ = [
     "Gap",
     "Point",
     "cross",
+    "extent",
     "forest",
     "heat",
     "legend",

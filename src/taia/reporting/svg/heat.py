@@ -41,7 +41,7 @@ def heat(
         unit: What the legend says a shade means.
         words: What the map shows, for who cannot see it.
     """
-    left, right, top = 42, WIDTH - 8, 12 + 6.2 * min(16, max(map(len, columns)))
+    left, right, top = 42, WIDTH - 8, 12 + 7.2 * min(16, max(map(len, columns)))
     wide = min(40.0, (right - left) / len(columns))
     high = 14.0 if len(rows) <= 40 else 9.0
     most = max((cell.value for cell in cells if math.isfinite(cell.value)), default=0.0)
@@ -80,6 +80,14 @@ def _legend(most: float, unit: str, left: float, y: float) -> list[str]:
         value = most * number / (_SHADES - 1)
         x = left + number * wide
         parts.append(_shade(value, most, x, y, wide, high))
-        parts.append(text("tick", x + wide / 2, y + high + 13, f"{value:.2g}", "middle"))
+        parts.append(
+            text(
+                "tick",
+                x + wide / 2,
+                y + high + 13,
+                f"{value:,.0f}" if value >= 100 else f"{value:.2g}",
+                "middle",
+            )
+        )
     parts.append(text("axis", left, y + high + 29, unit, "start"))
     return parts

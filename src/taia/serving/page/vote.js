@@ -1,7 +1,7 @@
 // Blind votes: which answer was best, without knowing whose it was.
 
 import { keep, recall } from "./store.js";
-import { wilson } from "./statistics.js";
+import { exact } from "./statistics.js";
 
 const NAME = "votes";
 
@@ -55,7 +55,7 @@ export function tally(votes) {
     const decided = about.filter(({ best }) => best.length);
     const won = decided.filter(({ best }) => best.includes(mode)).length;
     const tied = about.length - decided.length;
-    return { mode, won, decided: decided.length, tied, ...wilson(won, decided.length) };
+    return { mode, won, decided: decided.length, tied, ...exact(won, decided.length) };
   });
 }
 

@@ -1,0 +1,95 @@
+"""A task's data set on the hub, and its rows in the layout of the task's file.
+
+Data sets with loading scripts no longer load; the tasks' are Parquet or JSON, or the hub's own
+conversion of a script's (:data:`CONVERTED`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from taia.errors import DownloadError, InputError, first_line
+from taia.evaluation.tasks.files import Row
+
+#: The revision with the hub's own conversion to Parquet.
+CONVERTED: Final = "refs/convert/parquet"
+
+_NAME: Final = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+def _as_it_is(row: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(row)
+
+
+@dataclass(frozen=True, slots=True)
+class HubData:
+    """A data set on the hub.
+
+    Attributes:
+        name: ``org/name``.
+        splits: The splits that make up the task, one after the other.
+        configs: The configurations that make it up; None is the only one.
+        revision: A branch, tag or commit; None is the newest.
+        as_file: Brings a row into the layout of the task's file.
+    """
+
+    name: str
+    splits: tuple[str, ...] = ("test",)
+    configs: tuple[str | None, ...] = (None,)
+    revision: str | None = None
+    as_file: Callable[[Mapping[str, Any]], dict[str, Any]] = _as_it_is
+
+    def at(self, given: str) -> HubData:
+        """The same under another name, or at another revision.
+
+        Args:
+            given: ``org/name`` or ``org/name@revision``.
+
+        Raises:
+            InputError: If it is no such name.
+        """
+        match = _NAME.fullmatch(given)
+        if match is None:
+            raise InputError(
+                f"{given!r} is no name of a data set on the hub.", "Write org/name[@revision]."
+            )
+        return replace(self, name=match["name"], revision=match["revision"])
+
+
+def read_hub(data: HubData) -> list[Row]:
+    """Download a data set, or read it from the cache; ``HF_HOME`` and ``HF_HUB_OFFLINE`` count.
+
+    Raises:
+        InputError: If the library ``datasets`` is not installed.
+        DownloadError: If the hub cannot be reached, or has no such data set.
+    """
+    rows: list[Row] = []
+    for config in data.configs:
+        before = len(rows)
+        for split in data.splits:
+            for value in _load(data, config, split):
+                number = len(rows) - before + 1
+                name = f"{config}-{number}" if len(data.configs) > 1 else str(number)
+                where = f"{data.name}, {config or 'row'} {number}"
+                rows.append(Row(name, data.as_file(value), where, config or ""))
+    return rows
+
+
+def _load(data: HubData, config: str | None, split: str) -> list[Mapping[str, Any]]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise InputError(
+            f"{data.name} is read from the hub by the library datasets, which is missing.",
+            'Install it: pip install "taia[eval]"; or give the files\' folder with --data-dir.',
+        ) from error
+    try:
+        return list(load_dataset(data.name, config, split=split, revision=data.revision))
+    except Exception as error:  # the clients' errors have no common class
+        raise DownloadError(
+            f"{data.name} cannot be had from the hub: {first_line(error)}.",
+            "Give the files' folder with --data-dir (docs/tasks.md), or check the connection.",
+        ) from error

@@ -1,0 +1,29 @@
+"""MedQA as MMedBench has it (Qiu et al. 2024, arXiv 2402.13963), in English and in Chinese."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taia.errors import DataError
+from taia.evaluation.tasks.files import MEND, Row, read_jsonl
+from taia.evaluation.tasks.hub import HubData
+from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
+from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Task
+
+
+def item(task: str, row: Row) -> Item:
+    """``question``, ``options`` by letter, ``answer_idx`` (a letter)."""
+    given = field(row, "options")
+    if not isinstance(given, dict) or sorted(given) != list(LETTERS[: len(given)]):
+        raise DataError(f"{row.where}: 'options' is missing or its keys are not A, B, …", MEND)
+    texts = options([given[key] for key in sorted(given)], row)
+    return choice(task, row, texts, text(row, "answer_idx"), text(row, "question"))
+
+
+_ENGLISH: Final = HubData("GBaker/MedQA-USMLE-4-options")
+
+TASKS: Final = (
+    Task("taia_mmedbench", "medqa_en_test.jsonl", read_jsonl, item, LETTER, _ENGLISH),
+    Task("taia_mmedbench_zh", "medqa_zh_test.jsonl", read_jsonl, item, LETTER_ZH),
+)
