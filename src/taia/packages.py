@@ -6,13 +6,14 @@ Which versions those are is said once, in taia's own metadata.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 from taia.errors import InputError, RunError, TaiaError
+from taia.text import listed
 
 #: Module → the package that holds it, where their names differ.
 _PACKAGES: Final = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
@@ -70,9 +71,9 @@ def require_packages(command: str, *modules: str) -> None:
     if unfit := [found for module in modules if (found := _unfit(module))]:
         wanted = " ".join(f"'{each.needed}'" for each in unfit)
         raise InputError(
-            f"{_listed([f'{each.package} {each.version}' for each in unfit])} "
+            f"{listed([f'{each.package} {each.version}' for each in unfit])} "
             f"{'is' if len(unfit) == 1 else 'are'} installed, and taia needs "
-            f"{_listed([each.needed for each in unfit])}.",
+            f"{listed([each.needed for each in unfit])}.",
             f"Install it: pip install --upgrade {wanted}",
         )
 
@@ -94,16 +95,12 @@ def _unfit(module: str) -> _Unfit | None:
         return None
     try:
         version = Version(metadata.version(package))
-        required = [Requirement(line) for line in metadata.requires("taia") or []]
+        named = [line for line in metadata.requires("taia") or [] if _is_of(package, line)]
     except (InvalidVersion, metadata.PackageNotFoundError):
         return None  # a build of somebody's own; or taia's source tree, not installed
-    bounds = (each.specifier for each in required if _plain(each.name) == _plain(package))
+    bounds = (Requirement(line).specifier for line in named)
     unfit = (bound for bound in bounds if not bound.contains(version, prereleases=True))
     return next((_Unfit(package, str(version), f"{package}{bound}") for bound in unfit), None)
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def not_installed(error: ImportError, command: str) -> TaiaError:
@@ -148,6 +145,12 @@ def _extra(module: str, command: str) -> str | None:
     found = [extra for extra, packages in brought.items() if package in packages]
     own = _EXTRAS.get(command, command)
     return own if own in found else min(found, key=lambda x: len(brought[x]), default=None)
+
+
+def _is_of(package: str, requirement: str) -> bool:
+    """Whether a requirement is of a package; parsing all of them would take longer than that."""
+    named = _REQUIREMENT.match(requirement)
+    return named is not None and _plain(named[1]) == _plain(package)
 
 
 def _brought(extra: str, required: list[str]) -> frozenset[str]:

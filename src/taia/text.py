@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any, Final
 
@@ -114,6 +114,11 @@ def closest(word: str, known: Iterable[str], first: Collection[str] = ()) -> str
 
 
 # --- large numbers ------------------------------------------------------------------------------
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def in_millions(count: int) -> str:

@@ -5,7 +5,6 @@ They lie in the folder as ``taia eval`` would leave them, so that one report rea
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,12 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output.manifest import versions
-from taia.checkpoint.output.staging import write_file
 from taia.demo.model import sha256
 from taia.demo.setting import KNOWLEDGE, NORMALISE, QUESTIONS, SKILL, TRAIN, VERSION, task_of
 from taia.evaluation.scores.groups import Aggregate, Group
 from taia.evaluation.scores.identity import digest, tokenizer_hash, weights
-from taia.evaluation.scores.results import RUN_FILE, SCHEMA, Sample, TaskResult, result_path
+from taia.evaluation.scores.results import (
+    RUN_FILE,
+    SCHEMA,
+    Sample,
+    TaskResult,
+    result_path,
+    write_row,
+)
 from taia.training.reading import changed
 from taia.training.recipe import Recipe
 
@@ -170,9 +175,9 @@ def write_run(folder: Path, told: Mapping[str, Any], found: Sequence[TaskResult]
         told: Its facts.
         found: Its results.
     """
-    _write(folder / RUN_FILE, {"schema": SCHEMA, **told})
+    write_row(folder / RUN_FILE, {"schema": SCHEMA, **told})
     for result in found:
-        _write(result_path(folder, result.mode, result.task), result.to_json())
+        write_row(result_path(folder, result.mode, result.task), result.to_json())
 
 
 def _sample(question: Question, scores: Sequence[float]) -> Sample:
@@ -187,7 +192,3 @@ def _sample(question: Question, scores: Sequence[float]) -> Sample:
         response=question.options[chosen],
         gold=question.options[question.answer],
     )
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

@@ -21,6 +21,7 @@ from taia.reporting.words import (
     signed,
     verdict,
 )
+from taia.text import listed
 
 #: So many tasks are named in a sentence.
 _NAMED = 8
@@ -151,7 +152,7 @@ def _listed(summary: Summary, mode: str, other: str, tasks: Sequence[str]) -> st
         named.append(f"{task} ({_amount(summary, mode, other, task)}{less})")
     if len(tasks) > _NAMED:
         named.append(f"{len(tasks) - _NAMED} more")
-    return _and(named)
+    return listed(named)
 
 
 def _amount(summary: Summary, mode: str, other: str, task: str) -> str:
@@ -176,7 +177,7 @@ def _safety(summary: Summary, task: str) -> str:
             if one == mode and verdict(summary, mode, other, task)
         ]
         if apart:
-            said.append(f"{capital(called(mode))} is {_and(apart)}.")
+            said.append(f"{capital(called(mode))} is {listed(apart)}.")
     if len(said) == 1 and pairs(summary.modes):
         said.append("No difference is more than chance may bring.")
     return " ".join(said)
@@ -204,7 +205,7 @@ def _where(norms: Norms) -> str:
         return "Base and tuned do not differ in any weight."
     shares["the rest"] = 1 - sum(shares.values())
     told = [f"{100 * share:.0f}% in {name}" for name, share in shares.items() if share > 0.0005]
-    return f"Of the update (of ‖ΔW‖²) {_and(told)}."
+    return f"Of the update (of ‖ΔW‖²) {listed(told)}."
 
 
 def _caveat(summary: Summary) -> str:
@@ -214,7 +215,3 @@ def _caveat(summary: Summary) -> str:
         f"{asked}One training run: the intervals cover the chance in the choice of items, not that "
         "of training."
     )
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -129,3 +129,9 @@ def test_letter(text, value):
 
 def test_every_box_is_found_in_order():
     assert list(boxed("\\boxed{a} \\fbox{b{c}} \\boxed{} \\boxedness{x}")) == ["a", "b{c}", ""]
+
+
+def test_boxes_that_are_never_closed_are_read_in_one_pass():
+    """Each brace once: a box for each of them, read to the text's end, would take minutes."""
+    assert list(boxed("\\boxed{" * 200_000 + "\\boxed{7}")) == ["7"]
+    assert list(boxed(r"\boxed{a\}b} \boxed{ {c} } \fbox 5 \boxed{d")) == [r"a\}b", "{c}", "5"]

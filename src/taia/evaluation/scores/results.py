@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from taia.checkpoint.output.staging import write_file
 from taia.errors import DataError
 
 #: Of the files below; a change that an older taia could not read raises it.
@@ -163,6 +164,15 @@ def read_run(run: Path) -> dict[str, Any]:
     facts = _object(run / RUN_FILE, "Give a folder that `taia eval` wrote.")
     aside = sorted({path.parent for path in (run / ASIDE).glob("*/*/*.json")})
     return {**facts, "aside": [(unquote(at.parent.name), unquote(at.name)) for at in aside]}
+
+
+def write_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Write one of a run's files, there whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_file(path, json.dumps(row, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_result(path: Path) -> TaskResult:

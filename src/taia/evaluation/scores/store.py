@@ -30,6 +30,7 @@ from taia.evaluation.scores.results import (
     read_result,
     read_run,
     result_path,
+    write_row,
 )
 
 #: Where the update lives, which the command line adds; it goes with the run.
@@ -115,7 +116,7 @@ class Store:
         mode, task = result.mode, result.task
         here = result_path(self.folder, mode, task)
         self._set_aside(here, mode, task, unless=("key", result.key))
-        self._write(here, result.to_json())
+        write_row(here, result.to_json())
         with translated(self.folder):
             aside_path(self.folder, mode, task, result.key).unlink(missing_ok=True)
             for path in self._of_task(task):
@@ -139,7 +140,7 @@ class Store:
             self._replaces = False
         if not self._begun:
             sweep_files(self.folder)
-            self._write(self.folder / RUN_FILE, self._facts)
+            write_row(self.folder / RUN_FILE, self._facts)
             self._begun = True
 
     def _of_task(self, task: str) -> Iterator[Path]:
@@ -172,9 +173,6 @@ class Store:
         write_file(aside_path(self.folder, mode, task, key), content.decode("utf-8", "replace"))
         if not leave:
             path.unlink()
-
-    def _write(self, path: Path, value: Mapping[str, Any]) -> None:
-        write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def _before(folder: Path) -> dict[str, Any] | None:

@@ -48,6 +48,8 @@ _NOT_MEANT: Final = re.compile(
     r"|如果|假如|若|是否|不确定|难道|不认为|不觉得)[^.,;，。；\n]{0,30}$",
     re.IGNORECASE,
 )
+_BARE: Final = re.compile(r"[^\s{}$.,]+")
+_BRACE: Final = re.compile(r"[{}]")
 _NOT_CHOSEN: Final = re.compile(
     r"(?:\b(?:or|and|nor|neither|not)|[&/或和]|[不别勿][应能该会可要]*该?|排除|难道)\s*$",
     re.IGNORECASE,
@@ -82,20 +84,27 @@ def boxed(text: str) -> Iterator[str]:
 
 
 def _boxes(text: str) -> Iterator[tuple[int, str]]:
+    closed = _closed(text)
     for match in BOX.finditer(text):
         start = match.end()
-        if not text.startswith("{", start):
-            bare = re.match(r"[^\s{}$.,]+", text[start:])
-            if bare:
-                yield match.start(), bare.group()
+        if start in closed:
+            yield match.start(), text[start + 1 : closed[start]].strip()
+        elif bare := _BARE.match(text, start):
+            yield match.start(), bare.group()
+
+
+def _closed(text: str) -> dict[int, int]:
+    """Where each brace that is opened is closed, found in one pass; escaped ones are none."""
+    found, opened = {}, []
+    for brace in _BRACE.finditer(text):
+        at = brace.start()
+        if text[at - 1 : at] == "\\" and text[at - 2 : at] != "\\\\":
             continue
-        depth = 0
-        for end in range(start, len(text)):
-            escaped = text[end - 1] == "\\" and text[end - 2 : end] != "\\\\"
-            depth += 0 if escaped else {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                yield match.start(), text[start + 1 : end].strip()
-                break
+        if brace.group() == "{":
+            opened.append(at)
+        elif opened:
+            found[opened.pop()] = at
+    return found
 
 
 def statements(
