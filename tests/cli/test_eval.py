@@ -130,6 +130,8 @@ def test_a_server(said, place):
         (("--tasks", ","), "No task"),
         (("--server", "http://x/v1"), "TUNED has no effect with --server"),
         (("--limit", "0"), "--limit"),
+        (("--tasks", "instructions", "--metric", "instructions=nope"), "has no metric 'nope'"),
+        (("--tasks", "lookalikes", "--metric", "lookalikes=acc"), "has no metric 'acc'"),
         (("--dtype", "int8"), "int8"),
     ],
 )

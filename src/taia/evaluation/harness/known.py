@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from taia.errors import InputError
 from taia.evaluation.tasks import FOLDER
@@ -70,6 +70,12 @@ def single_tasks(names: Iterable[str], folders: Sequence[Path]) -> set[str]:
 def installed() -> list[Path]:
     """The folders of task files that are there without the user's: taia's and the harness's."""
     return [FOLDER, *_installed()]
+
+
+def is_own(task: Any) -> bool:  # noqa: ANN401 - lm_eval has no types
+    """Whether a task is one of taia's, whose matching depends on the protocol."""
+    source = (task.get_config("metadata") or {}).get("config_source", "")
+    return Path(source).parent == FOLDER
 
 
 def family(names: Sequence[str]) -> list[Path] | None:

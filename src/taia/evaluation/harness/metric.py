@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taia.errors import InputError
+from taia.evaluation.harness.known import is_own
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.tasks import LmTask
@@ -47,8 +48,8 @@ def main_metric(name: str, task: LmTask, asked: str | None) -> Metric:
         return Metric(listed[0] if listed else "")
     metric, _, filtered = (part.strip() for part in asked.partition(","))
     filters = [str(one.name) for one in getattr(task, "_filters", ())]
-    # A function that scores answers may name metrics that the file does not list.
-    is_open = callable(task.get_config("process_results")) or not listed
+    # A function that scores answers may name metrics that the file does not list; ours do not.
+    is_open = not listed or (callable(task.get_config("process_results")) and not is_own(task))
     for what, one, known in (("metric", metric, listed), ("filter", filtered, filters)):
         if one and one not in known and not (what == "metric" and is_open):
             raise InputError(

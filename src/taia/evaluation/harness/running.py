@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.harness import drive
+from taia.evaluation.harness.known import is_own
 from taia.evaluation.harness.metric import main_metric
 from taia.evaluation.harness.model import SOURCES, ModesLM
 from taia.evaluation.harness.scores import judge_identity, judged
 from taia.evaluation.harness.tasks import (
     LmTask,
     Tasks,
-    is_own,
     task_identity,
 )
 from taia.evaluation.loracl import LORACL

@@ -168,12 +168,6 @@ def version(task: LmTask) -> str:
     return str(task.VERSION)
 
 
-def is_own(task: LmTask) -> bool:
-    """Whether a task is one of taia's, whose matching depends on the protocol."""
-    source = (task.get_config("metadata") or {}).get("config_source", "")
-    return Path(source).parent == FOLDER
-
-
 def _manager(names: list[str], folders: Sequence[Path], metadata: Mapping[str, Any]) -> Any:  # noqa: ANN401 - lm_eval has no types
     """A manager that knows all names.
 
