@@ -66,15 +66,13 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, importable):
     made = tmp_path / "tasks"
     made.mkdir()
     tiny_tasks.write_rows(made, tiny_tasks.ROWS)
     for name, text in {**FILES, "own.yaml": TASK.format(folder=made)}.items():
         (made / name).write_text(text)
-    monkeypatch.syspath_prepend(made)
-    for name in ("helper", "deeper"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    importable(made)
     return made
 
 

@@ -85,11 +85,11 @@ FILES = {
 
 
 @pytest.mark.parametrize("how", HELPERS)
-def test_a_function_changes_with_the_helpers_of_its_module(tmp_path, monkeypatch, how):
+def test_a_function_changes_with_the_helpers_of_its_module(tmp_path, importable, how):
     for name, text in {"task.py": HELPERS[how], **FILES}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path)
     what = loaded(tmp_path / "task.py", "what")
     before = canonical({"process_results": what})
     (tmp_path / "stranger.py").write_text("def f():\n    return 2")
@@ -109,12 +109,13 @@ def test_a_list_of_words_that_a_module_reads_is_part_of_it(tmp_path):
     assert source_hash(tmp_path / "task.py") != before
 
 
-def test_where_a_folder_lies_plays_no_part(tmp_path):
+def test_where_a_folder_lies_plays_no_part(tmp_path, importable):
     said = []
     for place in ("here", "there/deeper"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "task.py").write_text("import helper\ndef what():\n    return 1")
         (tmp_path / place / "helper.py").write_text("def f():\n    return 1")
+        importable(tmp_path / place)
         said.append(canonical([loaded(tmp_path / place / "task.py", "what")]))
     assert said[0] == said[1]
 
