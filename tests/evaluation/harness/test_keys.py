@@ -12,6 +12,7 @@ pytest.importorskip("lm_eval", reason="needs taia[eval]")
 import taia
 import tiny_models
 import tiny_tasks
+from imports import importable
 from taia.evaluation.run import evaluate
 from taia.evaluation.scores.results import read_results, read_run
 from taia.evaluation.settings import Settings
@@ -66,14 +67,14 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, importable):
+def folder(tmp_path):
     made = tmp_path / "tasks"
     made.mkdir()
     tiny_tasks.write_rows(made, tiny_tasks.ROWS)
     for name, text in {**FILES, "own.yaml": TASK.format(folder=made)}.items():
         (made / name).write_text(text)
-    importable(made)
-    return made
+    with importable(made):
+        yield made
 
 
 def key(base, folder, run):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import taia
+from imports import importable
 from taia.evaluation.scores.source import canonical, source_hash
 
 
@@ -85,18 +86,18 @@ FILES = {
 
 
 @pytest.mark.parametrize("how", HELPERS)
-def test_a_function_changes_with_the_helpers_of_its_module(tmp_path, importable, how):
+def test_a_function_changes_with_the_helpers_of_its_module(tmp_path, how):
     for name, text in {"task.py": HELPERS[how], **FILES}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    importable(tmp_path)
-    what = loaded(tmp_path / "task.py", "what")
-    before = canonical({"process_results": what})
-    (tmp_path / "stranger.py").write_text("def f():\n    return 2")
-    assert canonical({"process_results": what}) == before, "which nothing of it imports"
-    changed = "inner/deeper.py" if "package" in how else "helper.py"
-    (tmp_path / changed).write_text("def f():\n    return 2")
-    assert canonical({"process_results": what}) != before
+    with importable(tmp_path):
+        what = loaded(tmp_path / "task.py", "what")
+        before = canonical({"process_results": what})
+        (tmp_path / "stranger.py").write_text("def f():\n    return 2")
+        assert canonical({"process_results": what}) == before, "which nothing of it imports"
+        changed = "inner/deeper.py" if "package" in how else "helper.py"
+        (tmp_path / changed).write_text("def f():\n    return 2")
+        assert canonical({"process_results": what}) != before
 
 
 def test_a_list_of_words_that_a_module_reads_is_part_of_it(tmp_path):
@@ -109,14 +110,14 @@ def test_a_list_of_words_that_a_module_reads_is_part_of_it(tmp_path):
     assert source_hash(tmp_path / "task.py") != before
 
 
-def test_where_a_folder_lies_plays_no_part(tmp_path, importable):
+def test_where_a_folder_lies_plays_no_part(tmp_path):
     said = []
     for place in ("here", "there/deeper"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "task.py").write_text("import helper\ndef what():\n    return 1")
         (tmp_path / place / "helper.py").write_text("def f():\n    return 1")
-        importable(tmp_path / place)
-        said.append(canonical([loaded(tmp_path / place / "task.py", "what")]))
+        with importable(tmp_path / place):
+            said.append(canonical([loaded(tmp_path / place / "task.py", "what")]))
     assert said[0] == said[1]
 
 
