@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -52,6 +53,15 @@ def limits(scores: Sequence[float], ends: Ends) -> tuple[float, float]:
         ends: Between what all scores lie that there could be.
     """
     values, counts = _counted(scores)
+    return _limits(tuple(values.tolist()), tuple(counts.tolist()), ends)
+
+
+@lru_cache(maxsize=1024)  # two modes of one score have one interval, and a run is summarised often
+def _limits(scores: tuple[float, ...], times: tuple[float, ...], ends: Ends) -> tuple[float, float]:
+    """Of scores, and how often each is there."""
+    import numpy as np
+
+    values, counts = np.array(scores), np.array(times)
     upwards = _lower(values, counts, ends.low)
     downwards = -_lower(-values[::-1], counts[::-1], -ends.high)
     return upwards, downwards
