@@ -19,6 +19,8 @@ class Record:
         self.models = models
         self.asked: list[tuple[str, dict[str, Any], str | None]] = []
         self.failures = 0
+        #: What each request waits for before it is answered: so many others under way beside it.
+        self.together: threading.Barrier | None = None
         self.lock = threading.Lock()
         self.url = ""
 
@@ -63,6 +65,8 @@ def serve(models: Mapping[str, Any] | None = None) -> Iterator[Record]:
                 record.asked.append((self.path, body, self.headers.get("Authorization")))
                 fails = record.failures > 0
                 record.failures -= fails
+            if record.together is not None:
+                record.together.wait()
             data = json.dumps({} if fails else record.answer(self.path, body)).encode()
             self.send_response(500 if fails else 200)
             self.send_header("Content-Type", "application/json")

@@ -49,19 +49,19 @@ class Settings:
 class Server:
     """A server of OpenAI's protocol that has a model for each mode.
 
-    The key that it may ask for is read from ``OPENAI_API_KEY``.
-
     Attributes:
         url: Its address, ``/v1`` included.
         models: Mode → the model's id there; by default the mode's name.
         timeout: Seconds that an answer may take.
         attempts: How often a request is made before it counts as failed.
+        key: The key that it asks for; ``None``: what ``OPENAI_API_KEY`` holds.
     """
 
     url: str
     models: Mapping[str, str] = field(default_factory=dict)
     timeout: int = 600
     attempts: int = 4
+    key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what is no address.

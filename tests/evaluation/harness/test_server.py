@@ -1,5 +1,7 @@
 """Modes on a server: likelihoods as in memory, conversations as messages, failures told."""
 
+import threading
+
 import pytest
 
 pytest.importorskip("lm_eval", reason="needs taia[eval]")
@@ -75,6 +77,17 @@ def generated(server, *texts, base=None, **kwargs):
 
 
 CHAT = [{"role": "user", "content": "How many?"}]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_requests_are_under_way_together_whatever_their_seeds(server, is_chat, temperature):
+    server.together = threading.Barrier(4, timeout=60)
+    there = backend(server, rows=4)
+    prompt = there.apply_chat_template(CHAT, True, True) if is_chat else "abc"
+    how = read_stages({"temperature": temperature})
+    there.generate([Asked("base", prompt, how, seed) for seed in range(8)], unwatched)
+    assert {body["seed"] for _, body, _ in server.asked} == set(range(8))
 
 
 def test_conversations_are_messages(server):

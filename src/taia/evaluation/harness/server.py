@@ -8,6 +8,7 @@ its log-probabilities, which needs the model's tokenizer here.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -15,8 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lm_eval.api.instance import Instance
-from lm_eval.models.api_models import JsonChatStr
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 from lm_eval.models.utils import postprocess_generated_text
 
@@ -48,6 +47,38 @@ class _Chat:
         if self.continues:
             begun = messages.pop()["content"] + text
         return _Chat((*messages, {"role": "assistant", "content": begun}), True)
+
+
+class _Each:
+    """Of a client of lm-evaluation-harness's: each request has settings of its own.
+
+    The client groups requests by their settings and asks one group after the other, which is one
+    request after the other where each has its seed.
+    """
+
+    def ask(self, requests: Sequence[tuple[Any, dict[str, Any]]]) -> list[Any]:
+        """What each prompt is answered with, all under way together."""
+        this: Any = self
+        found = this.get_batched_requests(list(requests), [None] * len(requests), generate=True)
+        return [answer for (answer,) in asyncio.run(found)]
+
+    def create_message(self, messages: Sequence[Any], generate: bool = False) -> Any:  # noqa: ANN401 - lm_eval's
+        (one,) = messages
+        return one
+
+    def _create_payload(self, messages: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        prompt, keys = messages
+        base: Any = super()
+        made: dict[str, Any] = base._create_payload(prompt, **{**options, "gen_kwargs": {**keys}})
+        return made
+
+
+class Texts(_Each, LocalCompletionsAPI):  # type: ignore[misc]  # lm_eval has no types
+    """Completions of prompts."""
+
+
+class _Chats(_Each, LocalChatCompletion):  # type: ignore[misc]
+    """Answers to conversations."""
 
 
 class ServerBackend:
@@ -89,7 +120,7 @@ class ServerBackend:
 
     def rate(self, mode: str, pairs: Sequence[Pair], watch: Watch) -> list[Likelihood]:  # noqa: D102
         watch(f"rating in mode {mode}", 0, len(pairs))
-        client = self._client(LocalCompletionsAPI, mode, "completions")
+        client = client_of(self._server, LocalCompletionsAPI, mode, self._rows)
         client.tokenizer, client.tokenized_requests = self.encoder.tokenizer, True
         client.max_length = sys.maxsize  # the encoder has cut them already
         requests = [(("", ""), list(context), list(option)) for context, option in pairs]
@@ -108,14 +139,9 @@ class ServerBackend:
             groups.setdefault((turn.asked.mode, is_chat), []).append(place)
         for (mode, is_chat), places in groups.items():
             watch(f"{name} in mode {mode}", 0, len(places))
-            kind, path = (
-                (LocalChatCompletion, "chat/completions")
-                if is_chat
-                else (LocalCompletionsAPI, "completions")
-            )
-            client = self._client(kind, mode, path)
-            requests = [self._instance(turns[place], is_chat) for place in places]
-            found = self._ask(partial(client.generate_until, requests))
+            client = client_of(self._server, _Chats if is_chat else Texts, mode, self._rows)
+            requests = [self._request(turns[place], is_chat) for place in places]
+            found = self._ask(partial(client.ask, requests))
             for place, text in zip(places, found, strict=True):
                 texts[place] = postprocess_generated_text(
                     text, list(turns[place].stage.until), None
@@ -123,39 +149,15 @@ class ServerBackend:
             watch(f"{name} in mode {mode}", len(places), len(places))
         return texts
 
-    def _instance(self, turn: Turn, is_chat: bool) -> Instance:
-        stage, prompt = turn.stage, turn.asked.prompt
-        keys: dict[str, Any] = {
-            "max_gen_toks": stage.max_new_tokens,
-            "until": list(stage.until),
-            "temperature": stage.temperature,
-            "seed": turn.seed,
-        }
-        if stage.temperature:
-            keys |= {"top_p": stage.top_p}
-            keys |= {"top_k": stage.top_k} if stage.top_k else {}
-        if stage.letters:
-            keys["logit_bias"] = {
-                str(self.encoder.letter(one)): stage.letter_bias for one in stage.letters
-            }
+    def _request(self, turn: Turn, is_chat: bool) -> tuple[Any, dict[str, Any]]:
+        prompt = turn.asked.prompt
+        keys = settings_of(turn, self.encoder if turn.stage.letters else None)
         if not is_chat:
-            return Instance("generate_until", {}, (prompt + turn.begun, keys), 0)
+            return prompt + turn.begun, keys
         chat = self._chats[prompt].and_then(turn.begun) if turn.begun else self._chats[prompt]
         if chat.continues:
             keys |= {"continue_final_message": True, "add_generation_prompt": False}
-        messages = JsonChatStr(json.dumps(chat.messages, ensure_ascii=False))
-        return Instance("generate_until", {}, (messages, keys), 0)
-
-    def _client(self, kind: type[Any], mode: str, path: str) -> Any:  # noqa: ANN401 - lm_eval has no types
-        return kind(
-            model=self._server.models.get(mode, mode),
-            base_url=f"{self._server.url.rstrip('/')}/{path}",
-            tokenizer_backend=None,
-            # With one request at a time they are sent by another client, which cannot be stopped.
-            num_concurrent=max(2, self._rows),
-            max_retries=self._server.attempts,
-            timeout=self._server.timeout,
-        )
+        return list(chat.messages), keys
 
     def _ask(self, ask: Callable[[], list[T]]) -> list[T]:
         try:
@@ -165,3 +167,47 @@ class ServerBackend:
                 f"{self._server.url} failed {self._server.attempts} times: {first_line(error)}.",
                 "Check the address, the models' ids (--model-of) and OPENAI_API_KEY.",
             ) from error
+
+
+def settings_of(turn: Turn, encoder: Encoder | None) -> dict[str, Any]:
+    """How a turn is generated, as lm-evaluation-harness's clients are told.
+
+    Args:
+        turn: The turn.
+        encoder: The model's tokenizer, which letters that are favoured need.
+    """
+    stage = turn.stage
+    keys: dict[str, Any] = {
+        "max_gen_toks": stage.max_new_tokens,
+        "until": list(stage.until),
+        "temperature": stage.temperature,
+        "seed": turn.seed,
+    }
+    if stage.temperature:
+        keys |= {"top_p": stage.top_p}
+        keys |= {"top_k": stage.top_k} if stage.top_k else {}
+    if encoder is not None and stage.letters:
+        keys["logit_bias"] = {str(encoder.letter(one)): stage.letter_bias for one in stage.letters}
+    return keys
+
+
+def client_of(server: Server, kind: type[Any], mode: str, rows: int) -> Any:  # noqa: ANN401 - lm_eval has no types
+    """One of lm-evaluation-harness's clients.
+
+    Args:
+        server: The server.
+        kind: The client's class.
+        mode: Whose model answers.
+        rows: How many requests are under way at once.
+    """
+    path = "chat/completions" if issubclass(kind, LocalChatCompletion) else "completions"
+    return kind(
+        model=server.models.get(mode, mode),
+        base_url=f"{server.url.rstrip('/')}/{path}",
+        tokenizer_backend=None,
+        # With one request at a time they are sent by another client, which cannot be stopped.
+        num_concurrent=max(2, rows),
+        max_retries=server.attempts,
+        timeout=server.timeout,
+        header=None if server.key is None else {"Authorization": f"Bearer {server.key}"},
+    )
