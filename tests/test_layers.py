@@ -34,6 +34,7 @@ LAYERS = (
 
 #: Siblings that may be imported all the same, and why. Remove a line once it is not needed.
 JUSTIFIED: dict[tuple[str, str], str] = {
+    ("evaluation", "serving"): "an evaluation starts the vLLM that `taia serve` starts",
     ("serving", "export"): "vLLM serves the adapters that `taia export` writes for it",
 }
 

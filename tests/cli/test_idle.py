@@ -33,10 +33,14 @@ HERE = {
         *("--device", "--max-tokens", "--max-rows", "--max-waiting", "--timeout", "--grace"),
         "--api-key",
     },
-    "eval {0}": {"--model-of", "--judge-model"},
-    "eval {0} --judge http://localhost:1/v1": {"--model-of"},
+    "eval {0}": {"--model-of", "--judge-model", "--vllm-args"},
+    "eval {0} --judge http://localhost:1/v1": {"--model-of", "--vllm-args"},
     "eval {0} --server http://localhost:1/v1": {
         *("TUNED", "--device", "--dtype", "--load-in-4bit", "--declare", "--judge-model"),
+        *("--engine", "--vllm-args"),
+    },
+    "eval {0} --engine vllm": {
+        *("--device", "--load-in-4bit", "--server", "--model-of", "--judge-model"),
     },
     "train {0} --technique full": {
         *("--processes", "--lora-r", "--lora-alpha", "--lora-dropout", "--use-rslora"),
@@ -146,6 +150,9 @@ def test_a_flag_does_something_or_is_refused(name, rest, given, idle, tmp_path, 
         ("serve a b --engine vllm --max-rows 32", "--max-rows has no effect with --engine vllm"),
         ("train a --processes 2", "--processes has no effect without --accelerate"),
         ("eval a b --judge-model gpt", "--judge-model has no effect without --judge"),
+        ("eval a b --engine vllm --device cpu", "--device has no effect with --engine vllm"),
+        ("eval a --server http://x/v1 --engine vllm", "--server has no effect with --engine vllm"),
+        ("eval a --server http://x/v1 --engine transformers", "--engine has no effect with --serv"),
     ],
 )
 def test_a_default_that_is_typed_counts_as_well(typed, words, monkeypatch):

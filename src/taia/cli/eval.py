@@ -14,7 +14,7 @@ from taia.cli.environment import prepare
 from taia.cli.guard import say
 from taia.cli.options import AsJson, Declare, complete, complete_tasks, declared, pairs
 from taia.cli.shown import show_run
-from taia.errors import InputError
+from taia.errors import InputError, first_line
 from taia.evaluation.tasks import DEFAULT
 from taia.packages import require_packages
 
@@ -122,6 +122,21 @@ def evaluate(
     load_in_4bit: Annotated[
         bool, typer.Option("--load-in-4bit", help="Quantise the base's weights (an adapter's).")
     ] = False,
+    engine: Annotated[
+        Literal["transformers", "vllm"],
+        typer.Option(
+            help="Who computes: transformers here, or a vLLM that is started with a LoRA for each "
+            "mode and checked against transformers first; TUNED is an adapter then.",
+        ),
+    ] = "transformers",
+    vllm_args: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FLAGS",
+            help='With --engine vllm: flags for it, as in "--tensor-parallel-size 4".',
+            show_default=False,
+        ),
+    ] = None,
     server: Annotated[
         str | None,
         typer.Option(
@@ -174,12 +189,13 @@ def evaluate(
     """
     prepare()
     modules = ["lm_eval", "torch", "transformers", "datasets", "jinja2", "accelerate"]
-    modules += ["peft"] if server is None else ["aiohttp", "requests", "tenacity"]
+    modules += ["peft"] if server is None else []
+    modules += ["aiohttp", "requests", "tenacity"] if server or engine == "vllm" else []
     modules += ["bitsandbytes"] if load_in_4bit else []
     require_packages("eval", *modules)
     from taia.evaluation.judge import Judge
     from taia.evaluation.run import evaluate as run
-    from taia.evaluation.settings import MODES, Server, Settings
+    from taia.evaluation.settings import MODES, Server, Settings, Vllm
     from taia.reporting.progress import watched
     from taia.reporting.screen import Screen
 
@@ -212,6 +228,7 @@ def evaluate(
             batch_size=batch_size,
             load_in_4bit=load_in_4bit,
             server=None if server is None else Server(server, _ids(model_of or [])),
+            vllm=Vllm(_flags(vllm_args or "")) if engine == "vllm" else None,
             judge=None if judge is None else Judge.at(judge, judge_model or ""),
             log_samples=log_samples,
             overwrite=overwrite,
@@ -245,6 +262,21 @@ def _write_norms(output: Path, base: str, tuned: str, declare: dict[str, str]) -
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _flags(text: str) -> tuple[str, ...]:
+    """Words as a shell splits them.
+
+    Raises:
+        InputError: If a quotation does not end.
+    """
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise InputError(
+            f"--vllm-args {text!r} cannot be read: {first_line(error)}.",
+            "Write the flags as on a command line, each quotation with its end.",
+        ) from error
 
 
 def _ids(given: list[str]) -> dict[str, str]:

@@ -92,6 +92,24 @@ IDLE: Final[Mapping[str, tuple[Idle, ...]]] = {
     ),
     "eval": (
         Idle(
+            ("--device", "--load-in-4bit", "--server"),
+            _is("engine", "vllm"),
+            "with --engine vllm, which is started by itself and has settings of its own",
+            "Leave it out; give vLLM its own flags with --vllm-args.",
+        ),
+        Idle(
+            ("--vllm-args",),
+            _is("engine", "transformers"),
+            "without --engine vllm",
+            "Leave it out, or add --engine vllm.",
+        ),
+        Idle(
+            ("--engine",),
+            _has("server"),
+            "with --server, which computes",
+            "Leave one of the two out.",
+        ),
+        Idle(
             ("--device", "--dtype", "--load-in-4bit", "--declare", "TUNED"),
             _has("server"),
             "with --server, which has the weights",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from taia.evaluation.harness.known import check_tasks, data_sets, installed, sin
 from taia.evaluation.loracl import LORACL
 from taia.evaluation.scores.gates import Gate, read_gate
 from taia.evaluation.scores.store import check_folder
-from taia.evaluation.settings import MODES, Server, Settings, Watch
+from taia.evaluation.settings import MODES, Server, Settings, Vllm, Watch
 from taia.evaluation.tasks import DEFAULT
 from taia.evaluation.tasks.registry import find, load_task, paper_tasks
 from taia.loading.devices import device_called
@@ -45,6 +46,7 @@ def evaluate(
     batch_size: int = 32,
     load_in_4bit: bool = False,
     server: Server | None = None,
+    vllm: Vllm | None = None,
     judge: Judge | None = None,
     log_samples: bool = False,
     overwrite: bool = False,
@@ -79,6 +81,8 @@ def evaluate(
         batch_size: How many answers are generated at once.
         load_in_4bit: Whether the base's weights are quantised.
         server: Who answers in place of weights in memory.
+        vllm: How a vLLM is started that answers in their place, with a LoRA for each mode; the
+            tuned model is an adapter then.
         judge: Who judges answers to harmful prompts, beside the phrases of a refusal; only where
             a task has such.
         log_samples: Whether results keep prompts and responses.
@@ -104,9 +108,12 @@ def evaluate(
     watch = watch or (lambda *_: None)
     _check(settings, tasks, batch_size)
     if server is not None:
-        _refuse_weights(
-            tuned=tuned, dtype=dtype, device=device, load_in_4bit=load_in_4bit, declare=declare
-        )
+        why, whose = "on a server, which has the weights", "the server"
+        _refuse(why, whose, tuned=tuned, dtype=dtype, declare=declare, vllm=vllm)
+        _refuse(why, whose, device=device, load_in_4bit=load_in_4bit)
+    if vllm is not None:
+        why, whose = "on vLLM, which has settings of its own", "vLLM"
+        _refuse(why, whose, device=device, load_in_4bit=load_in_4bit)
     selections = _selections(modes, has_update=tuned is not None or server is not None)
     gates = [read_gate(text, selections) for text in require]
     folders = [Path(folder) for folder in include_path]
@@ -143,10 +150,17 @@ def evaluate(
     from taia.evaluation.harness.subject import InMemory, OnServer
     from taia.evaluation.harness.tasks import load_tasks
 
-    with claimed(Path(output)), quiet_harness():
+    with claimed(Path(output)), quiet_harness(), ExitStack() as stack:
         subject: Subject
         if server is not None:
             subject = OnServer(server, base, list(selections), rows=batch_size)
+        elif base is not None and vllm is not None:
+            from taia.evaluation.vllm.subject import OnVllm
+
+            watch("Writing adapters", 0, None)
+            subject = stack.enter_context(
+                OnVllm(vllm, base, tuned, selections, dtype=dtype, rows=batch_size, declare=declare)
+            )
         elif base is not None:
             subject = InMemory(
                 base,
@@ -190,18 +204,15 @@ def _selections(modes: str, has_update: bool) -> dict[str, str]:
     return found
 
 
-def _refuse_weights(**given: object) -> None:
-    """Refuse what is about weights in memory, where a server has them.
+def _refuse(why: str, whose: str, **given: object) -> None:
+    """Refuse what is about weights in memory, where others have them.
 
     Raises:
         InputError: If anything is given.
     """
     for name, value in given.items():
         if value:
-            raise InputError(
-                f"{name} has no effect on a server, which has the weights.",
-                f"Leave {name} out, or the server.",
-            )
+            raise InputError(f"{name} has no effect {why}.", f"Leave {name} out, or {whose}.")
 
 
 def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[Path]) -> None:

@@ -14,6 +14,19 @@ Watch: TypeAlias = Callable[[str, int, int | None], None]
 #: How answers of the paper's tasks are matched.
 Protocol: TypeAlias = Literal["taia", "authors"]
 
+#: Flags of vLLM that taia gives itself, and why no other value would do.
+_OURS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("--host", "--port", "--uds"), "taia chooses where it listens"),
+    "--api-key": "taia makes a key for each run",
+    "--model": "it is BASE",
+    "--served-model-name": "taia names the models",
+    "--dtype": "taia's own --dtype is passed on, and is what vLLM is checked in",
+    "--generation-config": "only tasks say how answers are drawn",
+    **dict.fromkeys(
+        ("--enable-lora", "--no-enable-lora", "--lora-modules", "--max-loras", "--max-lora-rank"),
+        "each mode is a LoRA, and taia counts them",
+    ),
+}
 #: What is compared unless told otherwise.
 MODES: Final = "base,tuned,taia,taif"
 
@@ -75,3 +88,27 @@ class Server:
                 f"{self.url!r} is no address of a server.",
                 "Give one such as http://localhost:8000/v1.",
             )
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """One vLLM that taia starts, with a LoRA for each mode.
+
+    Attributes:
+        flags: Further flags for ``vllm serve``.
+        patience: Seconds that it may take until it answers.
+    """
+
+    flags: tuple[str, ...] = ()
+    patience: float = 1800
+
+    def __post_init__(self) -> None:
+        """Refuse flags that taia gives itself.
+
+        Raises:
+            InputError: If there is one.
+        """
+        for flag in self.flags:
+            name = flag.partition("=")[0].replace("_", "-")
+            if name in _OURS:
+                raise InputError(f"{name} of vLLM has no effect: {_OURS[name]}.", "Leave it out.")

@@ -52,6 +52,8 @@ class Served:
         """
         name = self.base.repo or str(self.base.path.resolve())
         command = ["vllm", "serve", name, "--served-model-name", *self.plain]
+        if self.base.repo and self.base.revision:
+            command += ["--revision", self.base.revision]
         if self.adapters:
             modules = [f"{mode}={folder}" for mode, folder in self.adapters.items()]
             command += ["--enable-lora", "--max-lora-rank", str(self.rank)]
@@ -93,7 +95,7 @@ def write(
     kept = {mode: text for mode, text in modes.items() if Selection.parse(text) != nothing}
     plain = tuple(mode for mode in modes if mode not in kept) or ("base",)
     with staged(output, overwrite, (SCRIPT,)) as folder:
-        ranks = [_adapter(places, folder / mode, text, declare) for mode, text in kept.items()]
+        ranks = [write_adapter(places, folder / mode, text, declare) for mode, text in kept.items()]
         served = Served(
             places[0], plain, {mode: output / mode for mode in kept}, max(ranks, default=1)
         )
@@ -102,8 +104,37 @@ def write(
     return served
 
 
-def find() -> str:
+def write_adapter(
+    places: tuple[Located, Located], folder: Path, keep: str, declare: Mapping[str, str] | None
+) -> int:
+    """Write a mode's adapter as vLLM takes it.
+
+    Args:
+        places: The base model, and the adapter.
+        folder: What to write; nothing is there.
+        keep: What the mode keeps.
+        declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+
+    Returns:
+        What ``--max-lora-rank`` must be at least.
+
+    Raises:
+        AdapterError: If vLLM cannot carry a part of it that the mode keeps.
+    """
+    whole = folder.with_name(f".{folder.name}") / folder.name  # its card shows the name
+    try:
+        compose(*places, whole, keep, declare=declare)
+        export(whole, "vllm", folder, base=places[0].given, verify=False)
+    finally:
+        shutil.rmtree(whole.parent, ignore_errors=True)
+    return slots(read_adapter(folder))
+
+
+def find(otherwise: str = "see its command with --print") -> str:
     """Where vLLM's command is.
+
+    Args:
+        otherwise: What can be done without it.
 
     Raises:
         InputError: If it is not on the PATH.
@@ -114,7 +145,7 @@ def find() -> str:
             "The command vllm is not on the PATH.",
             "Install it in an environment of its own, as it pins other versions of torch and "
             "transformers (python3 -m venv vllm && vllm/bin/pip install vllm), put vllm/bin on the "
-            "PATH, and try again; or see its command with --print.",
+            f"PATH, and try again; or {otherwise}.",
         )
     return found
 
@@ -153,16 +184,3 @@ def _check(tuned: Located, modes: Mapping[str, str]) -> None:
             raise InputError(
                 f"{mode!r} is no name for a model in vLLM.", "Give the mode one: NAME=SELECTION."
             )
-
-
-def _adapter(
-    places: tuple[Located, Located], folder: Path, keep: str, declare: Mapping[str, str] | None
-) -> int:
-    """Writes a mode's adapter as vLLM takes it; the rank that it needs room for."""
-    whole = folder.with_name(f".{folder.name}") / folder.name  # its card shows the name
-    try:
-        compose(*places, whole, keep, declare=declare)
-        export(whole, "vllm", folder, base=places[0].given, verify=False)
-    finally:
-        shutil.rmtree(whole.parent, ignore_errors=True)
-    return slots(read_adapter(folder))

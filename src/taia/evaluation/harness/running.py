@@ -221,6 +221,7 @@ class Running:
                 "seed": settings.seed,
                 # Where nothing is a conversation it has no say.
                 "fewshot_as_multiturn": settings.fewshot_as_multiturn or not self._chat,
+                "engine": self._subject.engine,
                 "dtype": self._subject.dtype,
                 "lm_eval": found["lm_eval"],
                 "taia": found["taia"],

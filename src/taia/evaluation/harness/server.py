@@ -124,7 +124,7 @@ class ServerBackend:
         client.tokenizer, client.tokenized_requests = self.encoder.tokenizer, True
         client.max_length = sys.maxsize  # the encoder has cut them already
         requests = [(("", ""), list(context), list(option)) for context, option in pairs]
-        found = self._ask(lambda: list(client._loglikelihood_tokens(requests)))
+        found = self.ask(lambda: list(client._loglikelihood_tokens(requests)))
         watch(f"rating in mode {mode}", len(pairs), len(pairs))
         return [Likelihood(*one) for one in found]
 
@@ -141,7 +141,7 @@ class ServerBackend:
             watch(f"{name} in mode {mode}", 0, len(places))
             client = client_of(self._server, _Chats if is_chat else Texts, mode, self._rows)
             requests = [self._request(turns[place], is_chat) for place in places]
-            found = self._ask(partial(client.ask, requests))
+            found = self.ask(partial(client.ask, requests))
             for place, text in zip(places, found, strict=True):
                 texts[place] = postprocess_generated_text(
                     text, list(turns[place].stage.until), None
@@ -159,7 +159,12 @@ class ServerBackend:
             keys |= {"continue_final_message": True, "add_generation_prompt": False}
         return list(chat.messages), keys
 
-    def _ask(self, ask: Callable[[], list[T]]) -> list[T]:
+    def ask(self, ask: Callable[[], list[T]]) -> list[T]:
+        """What one of its clients is answered with.
+
+        Raises:
+            RunError: If the server fails, after all attempts.
+        """
         try:
             return ask()
         except Exception as error:  # several clients' errors have no common class

@@ -37,6 +37,10 @@ class Subject(Protocol):
         """The tuned model as it was given, if it was."""
 
     @property
+    def engine(self) -> str:
+        """What computes."""
+
+    @property
     def dtype(self) -> str:
         """What is computed in."""
 
@@ -92,6 +96,7 @@ class InMemory:
         declare: Mapping[str, str] | None = None,
     ) -> None:
         self.base, self.tuned = str(base), None if tuned is None else str(tuned)
+        self.engine = "transformers"
         self._device = device_called(device)
         self._dtype = None if dtype is None else dtype_called(dtype)
         self.dtype = dtype or ("float32" if self._device == "cpu" else "checkpoint")
@@ -165,6 +170,7 @@ class OnServer:
                 f"The modes are {', '.join(modes)}.",
             )
         self.base, self.tuned, self.dtype = None if base is None else str(base), None, "server"
+        self.engine = "server"
         self._server, self._rows = server, rows
         self._ids = {mode: server.models.get(mode, mode) for mode in modes}
         place = None if base is None else locate(base)

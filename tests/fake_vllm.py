@@ -1,0 +1,289 @@
+"""A stand-in for the program ``vllm``: it is started as vLLM is, and answers from what it is given.
+
+The program itself only passes on what it is asked, so that it starts at once; a thread of the test's
+process loads the base and the adapters that it was started with, and answers, rightly or wrongly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+#: The environment's names for where answers come from, and for what else it does: "dies", "mute".
+ANSWERS, DOES = "FAKE_VLLM_ANSWERS", "FAKE_VLLM_DOES"
+LENGTH = 2048
+
+
+class Fake:
+    """What it is given, what it does, and what it was asked.
+
+    Attributes:
+        argv: What the program was started with, each time.
+        asked: Bodies of the requests, in the order of arrival.
+        answers_as: Whose answer a model's name gets, of the names in the order given, base first.
+        load: Loads an adapter, given base and folder.
+        change: Has the last word on an answer, given what was asked.
+        hold: What a request waits for before it is answered.
+        reached: Set when one does.
+        length: What it says that it reads.
+    """
+
+    def __init__(self) -> None:
+        self.argv: list[list[str]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.answers_as: Callable[[list[str], str], str] = lambda _, name: name
+        self.load: Callable[[Any, Path], Any] = load
+        self.change: Callable[[dict[str, Any], dict[str, Any]], None] = lambda *_: None
+        self.hold: threading.Event | None = None
+        self.reached = threading.Event()
+        self.length = LENGTH
+        self.lifelines: list[socket.socket] = []
+        self._models: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def started(self, argv: list[str]) -> None:
+        self.argv.append(argv)
+        self._models = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The models' names, base first."""
+        return [option(self.argv[-1], "--served-model-name")[0], *self.adapters]
+
+    @property
+    def adapters(self) -> dict[str, Path]:
+        """Name → folder."""
+        given = option(self.argv[-1], "--lora-modules")
+        return {name: Path(folder) for name, _, folder in (one.partition("=") for one in given)}
+
+    def have_ended(self, seconds: float = 60) -> bool:
+        """Whether all its processes have, each time; waited for."""
+        for lifeline in self.lifelines:
+            lifeline.settimeout(seconds)
+            try:
+                if lifeline.recv(1):
+                    return False
+            except TimeoutError:
+                return False
+        return bool(self.lifelines)
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(body)
+        if self.hold is not None and not body.get("echo"):
+            self.reached.set()
+            self.hold.wait(60)
+        with self._lock:
+            model = self._model(self.answers_as(self.names, body["model"]))
+            prompts = body["prompt"]
+            one = isinstance(prompts[0], int)
+            choices = [complete(model, ids, body) for ids in ([prompts] if one else prompts)]
+        for index, choice in enumerate(choices):
+            choice["index"] = index
+            self.change(body, choice)
+        return {"choices": choices}
+
+    def _model(self, name: str) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        import torch
+
+        if name not in self._models:
+            dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+            dtype = dtypes[option(self.argv[-1], "--dtype")[0]]
+            made = AutoModelForCausalLM.from_pretrained(self.argv[-1][1], dtype=dtype)
+            if name in self.adapters:
+                made = self.load(made, self.adapters[name])
+            self._models[name] = made.eval()
+        return self._models[name]
+
+
+def load(base: Any, folder: Path) -> Any:
+    """An adapter with the one rank and the one scale that vLLM reads."""
+    from peft import PeftModel
+
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert not config["rank_pattern"]
+    assert not config["alpha_pattern"]
+    return PeftModel.from_pretrained(base, folder)
+
+
+def option(argv: list[str], name: str) -> list[str]:
+    """The values of an option."""
+    if name not in argv:
+        return []
+    values = []
+    for word in argv[argv.index(name) + 1 :]:
+        if word.startswith("--"):
+            break
+        values.append(word)
+    return values
+
+
+def complete(model: Any, prompt: list[int], body: dict[str, Any]) -> dict[str, Any]:
+    """A completion, and the prompt's log-probabilities where it is echoed."""
+    import torch
+
+    import tiny_models
+
+    tokenizer = tiny_models.tokenizer()
+    bias = {int(token): value for token, value in body.get("logit_bias", {}).items()}
+    draws = torch.Generator().manual_seed(body.get("seed", 0))
+    made: list[int] = []
+    with torch.no_grad():
+        prompt_logs = model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)
+        last = prompt_logs[-1]
+        while len(made) < body["max_tokens"]:
+            logits = last.clone()
+            for token, value in bias.items():
+                logits[token] += value
+            if body["temperature"]:
+                chances = (logits / body["temperature"]).softmax(-1)
+                made.append(int(torch.multinomial(chances, 1, generator=draws)))
+            else:
+                made.append(int(logits.argmax()))
+            text = tokenizer.decode(made, skip_special_tokens=True)
+            ends = any(stop in text for stop in body.get("stop") or [])
+            if ends or made[-1] in body.get("stop_token_ids", []):
+                break
+            last = model(torch.tensor([prompt + made])).logits[0, -1].float().log_softmax(-1)
+    choice = {"text": text, "token_ids": made, "prompt_token_ids": prompt}
+    if body.get("echo"):
+        rows = [*prompt_logs[:-1], prompt_logs[-1]]
+        values = [float(row[token]) for row, token in zip(rows, [*prompt[1:], made[0]], strict=True)]
+        tops = [{"same": v, "best": float(row.max())} for v, row in zip(values, rows, strict=True)]
+        choice["logprobs"] = {"token_logprobs": [None, *values], "top_logprobs": [None, *tops]}
+    return choice
+
+
+@contextmanager
+def installed(folder: Path, monkeypatch: Any) -> Iterator[Fake]:
+    """The program on the PATH, and who answers for it, for as long as the block runs."""
+    fake = Fake()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/start":
+                fake.started(body)
+                said: Any = {}
+            else:
+                said = fake.answer(body)
+            self._say(said)
+
+        def do_GET(self) -> None:
+            self._say({"data": [{"id": n, "max_model_len": fake.length} for n in fake.names]})
+
+        def _say(self, said: Any) -> None:
+            data = json.dumps(said).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    lifeline = socket.create_server(("127.0.0.1", 0))
+    answers = threading.Thread(target=server.serve_forever, args=(0.01,))
+    keeps = threading.Thread(target=_keep, args=(lifeline, fake))
+    answers.start()
+    keeps.start()
+    program = folder / "vllm"
+    words = shlex.join([sys.executable, "-S", "-E", __file__])
+    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    ports = server.server_address[1], lifeline.getsockname()[1]
+    monkeypatch.setenv(ANSWERS, json.dumps(ports))
+    try:
+        yield fake
+    finally:
+        if fake.hold is not None:
+            fake.hold.set()
+        server.shutdown()
+        server.server_close()
+        lifeline.shutdown(socket.SHUT_RDWR)
+        lifeline.close()
+        answers.join()
+        keeps.join()
+        for one in fake.lifelines:
+            one.close()
+
+
+def _keep(listener: socket.socket, fake: Fake) -> None:
+    with suppress(OSError):
+        while True:
+            fake.lifelines.append(listener.accept()[0])
+
+
+def serve(argv: list[str]) -> None:
+    """The program itself, and a process of its own, as vLLM's engine is one, that will not end."""
+    answers, lifeline = json.loads(os.environ[ANSWERS])
+    does = os.environ.get(DOES, "")
+    line = socket.create_connection(("127.0.0.1", lifeline))
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+    subprocess.Popen([sys.executable, "-S", "-E", "-c", stubborn], pass_fds=[line.fileno()])
+    upstream = f"http://127.0.0.1:{answers}"
+
+    def ask(path: str, body: bytes | None) -> bytes:
+        with build_opener(ProxyHandler({})).open(Request(upstream + path, body)) as said:
+            return bytes(said.read())
+
+    ask("/start", json.dumps(argv).encode())
+    print("INFO: loading")
+    if does == "dies":
+        print("ValueError: No room for the KV cache, give --gpu-memory-utilization.")
+        print("INFO: bye", flush=True)
+        sys.exit(7)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/health":
+                self._say(503 if does == "mute" else 200, b"{}")
+            else:
+                self._pass(None)
+
+        def do_POST(self) -> None:
+            self._pass(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def _pass(self, body: bytes | None) -> None:
+            if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
+                self._say(401, b'{"error": "Unauthorized"}')
+                return
+            try:
+                self._say(200, ask(self.path, body))
+            except HTTPError as error:
+                self._say(error.code, error.read())
+
+        def _say(self, status: int, data: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    port = int(option(argv, "--port")[0])
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])
