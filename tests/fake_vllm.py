@@ -1,7 +1,7 @@
-"""A stand-in for the program ``vllm``: it is started as vLLM is, and answers from what it is given.
+"""A stand-in for the program ``vllm``: started as vLLM is, it answers from what it is given.
 
-The program itself only passes on what it is asked, so that it starts at once; a thread of the test's
-process loads the base and the adapters that it was started with, and answers, rightly or wrongly.
+The program itself only passes on what it is asked, so that it starts at once; threads of the test's
+process load the base and the adapters that it was started with, and answer, rightly or wrongly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-#: The environment's names for where answers come from, and for what else it does: "dies", "mute".
+#: The environment's names for where answers come from, and for what else it does: "dies" at its
+#: start, "falls" when it is to write, or is "mute".
 ANSWERS, DOES = "FAKE_VLLM_ANSWERS", "FAKE_VLLM_DOES"
 LENGTH = 2048
 
@@ -38,6 +39,7 @@ class Fake:
         change: Has the last word on an answer, given what was asked.
         hold: What a request waits for before it is answered.
         reached: Set when one does.
+        at_start: Called when the program begins.
         length: What it says that it reads.
     """
 
@@ -49,12 +51,14 @@ class Fake:
         self.change: Callable[[dict[str, Any], dict[str, Any]], None] = lambda *_: None
         self.hold: threading.Event | None = None
         self.reached = threading.Event()
+        self.at_start: Callable[[], object] = lambda: None
         self.length = LENGTH
         self.lifelines: list[socket.socket] = []
         self._models: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def started(self, argv: list[str]) -> None:
+        self.at_start()
         self.argv.append(argv)
         self._models = {}
 
@@ -96,9 +100,8 @@ class Fake:
         return {"choices": choices}
 
     def _model(self, name: str) -> Any:
-        from transformers import AutoModelForCausalLM
-
         import torch
+        from transformers import AutoModelForCausalLM
 
         if name not in self._models:
             dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -162,7 +165,9 @@ def complete(model: Any, prompt: list[int], body: dict[str, Any]) -> dict[str, A
     choice = {"text": text, "token_ids": made, "prompt_token_ids": prompt}
     if body.get("echo"):
         rows = [*prompt_logs[:-1], prompt_logs[-1]]
-        values = [float(row[token]) for row, token in zip(rows, [*prompt[1:], made[0]], strict=True)]
+        values = [
+            float(row[token]) for row, token in zip(rows, [*prompt[1:], made[0]], strict=True)
+        ]
         tops = [{"same": v, "best": float(row.max())} for v, row in zip(values, rows, strict=True)]
         choice["logprobs"] = {"token_logprobs": [None, *values], "top_logprobs": [None, *tops]}
     return choice
@@ -174,6 +179,10 @@ def installed(folder: Path, monkeypatch: Any) -> Iterator[Fake]:
     fake = Fake()
 
     class Handler(BaseHTTPRequestHandler):
+        wbufsize = (
+            -1
+        )  # heads and bodies in one piece; else each answer waits for an acknowledgement
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path == "/start":
@@ -198,6 +207,7 @@ def installed(folder: Path, monkeypatch: Any) -> Iterator[Fake]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False  # what still computes is waited for
     lifeline = socket.create_server(("127.0.0.1", 0))
     answers = threading.Thread(target=server.serve_forever, args=(0.01,))
     keeps = threading.Thread(target=_keep, args=(lifeline, fake))
@@ -252,6 +262,8 @@ def serve(argv: list[str]) -> None:
         sys.exit(7)
 
     class Handler(BaseHTTPRequestHandler):
+        wbufsize = -1
+
         def do_GET(self) -> None:
             if self.path == "/health":
                 self._say(503 if does == "mute" else 200, b"{}")
@@ -259,7 +271,11 @@ def serve(argv: list[str]) -> None:
                 self._pass(None)
 
         def do_POST(self) -> None:
-            self._pass(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if does == "falls" and not json.loads(body).get("echo"):
+                print("CUDAError: an illegal memory access was encountered", flush=True)
+                os._exit(9)
+            self._pass(body)
 
         def _pass(self, body: bytes | None) -> None:
             if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":

@@ -1,6 +1,7 @@
 """``taia eval`` as it is typed."""
 
 import json
+import os
 import sys
 import warnings
 from unittest import mock
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("lm_eval", reason="needs taia[eval]")
 
 import fake_server
+import fake_vllm
 import tiny_models
 import tiny_tasks
 from cli_runner import inside
@@ -123,9 +125,33 @@ def test_a_server(said, place):
     assert json.loads(done.stdout)["run"]["settings"]["dtype"] == "server"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for vLLM")
+def test_vllm(said, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    words = ("--modes", "base,taia", "--tasks", "tiny_words", "--limit", "3", "--json")
+    with fake_vllm.installed(tmp_path / "bin", monkeypatch) as fake:
+        flags = ("--vllm-args", "--seed 3 --hf-overrides '{\"a\": 1}'", "--dtype", "bfloat16")
+        done = json.loads(said(*words, "--engine", "vllm", *flags).stdout)
+        assert fake.have_ended()
+    settings = done["run"]["settings"]
+    assert settings["engine"] == "vllm --seed 3 --hf-overrides '{\"a\": 1}'"
+    assert settings["dtype"] == "bfloat16"
+    assert fake.argv[0][fake.argv[0].index("--hf-overrides") + 1] == '{"a": 1}'
+    assert (tmp_path / "run" / "update.json").is_file()
+
+
+def test_vllm_that_is_not_there_is_told_before_anything(said, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "pip install vllm" in said("--engine", "vllm", code=2).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--engine", "vllm", "--vllm-args", "--seed '3"), "No closing quotation"),
+        (("--engine", "vllm", "--vllm-args", "--max-loras 9"), "--max-loras of vLLM"),
+        (("--engine", "sglang"), "sglang"),
         (("--modes", "base,all + +"), "all + +"),
         (("--tasks", ","), "No task"),
         (("--server", "http://x/v1"), "TUNED has no effect with --server"),

@@ -14,6 +14,7 @@ import torch
 import tiny_adapters
 import tiny_models
 from cli_runner import inside
+from taia.checkpoint.locate import Located
 from taia.errors import AdapterError, DestinationError, InputError
 from taia.runtime.switchable import SwitchableModel
 from taia.serving import vllm
@@ -66,6 +67,13 @@ def test_the_command_serves_them(pair, tmp_path):
     assert command[command.index("--max-lora-rank") + 1] == "16"
     script = (tmp_path / "out" / vllm.SCRIPT).read_text().splitlines()
     assert shlex.split(script[-1])[1:] == served.command(["--port", "9"])
+
+
+def test_a_revision_of_the_base_is_served_as_it_was_read(pair):
+    base = Located("org/base@v2", pair[0], "org/base", "v2", "abc")
+    command = vllm.Served(base, ("base",), {}, 8).command()
+    assert command[:3] == ["vllm", "serve", "org/base"]
+    assert command[command.index("--revision") + 1] == "v2"
 
 
 def test_the_base_alone_needs_no_adapter(pair, tmp_path):

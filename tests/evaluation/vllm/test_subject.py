@@ -1,5 +1,6 @@
 """Modes on one vLLM: the scores of transformers, or a refusal that says which mode is wrong."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ import pytest
 pytest.importorskip("lm_eval", reason="needs taia[eval]")
 
 import torch
+from transformers import LlamaForCausalLM
 
 import fake_vllm
 import tiny_models
@@ -80,14 +82,9 @@ def fake(tmp_path, monkeypatch):
 @pytest.fixture
 def run(place, tmp_path):
     def run(output="run", engine=True, tasks="tiny_choice", modes="base,tuned,taia,taif", **more):
-        options = {"vllm": Vllm()} if engine else {}
-        return evaluate(
-            **{"base": place / "base", "tuned": place / "tuned", **options, **more},
-            tasks=tasks.split(","),
-            modes=modes,
-            output=tmp_path / output,
-            include_path=[place / "tasks"],
-        )
+        given = {"base": place / "base", "tuned": place / "tuned", "modes": modes}
+        given |= {"include_path": [place / "tasks"], "vllm": Vllm() if engine else None}
+        return evaluate(**{**given, **more}, tasks=tasks.split(","), output=tmp_path / output)
 
     return run
 
@@ -176,6 +173,17 @@ def test_what_was_computed_elsewhere_is_not_taken(run, fake, tmp_path):
     assert not keys & {r.key for r in read_results(tmp_path / "here")}
 
 
+def test_transformers_has_given_its_memory_back_before_it_starts(run, fake):
+    def models():
+        gc.collect()
+        return sum(isinstance(one, LlamaForCausalLM) for one in gc.get_objects())
+
+    before, found = models(), []
+    fake.at_start = lambda: found.append(models())
+    run(modes="base,taia")
+    assert found == [before]
+
+
 def test_what_is_known_starts_nothing(run, fake):
     run()
     run()
@@ -187,11 +195,15 @@ def test_the_base_alone_needs_no_adapter(run, fake):
     assert "--enable-lora" not in fake.argv[0]
 
 
-def test_texts_are_cut_to_what_vllm_reads(run, fake):
-    fake.length = 300
-    run(tasks="tiny_text", modes="base,taia")
-    longest = max(len(ids) for body in fake.asked[4:] for ids in body["prompt"])
-    assert longest == 299
+def test_texts_are_cut_to_what_vllm_reads(run, fake, tmp_path):
+    tasks = tiny_tasks.write(tmp_path / "long")
+    tiny_tasks.write_rows(tasks, [{**tiny_tasks.ROWS[0], "text": "words " * 99}])
+    fake.length = 400
+    run(tasks="tiny_text", modes="base,taia", include_path=[tasks])
+    checked, rated = ([len(b["prompt"]) for b in fake.asked[:4]], fake.asked[4:])
+    assert max(checked) < 400
+    # One more is generated, which is what an echo comes with.
+    assert {len(body["prompt"][0]) for body in rated} == {399}
 
 
 def named(index):
@@ -293,11 +305,17 @@ def test_one_that_dies_is_told_with_its_last_words(run, fake, monkeypatch, tmp_p
 
 def test_one_that_never_answers_is_not_waited_for_for_ever(run, fake, monkeypatch):
     monkeypatch.setenv(fake_vllm.DOES, "mute")
-    with pytest.raises(RunError, match="did not answer within 0.5 seconds"):
+    with pytest.raises(RunError, match=r"did not answer within 0\.5 seconds"):
         run(vllm=Vllm(patience=0.5))
 
 
-def test_one_that_dies_in_the_midst_is_told(run, fake):
+def test_one_that_dies_in_the_midst_is_told(run, fake, monkeypatch):
+    monkeypatch.setenv(fake_vllm.DOES, "falls")
+    with pytest.raises(RunError, match=r"ended with code 9\. .* illegal memory access"):
+        run(tasks="tiny_words", modes="base,taia")
+
+
+def test_one_that_fails_in_the_midst_is_told(run, fake):
     fake.answers_as = lambda names, name: name if len(fake.asked) <= 8 else names[99]
     with pytest.raises(RunError, match="failed 4 times"):
         run(tasks="tiny_words", modes="base,taia")

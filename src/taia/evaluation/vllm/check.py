@@ -117,13 +117,13 @@ def _rated(model: SwitchableModel, prompt: Sequence[int]) -> torch.Tensor:
     return found
 
 
-def free_memory() -> None:
+def free_memory(device: str) -> None:
     """Give back what a model that is not there any more has left to its device's allocator."""
     import torch
 
     gc.collect()
-    if torch.accelerator.is_available():
-        torch.accelerator.empty_cache()
+    if device != "cpu":
+        torch.get_device_module(device).empty_cache()
 
 
 def check(
@@ -143,14 +143,15 @@ def check(
     Raises:
         RunError: If a mode's numbers are not its own. The mode is named, and whose they are.
     """
-    for mode, got in served.items():
-        own = wanted[mode]
-        for whose, numbers in (("the model", own), ("vLLM", got)):
+    for whose, modes in (("the model", wanted), ("vLLM", served)):
+        for mode, numbers in modes.items():
             if not bool(numbers.isfinite().all()):
                 raise RunError(
                     f"In mode {mode} log-probabilities of {whose} are not numbers.",
                     "Check the weights, or compute in another --dtype.",
                 )
+    for mode, got in served.items():
+        own = wanted[mode]
         if mode not in plain and _same(own, wanted["base"]):
             raise RunError(
                 f"Mode {mode} says what base says, in transformers too: no check can tell whether "

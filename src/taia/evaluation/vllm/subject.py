@@ -176,7 +176,7 @@ class OnVllm(InMemory):
         end = end_tokens(model.model, self._tokenizer)
         wanted = check.references(model, [*dict.fromkeys([_BASE, *self._modes])], prompts)
         del model  # vLLM needs the memory
-        check.free_memory()
+        check.free_memory(self._device)
         return wanted, end
 
     def _rated(self, child: Child, prompts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
