@@ -91,9 +91,7 @@ class Fake:
             self.hold.wait(60)
         with self._lock:
             model = self._model(self.answers_as(self.names, body["model"]))
-            prompts = body["prompt"]
-            one = isinstance(prompts[0], int)
-            choices = [complete(model, ids, body) for ids in ([prompts] if one else prompts)]
+            choices = [complete(model, ids, body) for ids in prompts(body)]
         for index, choice in enumerate(choices):
             choice["index"] = index
             self.change(body, choice)
@@ -111,6 +109,12 @@ class Fake:
                 made = self.load(made, self.adapters[name])
             self._models[name] = made.eval()
         return self._models[name]
+
+
+def prompts(body: dict[str, Any]) -> list[list[int]]:
+    """Those that are asked together."""
+    given = body["prompt"]
+    return [given] if isinstance(given[0], int) else given
 
 
 def load(base: Any, folder: Path) -> Any:
@@ -188,6 +192,9 @@ def installed(folder: Path, monkeypatch: Any) -> Iterator[Fake]:
             if self.path == "/start":
                 fake.started(body)
                 said: Any = {}
+            elif any(len(ids) + body["max_tokens"] > fake.length for ids in prompts(body)):
+                self._say({"error": "too long"}, 400)
+                return
             else:
                 said = fake.answer(body)
             self._say(said)
@@ -195,9 +202,9 @@ def installed(folder: Path, monkeypatch: Any) -> Iterator[Fake]:
         def do_GET(self) -> None:
             self._say({"data": [{"id": n, "max_model_len": fake.length} for n in fake.names]})
 
-        def _say(self, said: Any) -> None:
+        def _say(self, said: Any, status: int = 200) -> None:
             data = json.dumps(said).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             with suppress(ConnectionError):

@@ -2,15 +2,13 @@
 
 A server can load an adapter and answer as the base, as another adapter, or with a part of it, and
 say nothing (vllm-project/vllm issues 30931, 34186, 48974, 51594). So two prompts are rated in every
-mode by transformers, then by the engine, token by token. The engine passes where each mode's
-numbers are transformers' up to the rounding of the dtype, and stand at that mode, not at base or at
-another mode, nor between.
+mode by transformers in float32, then by the engine, token by token. The engine passes where each
+mode's numbers are transformers' up to the rounding of its dtype, and stand at that mode: not at
+base or another mode, nor between.
 """
 
 from __future__ import annotations
 
-import gc
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,12 +18,11 @@ from taia.errors import RunError
 if TYPE_CHECKING:
     import torch
 
-    from taia.evaluation.harness.encoder import Encoder
     from taia.runtime.switchable import SwitchableModel
 
-#: Root mean square in nats that the log-probabilities of tokens may be off, by dtype. On these
-#: prompts one rounding to bfloat16 moves those of SmolLM2-135M by 0.077 and of Qwen2.5-0.5B by
-#: 0.048, to float16 by 0.0094 and 0.0062; here two programs round.
+#: Root mean square in nats that the log-probabilities of tokens may be off, by the engine's dtype.
+#: On the prompts here rounding to bfloat16 moves those of SmolLM2-135M by 0.053 and of Qwen2.5-0.5B
+#: by 0.041, to float16 by 0.0074 and 0.0050.
 ALLOWED: Final[Mapping[str, float]] = {"float32": 0.01, "float16": 0.03, "bfloat16": 0.2}
 #: How many standard errors a mode's place between two references may be off, how far it may be off
 #: in any case, and the largest standard error with which places can be told apart.
@@ -33,25 +30,6 @@ _ERRORS: Final = 4.0
 _LEAST: Final = 0.05
 BLUR: Final = 0.1
 _MEND: Final = "Try --dtype float32, another version of vLLM, or leave --engine vllm out."
-
-_TEXT: Final = (
-    "Water boils at a lower temperature in the mountains, because the air above presses less on "
-    "it. At sea level it boils at 100 degrees Celsius; on a peak of 3000 metres, at about 90. "
-    "Cooks who live there know that rice and beans need more time, and that a pot with a tight "
-    "lid helps."
-)
-_TURNS: Final = (
-    {
-        "role": "user",
-        "content": "A farmer has 17 sheep, and all but 9 run away. How many are left? Explain "
-        "your answer briefly, and then say why people often get it wrong.",
-    },
-    {
-        "role": "assistant",
-        "content": 'There are 9 sheep left, because "all but 9" means that nine of them stayed. '
-        "People read quickly, see two numbers, and subtract one from the other.",
-    },
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +58,10 @@ class _Place:
         return max(_LEAST, _ERRORS * self.blur)
 
 
-def prompts(encoder: Encoder) -> list[tuple[int, ...]]:
-    """Two prompts in tokens: plain text, and a conversation in the chat format if there is one."""
-    if encoder.tokenizer.chat_template is None:
-        spoken = "\n".join(turn["content"] for turn in _TURNS)
-    else:
-        spoken = encoder.apply_chat_template(list(_TURNS), add_generation_prompt=False)
-    return [encoder.prompt(text, 1) for text in (_TEXT, spoken)]
-
-
 def references(
     model: SwitchableModel, modes: Sequence[str], asked: Sequence[Sequence[int]]
-) -> dict[str, torch.Tensor]:
-    """Mode → log-probabilities of the prompts' tokens but for their first, ``[tokens]``, float32.
+) -> dict[str, list[torch.Tensor]]:
+    """Mode → log-probabilities of each prompt's tokens but for its first, ``[tokens]``, float32.
 
     Args:
         model: Has the modes.
@@ -104,7 +73,7 @@ def references(
     found = {}
     for mode in modes:
         with torch.no_grad(), model.mode(mode):
-            found[mode] = torch.cat([_rated(model, ids) for ids in asked])
+            found[mode] = [_rated(model, ids) for ids in asked]
     return found
 
 
@@ -117,15 +86,6 @@ def _rated(model: SwitchableModel, prompt: Sequence[int]) -> torch.Tensor:
     return found
 
 
-def free_memory(device: str) -> None:
-    """Give back what a model that is not there any more has left to its device's allocator."""
-    import torch
-
-    gc.collect()
-    if device != "cpu":
-        torch.get_device_module(device).empty_cache()
-
-
 def check(
     served: Mapping[str, torch.Tensor],
     wanted: Mapping[str, torch.Tensor],
@@ -135,9 +95,9 @@ def check(
     """Refuse an engine whose modes are not what transformers says they are.
 
     Args:
-        served: Mode → the engine's numbers, as :func:`references` has them.
+        served: Mode → the engine's numbers, of both prompts together, ``[tokens]``.
         wanted: Mode → transformers' numbers, ``base`` among them.
-        dtype: What both compute in.
+        dtype: What the engine computes in.
         plain: Modes that keep nothing, and so are base.
 
     Raises:
@@ -198,11 +158,15 @@ def _check_place(
 
 
 def _place(got: torch.Tensor, own: torch.Tensor, other: torch.Tensor) -> _Place:
-    """By least squares along the line from the other reference to the own."""
-    way = (own - other).double()
+    """By least squares along the line from the other reference to the own.
+
+    The standard error is White's, which lets rounding be larger at some tokens: at unlikely ones,
+    where modes differ more, too.
+    """
+    way, off = (own - other).double(), (got - own).double()
     length = float(way.square().sum())
-    share = float(((got - other).double() * way).sum()) / length
-    return _Place(share, _apart(got, own) / math.sqrt(length))
+    share = 1 + float((off * way).sum()) / length
+    return _Place(share, float((off * way).square().sum().sqrt()) / length)
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +26,7 @@ from taia.evaluation.settings import Server, Vllm, Watch
 from taia.evaluation.vllm import check
 from taia.evaluation.vllm.backend import Started, VllmBackend
 from taia.evaluation.vllm.child import Child, running
+from taia.evaluation.vllm.prompts import prompts
 from taia.loading.models import dtype_called, end_tokens, load_config
 from taia.selection import Selection
 from taia.serving import vllm
@@ -39,8 +42,8 @@ _INSTEAD: Final = "leave --engine vllm out: taia evaluates it itself"
 class OnVllm(InMemory):
     """Models that a vLLM has, which is started when first asked, and ends with the block.
 
-    Before it is started, transformers rates two prompts in every mode, in the same dtype, and its
-    memory is given back; what vLLM says of them must be the same.
+    Before it is started, transformers rates two prompts in every mode, in float32 on the CPU, and
+    its memory is given back; what vLLM says of them must be the same.
 
     Args:
         engine: How it is started.
@@ -70,7 +73,7 @@ class OnVllm(InMemory):
         declare: Mapping[str, str] | None,
     ) -> None:
         self._program = vllm.find(_INSTEAD)
-        super().__init__(base, tuned, rows=rows, declare=declare)
+        super().__init__(base, tuned, device="cpu", rows=rows, declare=declare)
         config = load_config(self._base).get_text_config()
         stored = str(config.dtype).rpartition(".")[2]
         self.dtype = dtype or (stored if stored in check.ALLOWED else "float32")
@@ -139,8 +142,10 @@ class OnVllm(InMemory):
             ) from error
 
     def _start(self, watch: Watch) -> Started:
-        prompts = check.prompts(self._encoder)
-        wanted, end = self._references(prompts, watch)
+        import torch
+
+        asked = prompts(self._encoder)
+        references, end = self._references(asked, watch)
         watch("Starting vLLM", 0, None)
         flags = ["--dtype", self.dtype, "--generation-config", "vllm", *self._settings.flags]
         command = [self._program, *self._served.command(flags)[1:]]
@@ -148,18 +153,25 @@ class OnVllm(InMemory):
             running(command, self._folder / "vllm.log", self._settings.patience)
         )
         watch("Checking vLLM", 0, None)
+        room = self._room(child)
+        # What follows a token has no say in it: of a prompt that is too long, its beginning will do.
+        wanted = {
+            mode: torch.cat([row[: room - 2] for row in rows]) for mode, rows in references.items()
+        }
         check.check(
-            self._rated(child, prompts),
+            self._rated(child, [ids[: room - 1] for ids in asked]),
             wanted,
             self.dtype,
             [mode for mode, model in self._ids.items() if model == _BASE],
         )
         server = Server(f"{child.url}/v1", self._ids, key=child.key)
-        return Started(child, server, self._encoder_of(child), end)
+        lost = max(0, self._encoder.max_length + SPARE - room)
+        config = load_config(self._base)
+        return Started(child, server, Encoder(config, self._tokenizer, SPARE + lost), end)
 
     def _references(
-        self, prompts: Sequence[Sequence[int]], watch: Watch
-    ) -> tuple[dict[str, torch.Tensor], frozenset[int]]:
+        self, asked: Sequence[Sequence[int]], watch: Watch
+    ) -> tuple[dict[str, list[torch.Tensor]], frozenset[int]]:
         """What transformers says of the prompts in every mode, and which tokens end an answer."""
         from taia.runtime.switchable import SwitchableModel
 
@@ -168,25 +180,26 @@ class OnVllm(InMemory):
             self._base.path,
             None if self._tuned is None else self._tuned.path,
             self._modes,
-            dtype=dtype_called(self.dtype),
+            # Exact beside any other, and the accelerator stays vLLM's alone.
+            dtype=dtype_called("float32"),
             device=self._device,
             declare=self._declare or None,
             check_pair=False,  # who gave their names has
         )
         end = end_tokens(model.model, self._tokenizer)
-        wanted = check.references(model, [*dict.fromkeys([_BASE, *self._modes])], prompts)
+        wanted = check.references(model, [*dict.fromkeys([_BASE, *self._modes])], asked)
         del model  # vLLM needs the memory
-        check.free_memory(self._device)
+        gc.collect()
         return wanted, end
 
-    def _rated(self, child: Child, prompts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    def _rated(self, child: Child, asked: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """What vLLM says of the prompts, all modes in one batch, as it mixes them."""
         import torch
 
-        asked = [(mode, list(prompt)) for mode in self._ids for prompt in prompts]
-        with ThreadPoolExecutor(len(asked)) as pool:
-            rows = list(pool.map(lambda one: self._rate(child, *one), asked))
-        size = len(prompts)
+        requests = [(mode, list(prompt)) for mode in self._ids for prompt in asked]
+        with ThreadPoolExecutor(len(requests)) as pool:
+            rows = list(pool.map(lambda one: self._rate(child, *one), requests))
+        size = len(asked)
         return {
             mode: torch.tensor([value for row in rows[i * size : (i + 1) * size] for value in row])
             for i, mode in enumerate(self._ids)
@@ -207,10 +220,7 @@ class OnVllm(InMemory):
             raise child.failed("vLLM read other tokens than it was given")
         return values
 
-    def _encoder_of(self, child: Child) -> Encoder:
-        """The tokenizer, with the length that vLLM reads where that is shorter."""
+    def _room(self, child: Child) -> int:
+        """How many tokens vLLM reads and writes together, at most."""
         models = child.ask("/v1/models")["data"]
-        room = min(one.get("max_model_len") or self._encoder.max_length for one in models)
-        lost = max(0, self._encoder.max_length + SPARE - room)
-        config = load_config(self._base).get_text_config()
-        return Encoder(config, self._tokenizer, SPARE + lost)
+        return min(one.get("max_model_len") or sys.maxsize for one in models)
