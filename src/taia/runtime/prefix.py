@@ -91,3 +91,13 @@ class Prefix(NamedTuple):
         on_device = {name: value.to(forward.device) for name, value in given.items()}
         logits, out = forward(ids, keep, self.cache, use_cache=True, **on_device)
         return logits, cache_of(out)
+
+
+def common(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What all prompts begin with, leaving each at least one token."""
+    first, last = min(prompts), max(prompts)
+    longest = min(len(prompt) for prompt in prompts) - 1
+    size = 0
+    while size < longest and first[size] == last[size]:
+        size += 1
+    return first[:size]

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 
 from taia.runtime.packing import Longer, Pack, packed, run_packs, width
-from taia.runtime.prefix import Prefix
+from taia.runtime.prefix import Prefix, common
 from taia.runtime.rating import Likelihood, Rater, Request, rate
 
 
@@ -37,16 +37,6 @@ def shared(
         for packs in _packs(rater, longer, after):
             _continue(rater, packs, after, found)
         yield len(batch)
-
-
-def common(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """What all prompts begin with, leaving each at least one token."""
-    first, last = min(prompts), max(prompts)
-    longest = min(len(prompt) for prompt in prompts) - 1
-    size = 0
-    while size < longest and first[size] == last[size]:
-        size += 1
-    return first[:size]
 
 
 def _prompts(rater: Rater, requests: Sequence[Request], start: Prefix) -> Iterator[list[int]]:
