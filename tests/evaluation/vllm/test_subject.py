@@ -23,6 +23,8 @@ from taia.evaluation.settings import Settings, Vllm
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for vLLM")
 
+#: Short, so that the prompts of the check are.
+LENGTH = 512
 MODES = "base,tuned,taia,taif,loracl,half=attention + 0.5*mlp,again=all - mlp"
 #: A task that draws.
 DRAWN = """task: tiny_drawn
@@ -53,7 +55,7 @@ TWO = "{max_gen_toks: 6, second_stage: {append: true, max_gen_toks: 4}}"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
-    tiny_models.save_llama(folder / "base")
+    tiny_models.save_llama(folder / "base", max_position_embeddings=LENGTH)
     uneven = {"rank_pattern": {"q_proj": 9}, "alpha_pattern": {"down_proj": 3}}
     tiny_models.lora(tiny_models.llama(), **uneven).save_pretrained(folder / "tuned")
     tasks = tiny_tasks.write(folder / "tasks")

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 #: Prose, figures, code and Chinese, as updates change some kinds of text more than others.
 TEXT: Final = """Water boils at a lower temperature in the mountains, because the air above \
 presses less on it. At sea level it boils at 100 degrees Celsius; on a peak of 3000 metres, at \
-about 90. Cooks who live there know that rice and beans need more time, and that a pot with a tight lid helps.
+about 90. Cooks who live there know that rice and beans need more time, and that a pot with a \
+tight lid helps.
 
 Opening hours of the library:
 - Monday to Friday: 9:00 to 18:30
@@ -58,8 +59,8 @@ TURNS: Final = (
         "content": "Dear neighbour,\n\nI hope you are well. I am writing about something small: "
         "your dog has been barking at night for about two weeks, mostly between one and three "
         "o'clock, and I have not slept much. I know that you cannot hear it when you are at work, "
-        "and that no dog barks without a reason.\n\nPerhaps one of two things would help. He may be less "
-        "restless after a longer walk in the evening; I would be glad to take him along when I go "
+        "and that no dog barks without a reason.\n\nPerhaps one of two things would help. He may "
+        "be less restless after a longer walk in the evening; I would be glad to take him along when I go "
         "out at nine. Or he may be afraid of the cats in the yard, and sleep better in a room at "
         "the front of the house.\n\nPlease tell me if there is anything else that I can do. And "
         "thank you for the apples: the cake was very good.\n\nKind regards,\nAnna",

@@ -154,7 +154,7 @@ class OnVllm(InMemory):
         )
         watch("Checking vLLM", 0, None)
         room = self._room(child)
-        # What follows a token has no say in it: of a prompt that is too long, its beginning will do.
+        # Nothing that follows has a say in a token: of a prompt too long, its beginning will do.
         wanted = {
             mode: torch.cat([row[: room - 2] for row in rows]) for mode, rows in references.items()
         }
