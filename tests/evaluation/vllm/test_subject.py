@@ -86,6 +86,7 @@ def run(place, tmp_path):
     def run(output="run", engine=True, tasks="tiny_choice", modes="base,tuned,taia,taif", **more):
         given = {"base": place / "base", "tuned": place / "tuned", "modes": modes}
         given |= {"include_path": [place / "tasks"], "vllm": Vllm() if engine else None}
+        given |= {"settings": Settings(limit=2)}
         return evaluate(**{**given, **more}, tasks=tasks.split(","), output=tmp_path / output)
 
     return run
