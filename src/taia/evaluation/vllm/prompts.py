@@ -60,9 +60,9 @@ TURNS: Final = (
         "your dog has been barking at night for about two weeks, mostly between one and three "
         "o'clock, and I have not slept much. I know that you cannot hear it when you are at work, "
         "and that no dog barks without a reason.\n\nPerhaps one of two things would help. He may "
-        "be less restless after a longer walk in the evening; I would be glad to take him along when "
-        "I go out at nine. Or he may be afraid of the cats in the yard, and sleep better in a room "
-        "at the front of the house.\n\nPlease tell me if there is anything else that I can do. And "
+        "be less restless after a longer walk in the evening; I would be glad to take him along "
+        "when I go out at nine. Or he may be afraid of cats in the yard, and sleep better in a "
+        "room at the front of it.\n\nPlease tell me if there is anything else that I can do. And "
         "thank you for the apples: the cake was very good.\n\nKind regards,\nAnna",
     },
     {
