@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from taia.anatomy import Anatomy
 from taia.anatomy.labels import Label
-from taia.checkpoint.alignment import Part, part
+from taia.checkpoint.alignment import SidePart, part
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import Runs, Sources, cut, runs_of
@@ -72,7 +72,7 @@ def tied_in_tuned(
     tuned: Heads,
     missing: list[Entry],
     extra: list[Entry],
-    parts: dict[str, Part | None],
+    parts: dict[str, SidePart | None],
     notes: list[str],
 ) -> tuple[list[Entry], list[Entry]]:
     """Find what the base has as a head or embedding and the tuned model ties to its other.
@@ -108,7 +108,7 @@ def tied_in_base(
     theirs: Heads,
     tuned: Checkpoint,
     extra: list[Entry],
-    parts: dict[str, Part | None],
+    parts: dict[str, SidePart | None],
     notes: list[str],
 ) -> tuple[list[Entry], tuple[str, str] | None]:
     """Find the head or embedding that only the tuned model has; return what else is extra, too."""
@@ -138,7 +138,7 @@ def tied_in_base(
 
 
 def resized_rows(
-    sides: Mapping[str, tuple[Entry, Part | None]], base: Heads, vocab: Vocab | None
+    sides: Mapping[str, tuple[Entry, SidePart | None]], base: Heads, vocab: Vocab | None
 ) -> tuple[int, int] | None:
     """``(base's, tuned's)`` numbers of vocabulary rows where they differ.
 

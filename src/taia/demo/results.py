@@ -40,7 +40,7 @@ _LIBRARIES: Final = ("transformers", "peft", "trl")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModeAnswers:
     """What each mode answered.
 
     Attributes:
@@ -55,7 +55,7 @@ class Asked:
 
 
 def results(
-    asked: Asked, told: Mapping[str, Any], seconds: Mapping[str, float]
+    asked: ModeAnswers, told: Mapping[str, Any], seconds: Mapping[str, float]
 ) -> list[TaskResult]:
     """A result for each mode and kind of question.
 

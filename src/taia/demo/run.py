@@ -20,7 +20,7 @@ from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged, write_file
 from taia.demo.model import SMOLLM2, cached_model
-from taia.demo.results import Asked, facts, results, write_run
+from taia.demo.results import ModeAnswers, facts, results, write_run
 from taia.demo.setting import MODES, NORMALISE, RECIPE, SEED, questions
 from taia.errors import RunError, SelectionError
 from taia.evaluation.scores.summary import Summary
@@ -146,7 +146,9 @@ def demonstrate(
             losses=losses,
             seconds=clock.seconds,
         )
-        write_run(staging, told, results(Asked(asked, selections, scores), told, clock.seconds))
+        write_run(
+            staging, told, results(ModeAnswers(asked, selections, scores), told, clock.seconds)
+        )
         (run,) = open_runs([staging])
         page = render([run], shlex.join(["taia", "report", str(named)]))
         write_file(staging / "report.html", page)

@@ -16,11 +16,11 @@ from taia.errors import MismatchError
 #: The mode that LoRACL adds.
 LORACL: Final = "loracl"
 
-Source: TypeAlias = Literal["base", "tuned"]
+Answerer: TypeAlias = Literal["base", "tuned"]
 T = TypeVar("T")
 
 
-def choose(base: Sequence[float], tuned: Sequence[float]) -> tuple[Source, ...]:
+def choose(base: Sequence[float], tuned: Sequence[float]) -> tuple[Answerer, ...]:
     """Which of the two models answers each prompt: the one with the lower loss; of equals, base.
 
     Args:
@@ -51,7 +51,7 @@ def choose(base: Sequence[float], tuned: Sequence[float]) -> tuple[Source, ...]:
     return tuple("tuned" if b < a else "base" for a, b in zip(base, tuned, strict=True))
 
 
-def compose(choice: Sequence[Source], results: Mapping[str, Sequence[T]]) -> list[T]:
+def compose(choice: Sequence[Answerer], results: Mapping[str, Sequence[T]]) -> list[T]:
     """LoRACL's results, made of those of base and tuned.
 
     Args:

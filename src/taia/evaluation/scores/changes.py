@@ -9,13 +9,13 @@ from typing import Self
 from taia.evaluation.scores.bounded import LEVEL
 from taia.evaluation.scores.drawn import drawn_limits
 from taia.evaluation.scores.flips import Flips, flips
-from taia.evaluation.scores.pooling import Task
+from taia.evaluation.scores.pooling import PooledTask
 from taia.evaluation.scores.scored import ends
 from taia.evaluation.scores.statistics import Contrast, holm, mean_difference
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Contrast):
+class TaskChange(Contrast):
     """One mode's score minus another's, over the same items of a task.
 
     Attributes:
@@ -58,11 +58,11 @@ class Change(Contrast):
     def turned(self) -> Self:
         """The same the other way round."""
         # Without arguments `super` needs the class that slots have replaced.
-        there = super(Change, self).turned()
+        there = super(TaskChange, self).turned()
         return replace(there, flips=None if self.flips is None else self.flips.turned())
 
 
-def changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Change]:
+def changes(about: Mapping[str, PooledTask], mode: str, other: str) -> dict[str, TaskChange]:
     """A mode minus another, in every task of which both answered an item."""
     found: dict[str, tuple[Contrast, int, Flips | None]] = {}
     for name, task in about.items():
@@ -78,7 +78,7 @@ def changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Chang
         {name: row.p_value for name, (row, *_) in found.items() if row.p_value is not None}
     )
     return {
-        name: Change(
+        name: TaskChange(
             contrast.value,
             contrast.low,
             contrast.high,
@@ -92,14 +92,14 @@ def changes(about: Mapping[str, Task], mode: str, other: str) -> dict[str, Chang
     }
 
 
-def _whole_difference(task: Task, mode: str, other: str) -> Contrast:
+def _whole_difference(task: PooledTask, mode: str, other: str) -> Contrast:
     """The difference of a metric of all items together, by the draws of both modes."""
     value, drawn = task.apart(mode, other)
     found = drawn_limits(value, drawn, len(task.items[mode])) or (None, None, None)
     return Contrast(value, *found)
 
 
-def _flips(task: Task, mode: str, other: str) -> Flips | None:
+def _flips(task: PooledTask, mode: str, other: str) -> Flips | None:
     if not task.is_binary:
         return None
     one, two = task.items[mode], task.items[other]

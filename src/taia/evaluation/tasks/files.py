@@ -17,7 +17,7 @@ MEND: Final = "docs/tasks.md shows the layout of each task's file."
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DataRow:
     """A row of a data set.
 
     Attributes:
@@ -33,13 +33,13 @@ class Row:
     group: str = ""
 
 
-def read_jsonl(path: Path) -> list[Row]:
+def read_jsonl(path: Path) -> list[DataRow]:
     """A JSON object a line.
 
     Raises:
         DataError: If the file cannot be read, holds nothing, or a line is not JSON.
     """
-    return [Row(str(number), row, f"{path}, line {number}") for number, row in read_rows(path)]
+    return [DataRow(str(number), row, f"{path}, line {number}") for number, row in read_rows(path)]
 
 
 def read_text(path: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from taia.errors import DownloadError, InputError, first_line
-from taia.evaluation.tasks.files import Row
+from taia.evaluation.tasks.files import DataRow
 
 #: The revision with the hub's own conversion to Parquet.
 CONVERTED: Final = "refs/convert/parquet"
@@ -59,14 +59,14 @@ class HubData:
         return replace(self, name=match["name"], revision=match["revision"])
 
 
-def read_hub(data: HubData) -> list[Row]:
+def read_hub(data: HubData) -> list[DataRow]:
     """Download a data set, or read it from the cache; ``HF_HOME`` and ``HF_HUB_OFFLINE`` count.
 
     Raises:
         InputError: If the library ``datasets`` is not installed.
         DownloadError: If the hub cannot be reached, or has no such data set.
     """
-    rows: list[Row] = []
+    rows: list[DataRow] = []
     for config in data.configs:
         before = len(rows)
         for split in data.splits:
@@ -74,7 +74,7 @@ def read_hub(data: HubData) -> list[Row]:
                 number = len(rows) - before + 1
                 name = f"{config}-{number}" if len(data.configs) > 1 else str(number)
                 where = f"{data.name}, {config or 'row'} {number}"
-                rows.append(Row(name, data.as_file(value), where, config or ""))
+                rows.append(DataRow(name, data.as_file(value), where, config or ""))
     return rows
 
 

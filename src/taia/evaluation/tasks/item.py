@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 #: How an answer is compared: as mathematics, as a number, as the choice of an option, as text; or
 #: by rules, which are JSON.
-Kind: TypeAlias = Literal["math", "number", "option", "text", "rules"]
+AnswerKind: TypeAlias = Literal["math", "number", "option", "text", "rules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Item:
     id: str
     task: str
     prompt: str
-    kind: Kind
+    kind: AnswerKind
     gold: str
     options: tuple[str, ...] = ()
     group: str = ""

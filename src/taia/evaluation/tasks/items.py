@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row
+from taia.evaluation.tasks.files import MEND, DataRow
 from taia.evaluation.tasks.item import Item
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def choice(
-    task: str, row: Row, listed: tuple[str, ...], gold: str, question: str, group: str = "",
+    task: str, row: DataRow, listed: tuple[str, ...], gold: str, question: str, group: str = "",
     name: str = "",
 ) -> Item:  # fmt: skip
     """An item of a question with options, which stand below it as ``A. text``.
@@ -37,7 +37,7 @@ def choice(
     return Item(name or row.id, task, asked, "option", gold, listed, group)
 
 
-def field(row: Row, key: str) -> object:
+def field(row: DataRow, key: str) -> object:
     """A row's value of a key; None where there is none.
 
     Raises:
@@ -48,7 +48,7 @@ def field(row: Row, key: str) -> object:
     return row.value.get(key)
 
 
-def text(row: Row, key: str) -> str:
+def text(row: DataRow, key: str) -> str:
     """A row's text of a key.
 
     Raises:
@@ -60,7 +60,7 @@ def text(row: Row, key: str) -> str:
     return value
 
 
-def options(given: object, row: Row) -> tuple[str, ...]:
+def options(given: object, row: DataRow) -> tuple[str, ...]:
     """A row's options, as a list gives them.
 
     Raises:

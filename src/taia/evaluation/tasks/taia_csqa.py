@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
+from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
 from taia.evaluation.tasks.hub import HubData
 from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
 from taia.evaluation.tasks.task import STEPS, Task
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``id``, ``question``, ``choices`` (``label``, ``text``), ``answerKey``."""
     choices = field(row, "choices")
     if not isinstance(choices, dict):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_text
+from taia.evaluation.tasks.files import MEND, DataRow, read_text
 from taia.evaluation.tasks.hub import CONVERTED, HubData
 from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.items import choice, field, options, text
@@ -17,7 +17,7 @@ from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Task
 _LABEL: Final = re.compile(r"([A-D])[.．、。:：?\s]\s*")
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[DataRow]:
     """Blocks of seven lines (letter, context, question, four options), a blank between.
 
     Options stand in the order of their letters, which some blocks do not list in order (A, C, B,
@@ -49,11 +49,11 @@ def read(path: Path) -> list[Row]:
         letter, context, query, *listed = lines
         value = {"context": context, "query": query, "options": _in_order(listed),
                  "answer": letter.upper()}  # fmt: skip
-        rows.append(Row(str(index), value, where))
+        rows.append(DataRow(str(index), value, where))
     return rows
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``context``, ``query``, ``options``, ``answer`` (a letter)."""
     question = f"{text(row, 'context')}\n{text(row, 'query')}"
     return choice(task, row, options(field(row, "options"), row), text(row, "answer"), question)

@@ -6,14 +6,14 @@ from typing import Final
 
 from taia.errors import DataError
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
+from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
 from taia.evaluation.tasks.hub import HubData
 from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.items import text
 from taia.evaluation.tasks.task import FORMAT, Task
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     r"""``problem``, ``solution`` with its answer in the last ``\boxed{}``, ``type``."""
     solution = text(row, "solution")
     boxes = [box for box in boxed(solution) if box]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
+from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
 from taia.evaluation.tasks.hub import HubData
 from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
 from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Task
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``question``, ``options`` by letter, ``answer_idx`` (a letter)."""
     given = field(row, "options")
     if not isinstance(given, dict) or sorted(given) != list(LETTERS[: len(given)]):

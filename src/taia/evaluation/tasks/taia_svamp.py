@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
+from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
 from taia.evaluation.tasks.hub import HubData
 from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.items import field, text
 from taia.evaluation.tasks.task import FORMAT, Task
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``Body``, ``Question``, ``Answer`` (a number), ``Type``."""
     answer = field(row, "Answer")
     if type(answer) not in (int, float):

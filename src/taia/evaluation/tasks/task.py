@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taia.evaluation.tasks.files import Row
+from taia.evaluation.tasks.files import DataRow
 from taia.evaluation.tasks.hub import HubData
 from taia.evaluation.tasks.item import Item
 
@@ -40,8 +40,8 @@ class Task:
 
     name: str
     file: str
-    rows: Callable[[Path], list[Row]]
-    item: Callable[[str, Row], Item]
+    rows: Callable[[Path], list[DataRow]]
+    item: Callable[[str, DataRow], Item]
     instruction: str = ""
     hub: HubData | None = None
     part: str = ""
