@@ -31,11 +31,11 @@ import torch
 
 from taia.checkpoint.compose import compose
 from taia.demo.model import cached_model
+from taia.demo.questions import Question
 from taia.demo.setting import questions
 from taia.evaluation.harness.drive import quiet_harness
 from taia.evaluation.run import evaluate
 from taia.evaluation.scores.results import read_results
-from taia.evaluation.tasks.questions import Question
 from timing import say
 
 MODES: Final = ("base", "tuned", "taia", "taif")

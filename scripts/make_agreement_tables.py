@@ -18,7 +18,7 @@ from taia.errors import TaiaError
 from taia.evaluation.judge import Judge, ask
 from taia.evaluation.scores.statistics import Estimate, accuracy
 from taia.evaluation.tasks.functions import answer
-from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.items import Item
 from taia.evaluation.tasks.refusals import Reading, is_refusal, outcome
 from taia.evaluation.tasks.registry import find
 

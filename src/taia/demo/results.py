@@ -33,7 +33,7 @@ from taia.training.recipe import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from taia.evaluation.tasks.questions import Question
+    from taia.demo.questions import Question
 
 #: Their versions change the numbers in the last places.
 _LIBRARIES: Final = ("transformers", "peft", "trl")

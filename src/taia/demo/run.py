@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from taia.evaluation.tasks.questions import Question
+    from taia.demo.questions import Question
 
 #: What tells an earlier demonstration from a folder that is not ours to replace.
 _MARKS: Final = ("adapter/adapter_config.json",)
@@ -178,7 +178,7 @@ def _ask(
     mode: str,
     watch: Watcher,
 ) -> list[list[float]]:
-    from taia.evaluation.likelihood import score_options
+    from taia.demo.questions import score_options
 
     done = 0
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taia.evaluation.tasks.answers import match
-from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.items import Item
 from taia.evaluation.tasks.refusals import is_refusal, outcome
 
 KINDS = json.loads((Path(__file__).parent / "kinds.json").read_text("utf-8"))

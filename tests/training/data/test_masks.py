@@ -110,8 +110,7 @@ def test_answers_and_their_end_count_and_nothing_else(name):
 
 
 def test_the_plain_form_is_what_scoring_asks():
-    from taia.evaluation.likelihood import encode
-    from taia.evaluation.tasks.questions import Question
+    from taia.demo.questions import Question, encode
 
     tokenizer = ct.chatting(None)
     request = encode(tokenizer, Question("1", "k", "Why?", ("So.", "No."), 0))

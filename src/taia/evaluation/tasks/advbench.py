@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, DataRow, read_text
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import text
+from taia.evaluation.tasks.items import Item, text
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_text
 from taia.evaluation.tasks.task import Task
 
 

@@ -11,14 +11,19 @@ from typing import Any, Final
 from datasets import Dataset
 
 from taia.errors import InputError
-from taia.evaluation.tasks.answers import authors, match
-from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.answers import match
+from taia.evaluation.tasks.items import Item
 from taia.evaluation.tasks.refusals import Outcome, is_refusal, outcome
 from taia.evaluation.tasks.registry import find, load_task
 
+
+def _by_authors(item: Item, response: str) -> bool:
+    return find(item.task).by_authors(item, response.strip())
+
+
 _PROTOCOLS: Final[dict[str, Callable[[Item, str], bool]]] = {
     "taia": match.is_right,
-    "authors": authors.is_right,
+    "authors": _by_authors,
 }
 
 

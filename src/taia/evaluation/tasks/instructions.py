@@ -12,9 +12,8 @@ from itertools import chain
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import field, text
+from taia.evaluation.tasks.items import Item, field, text
+from taia.evaluation.tasks.rows import MEND, DataRow, read_jsonl
 from taia.evaluation.tasks.rules import is_rule, keeps, keeps_loosely
 from taia.evaluation.tasks.task import Task
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, DataRow, read_text
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import AnswerKind, Item
-from taia.evaluation.tasks.items import LETTERS, text
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.items import LETTERS, AnswerKind, Item, text
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_text
 from taia.evaluation.tasks.task import FORMAT, Task
 
 
@@ -73,5 +72,13 @@ _SUBTASKS: Final = (
 )  # fmt: skip
 
 TASKS: Final = (
-    Task("taia_bbh", "bbh", read, item, FORMAT, HubData("SaylorTwift/bbh", configs=_SUBTASKS)),
+    Task(
+        "taia_bbh",
+        "bbh",
+        read,
+        item,
+        FORMAT,
+        HubData("SaylorTwift/bbh", configs=_SUBTASKS),
+        by_authors=authors.inside,
+    ),
 )

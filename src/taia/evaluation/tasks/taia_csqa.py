@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.items import LETTERS, Item, choice, field, options, text
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
 from taia.evaluation.tasks.task import STEPS, Task
 
 
@@ -33,5 +32,6 @@ TASKS: Final = (
         STEPS,
         HubData("tau/commonsense_qa", splits=("validation",)),
         is_finished=True,
+        by_authors=authors.announced_letter,
     ),
 )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
+from taia.evaluation.tasks.answers import authors
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import text
+from taia.evaluation.tasks.items import Item, text
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
 from taia.evaluation.tasks.task import FORMAT, Task
 
 
@@ -36,6 +35,7 @@ TASKS: Final = (
                      "number_theory", "prealgebra", "precalculus"),
         ),
         is_finished=True,
+        by_authors=authors.mathematics,
         needs=("math_verify",),
     ),
 )  # fmt: skip

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
+from taia.evaluation.tasks.items import LETTERS, Item, choice, field, options, text
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
 from taia.evaluation.tasks.task import LETTER, Task
 
 

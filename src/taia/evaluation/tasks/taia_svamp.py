@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, DataRow, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import field, text
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.items import Item, field, text
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
 from taia.evaluation.tasks.task import FORMAT, Task
 
 
@@ -39,5 +38,6 @@ TASKS: Final = (
         FORMAT,
         HubData("ChilleD/SVAMP", splits=("train", "test"), as_file=_as_file),
         is_finished=True,
+        by_authors=authors.number,
     ),
 )

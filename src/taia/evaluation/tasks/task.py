@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taia.evaluation.tasks.files import DataRow
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.items import Item
+from taia.evaluation.tasks.rows import DataRow, HubData
 
 #: The paper's instructions, each after its question and a blank line; "infomation" is theirs.
 FORMAT: Final = (
@@ -35,6 +35,7 @@ class Task:
         is_shipped: Whether ``file`` is part of taia, in the folder ``data`` beside this module.
         is_finished: Whether a second stage finishes the answer (``second_stage`` of the YAML file),
             so that it ends in no full stop.
+        by_authors: Whether the authors' program takes a response for right, with nothing around it.
         needs: Packages that its scoring imports, beside those of ``taia[eval]`` that all need.
     """
 
@@ -47,4 +48,5 @@ class Task:
     part: str = ""
     is_shipped: bool = False
     is_finished: bool = False
+    by_authors: Callable[[Item, str], bool] = authors.letter
     needs: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ class RowEncoder:
     when it is asked; the mask is made from the tokens' places in the text.
 
     Without a chat template a conversation is ``Question: …`` and ``Answer: …``, the words that
-    scoring uses (:mod:`taia.evaluation.likelihood`), and each answer ends with the end token.
+    scoring uses (:mod:`taia.demo.questions`), and each answer ends with the end token.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Final
 from taia.evaluation.tasks.answers.choices import choice, normal, one_of, starts_line
 from taia.evaluation.tasks.answers.numbers import number
 from taia.evaluation.tasks.answers.statements import BOX, affirmed, statements
-from taia.evaluation.tasks.item import AnswerKind
+from taia.evaluation.tasks.items import AnswerKind
 from taia.evaluation.tasks.spoken import spoken
 
 _HEDGES: Final = re.compile(
