@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from taia.evaluation.scores.bounded import Ends
-from taia.evaluation.scores.drawn import drawn_limits, spread
 from taia.evaluation.scores.pooling import PooledTask
+from taia.evaluation.scores.resampling import drawn_limits, spread
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.statistics import SHARE, Estimate, accuracy, mean, standard_error
 
