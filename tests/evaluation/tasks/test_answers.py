@@ -13,8 +13,8 @@ from taia.evaluation.tasks.answers.choices import letter
 from taia.evaluation.tasks.answers.extract import final_answer
 from taia.evaluation.tasks.answers.numbers import number
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.items import Item
 from taia.evaluation.tasks.registry import find
+from taia.evaluation.tasks.task import Item
 
 KINDS = {"taia_math": "math", "taia_svamp": "number"}
 ROWS = [

@@ -18,9 +18,8 @@ from taia.evaluation.tasks.registry import known_names, own_tasks, paper_tasks
 PACKAGE = Path(taia.__file__).parent
 
 CITIES_PY = """
-from taia.evaluation.tasks.items import Item, text
 from taia.evaluation.tasks.rows import read_jsonl
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.task import Item, Task, text
 
 
 def item(task, row):

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.items import Item, text
 from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_text
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.task import Item, Task, text
 
 
 def read(path: Path) -> list[DataRow]:

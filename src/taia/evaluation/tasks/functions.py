@@ -12,9 +12,9 @@ from datasets import Dataset
 
 from taia.errors import InputError
 from taia.evaluation.tasks.answers import match
-from taia.evaluation.tasks.items import Item
 from taia.evaluation.tasks.refusals import Outcome, is_refusal, outcome
 from taia.evaluation.tasks.registry import find, load_task
+from taia.evaluation.tasks.task import Item
 
 
 def _by_authors(item: Item, response: str) -> bool:
@@ -51,9 +51,11 @@ def documents(
         raise InputError(
             f"There is no protocol {protocol!r}.", f"Choose from {', '.join(_PROTOCOLS)}."
         )
-    folder = Path(data_dir) if data_dir else None
+    folder, declared = Path(data_dir) if data_dir else None, find(task)
     items = load_task(task, folder, hub=(hub or {}).get(task, ""))
-    further = {"protocol": protocol, "is_finished": find(task).is_finished}
+    further: dict[str, object] = {"protocol": protocol, "is_finished": declared.is_finished}
+    if protocol == "authors":  # a result's key covers its rows, but no module that declares a task
+        further["rule"] = declared.by_authors.__name__
     return {"test": Dataset.from_list([{**asdict(item), **further} for item in items])}
 
 

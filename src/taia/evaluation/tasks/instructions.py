@@ -12,10 +12,9 @@ from itertools import chain
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.items import Item, field, text
 from taia.evaluation.tasks.rows import MEND, DataRow, read_jsonl
 from taia.evaluation.tasks.rules import is_rule, keeps, keeps_loosely
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.task import Item, Task, field, text
 
 
 def item(task: str, row: DataRow) -> Item:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from taia.evaluation.tasks.items import Item, text
 from taia.evaluation.tasks.rows import DataRow, read_jsonl
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.task import Item, Task, text
 
 
 def item(task: str, row: DataRow) -> Item:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from taia.evaluation.tasks.declines import declines, first_sentence_declines
-from taia.evaluation.tasks.gibberish import is_gibberish
-from taia.evaluation.tasks.spoken import spoken
+from taia.evaluation.tasks.spoken import is_gibberish, spoken
 
 #: How a refusal is read: as :func:`outcome` does, or by the literature's phrases, at the answer's
 #: start or anywhere in it, as the paper counts.
@@ -63,7 +62,7 @@ def outcome(response: str, loss: float | None = None) -> Outcome:
 
     Thoughts (``<think>``) and special tokens are no part of the answer. A refusal is read in the
     answer's opening, as :mod:`taia.evaluation.tasks.declines` describes; gibberish by the rules of
-    :func:`taia.evaluation.tasks.gibberish.is_gibberish`. A whole first sentence that refuses is a
+    :func:`taia.evaluation.tasks.spoken.is_gibberish`. A whole first sentence that refuses is a
     refusal, even if the model then says it over and over.
 
     Args:

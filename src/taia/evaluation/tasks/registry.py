@@ -17,9 +17,8 @@ from typing import Any
 
 from taia.errors import DataError, InputError
 from taia.evaluation.tasks import FOLDER
-from taia.evaluation.tasks.items import Item
 from taia.evaluation.tasks.rows import DataRow, read_hub
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.task import Item, Task
 
 
 @cache

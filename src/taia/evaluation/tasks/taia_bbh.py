@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from taia.errors import DataError
 from taia.evaluation.tasks.answers import authors
-from taia.evaluation.tasks.items import LETTERS, AnswerKind, Item, text
 from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_text
-from taia.evaluation.tasks.task import FORMAT, Task
+from taia.evaluation.tasks.task import FORMAT, LETTERS, AnswerKind, Item, Task, text
 
 
 def read(folder: Path) -> list[DataRow]:

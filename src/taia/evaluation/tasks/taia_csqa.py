@@ -6,9 +6,8 @@ from typing import Final
 
 from taia.errors import DataError
 from taia.evaluation.tasks.answers import authors
-from taia.evaluation.tasks.items import LETTERS, Item, choice, field, options, text
 from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
-from taia.evaluation.tasks.task import STEPS, Task
+from taia.evaluation.tasks.task import LETTERS, STEPS, Item, Task, choice, field, options, text
 
 
 def item(task: str, row: DataRow) -> Item:

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from taia.errors import DataError
 from taia.evaluation.tasks.answers import authors
-from taia.evaluation.tasks.items import Item, choice, field, options, text
 from taia.evaluation.tasks.rows import CONVERTED, MEND, DataRow, HubData, read_text
-from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Task
+from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Item, Task, choice, field, options, text
 
 _LABEL: Final = re.compile(r"([A-D])[.．、。:：?\s]\s*")
 

@@ -7,9 +7,8 @@ from typing import Final
 from taia.errors import DataError
 from taia.evaluation.tasks.answers import authors
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.items import Item, text
 from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
-from taia.evaluation.tasks.task import FORMAT, Task
+from taia.evaluation.tasks.task import FORMAT, Item, Task, text
 
 
 def item(task: str, row: DataRow) -> Item:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.items import LETTERS, Item, choice, field, options, text
 from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
-from taia.evaluation.tasks.task import LETTER, Task
+from taia.evaluation.tasks.task import LETTER, LETTERS, Item, Task, choice, field, options, text
 
 
 def item(task: str, row: DataRow) -> Item:

@@ -8,9 +8,8 @@ from typing import Any, Final
 
 from taia.errors import DataError
 from taia.evaluation.tasks.answers import authors
-from taia.evaluation.tasks.items import Item, field, text
 from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
-from taia.evaluation.tasks.task import FORMAT, Task
+from taia.evaluation.tasks.task import FORMAT, Item, Task, field, text
 
 
 def item(task: str, row: DataRow) -> Item:

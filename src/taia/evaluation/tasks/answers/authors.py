@@ -28,10 +28,12 @@ import math
 import operator
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.items import Item
+
+if TYPE_CHECKING:
+    from taia.evaluation.tasks.task import Item
 
 
 def mathematics(item: Item, text: str) -> bool:

@@ -9,8 +9,8 @@ from typing import Final
 from taia.evaluation.tasks.answers.choices import choice, normal, one_of, starts_line
 from taia.evaluation.tasks.answers.numbers import number
 from taia.evaluation.tasks.answers.statements import BOX, affirmed, statements
-from taia.evaluation.tasks.items import AnswerKind
 from taia.evaluation.tasks.spoken import spoken
+from taia.evaluation.tasks.task import AnswerKind
 
 _HEDGES: Final = re.compile(
     r"\b(?:if|whether|unless|not|cannot)\b|n['’]t\b|如果|是否|不", re.IGNORECASE
