@@ -21,7 +21,7 @@ Vocab: TypeAlias = Literal["base", "tuned"]
 _POSITIONS: Final = frozenset({"wpe", "embed_positions", "position_embeddings"})
 
 
-class Heads:
+class TokenRows:
     """A checkpoint's heads and embeddings; its tensors are labelled once, and only if need be.
 
     Args:
@@ -68,8 +68,8 @@ def is_of_vocabulary(label: Label) -> bool:
 
 
 def tied_in_tuned(
-    base: Heads,
-    tuned: Heads,
+    base: TokenRows,
+    tuned: TokenRows,
     missing: list[Entry],
     extra: list[Entry],
     parts: dict[str, SidePart | None],
@@ -105,7 +105,7 @@ def tied_in_tuned(
 
 
 def tied_in_base(
-    theirs: Heads,
+    theirs: TokenRows,
     tuned: Checkpoint,
     extra: list[Entry],
     parts: dict[str, SidePart | None],
@@ -138,7 +138,7 @@ def tied_in_base(
 
 
 def resized_rows(
-    sides: Mapping[str, tuple[Entry, SidePart | None]], base: Heads, vocab: Vocab | None
+    sides: Mapping[str, tuple[Entry, SidePart | None]], base: TokenRows, vocab: Vocab | None
 ) -> tuple[int, int] | None:
     """``(base's, tuned's)`` numbers of vocabulary rows where they differ.
 

@@ -15,7 +15,7 @@ from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import check_kinship, composed_config, may_tie
 from taia.checkpoint.header import BITS, Entry
 from taia.checkpoint.heads import (
-    Heads,
+    TokenRows,
     Vocab,
     resized_rows,
     rows_of,
@@ -82,7 +82,7 @@ def pair_up(
     notes = list(alignment.notes)
     parts, missing, extra = dict(alignment.parts), list(alignment.missing), list(alignment.extra)
     untied = None
-    ours, theirs = Heads(base, declare), Heads(tuned, declare)
+    ours, theirs = TokenRows(base, declare), TokenRows(tuned, declare)
     if missing:
         missing, extra = tied_in_tuned(ours, theirs, missing, extra, parts, notes)
     if extra and not alignment.missing:  # a head in another place is none that was tied
