@@ -107,6 +107,8 @@ def evaluate(
     settings = settings or Settings()
     watch = watch or (lambda *_: None)
     _check(settings, tasks, batch_size)
+    if judge is not None:
+        require_packages("eval", "httpx")
     if server is not None:
         why, whose = "on a server, which has the weights", "the server"
         _refuse(why, whose, tuned=tuned, dtype=dtype, declare=declare, vllm=vllm)
