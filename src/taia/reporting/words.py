@@ -256,15 +256,11 @@ def turned(summary: Summary, mode: str, other: str, task: str) -> str:
 
 
 def flipped(summary: Summary, mode: str, other: str, task: str) -> tuple[int, int] | None:
-    """How many items only the mode and only the other has right; none where none is right or wrong.
-
-    Where lower is better, such as an attack's success, right is what does not count.
-    """
+    """How many items only the mode and only the other has right; none where that means nothing."""
     found = summary.difference(mode, other, task)
     if found is None or found.flips is None:
         return None
-    counts = found.flips.gained.count, found.flips.lost.count
-    return counts if found.higher_is_better else counts[::-1]
+    return found.flips.gained.count, found.flips.lost.count
 
 
 def guessed(summary: Summary, mode: str, other: str, task: str) -> str:

@@ -13,7 +13,7 @@ from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.harness import drive
 from taia.evaluation.harness.known import is_own
-from taia.evaluation.harness.metric import main_metric
+from taia.evaluation.harness.metric import main_metric, scored_as
 from taia.evaluation.harness.model import SOURCES, ModesLM
 from taia.evaluation.harness.scores import judge_identity, judged
 from taia.evaluation.harness.tasks import (
@@ -22,7 +22,7 @@ from taia.evaluation.harness.tasks import (
     task_identity,
 )
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.scores.gates import read_gate, score
+from taia.evaluation.scores.gates import check_means, read_gate, score, turned
 from taia.evaluation.scores.identity import digest
 from taia.evaluation.scores.results import RUN_FILE, TaskResult, read_results, read_run
 from taia.evaluation.scores.store import Store
@@ -106,11 +106,16 @@ class Running:
         """Evaluate what is not in the folder yet.
 
         Raises:
-            InputError: If a condition cannot be read.
+            InputError: If a condition cannot be read, or compares what there is none of.
             StoppedError: On Ctrl-C; what was finished is kept.
         """
         names = [*self._tasks.tasks, *self._tasks.groups]
         gates = [read_gate(text, self._modes, names) for text in require]
+        kinds = {
+            name: scored_as(name, task, self._tasks.asked.get(name))
+            for name, task in self._tasks.tasks.items()
+        }
+        check_means(gates, kinds, self._tasks.groups)
         self._watch("Hashing the weights", 0, None)
         facts = self._facts(command)
         store = Store(output, facts, overwrite=overwrite, inputs=self._subject.folders)
@@ -131,7 +136,8 @@ class Running:
             ) from None
         store.begin()
         summary = Summary.of(read_results(store.folder), read_run(store.folder))
-        failures = (gate.failure(partial(score, summary)) for gate in gates)
+        how = partial(score, summary), partial(turned, summary)
+        failures = (gate.failure(*how) for gate in gates)
         return Evaluation(store.folder, summary, tuple(why for why in failures if why))
 
     def _task(self, name: str, task: LmTask, facts: Mapping[str, Any], store: Store) -> None:

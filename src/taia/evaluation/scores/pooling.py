@@ -84,8 +84,13 @@ class Task:
 
     @property
     def is_averaged(self) -> bool:
-        """Whether it counts in the average: an accuracy, or something like it."""
-        return self.counts and self.higher_is_better and self.is_share and not self.is_safety
+        """Whether it counts in the average, if every mode has done it."""
+        return self.counts and self.is_accuracy
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is an accuracy, or something like it."""
+        return self.higher_is_better and self.is_share and not self.is_safety
 
     def apart(self, mode: str, other: str) -> tuple[float, list[float]]:
         """A mode's metric of all items minus another's, and the same of each draw of items.
