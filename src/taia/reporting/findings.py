@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from taia.analysis.norms import Norms
@@ -21,7 +22,7 @@ from taia.reporting.words import (
     signed,
     verdict,
 )
-from taia.text import listed
+from taia.text import in_time, listed
 
 #: So many tasks are named in a sentence.
 _NAMED = 8
@@ -44,7 +45,11 @@ def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
     sentences += further_readings(summary)
     if norms is not None:
         sentences.append(_where(norms))
-    return [sentence for sentence in sentences if sentence] + [*summary.notes, _caveat(summary)]
+    return [sentence for sentence in sentences if sentence] + [
+        *summary.notes,
+        *filter(None, [cost(summary)]),
+        _caveat(summary),
+    ]
 
 
 def _compared(summary: Summary, mode: str, other: str) -> str:
@@ -208,10 +213,27 @@ def _where(norms: Norms) -> str:
     return f"Of the update (of ‖ΔW‖²) {listed(told)}."
 
 
-def _caveat(summary: Summary) -> str:
+def asked(summary: Summary) -> str:
+    """That not all items were asked; nothing where they were."""
     limit = (summary.facts.get("settings") or {}).get("limit")
-    asked = f"At most {limit} items of each task were asked. " if limit else ""
-    return (
-        f"{asked}One training run: the intervals cover the chance in the choice of items, not that "
-        "of training."
+    return f"At most {limit} items of each task were asked." if limit else ""
+
+
+def cost(summary: Summary) -> str:
+    """How long the answers took, and of which tasks; nothing where that is not known."""
+    if not any(summary.seconds.values()):
+        return ""
+    longest = sorted(summary.seconds.items(), key=lambda of: -of[1])
+    parts = [f"{task} {in_time(seconds)}" for task, seconds in longest[:_NAMED]]
+    if len(longest) > _NAMED:
+        parts.append(f"{len(longest) - _NAMED} more")
+    each = f": {listed(parts)}" if len(parts) > 1 else ""
+    return f"The answers took {in_time(math.fsum(summary.seconds.values()))}{each}."
+
+
+def _caveat(summary: Summary) -> str:
+    chance = (
+        "One training run: the intervals cover the chance in the choice of items, not that of "
+        "training."
     )
+    return " ".join(filter(None, [asked(summary), chance]))

@@ -9,6 +9,7 @@ from typing import Final
 from taia.analysis.norms import Norm
 from taia.evaluation.scores.statistics import Average, Contrast, Estimate
 from taia.evaluation.scores.summary import Summary
+from taia.text import listed
 
 #: What a mark means; behind it stand the first letters of the mode it is a comparison with.
 LEGEND: Final = (
@@ -234,6 +235,15 @@ def scope(summary: Summary) -> str:
     if len(there) > 1:
         return f"{whole}: {', '.join(there)}"
     return f"{whole}, all {there[0].partition(' ')[2]}" if len(summary.tasks) > 1 else whole
+
+
+def unit(summary: Summary) -> str:
+    """``in percent, text_loss in bits_per_byte``: what scores are counted in."""
+    others = [task for task in summary.tasks if not summary.about[task].is_share]
+    apart = listed([f"{task} in {summary.about[task].metric}" for task in others]) if others else ""
+    if len(others) == len(summary.tasks):
+        return f"of {apart}"
+    return f"in percent, {apart}" if others else "in percent"
 
 
 def counted(number: int, what: str) -> str:

@@ -218,6 +218,11 @@ class Running:
             "tasks": list(self._tasks.tasks),
             "groups": {name: group.to_json() for name, group in self._tasks.groups.items()},
             "asked": list(self._tasks.names),
+            "left_out": {
+                name: str(told)
+                for name, task in self._tasks.tasks.items()
+                if (told := (task.get_config("metadata") or {}).get("left_out"))
+            },
             "settings": {
                 "limit": settings.limit,
                 "num_fewshot": settings.num_fewshot,

@@ -35,6 +35,7 @@ class Task:
         is_shipped: Whether ``file`` is part of taia, in the folder ``data`` beside this module.
         is_finished: Whether a second stage finishes the answer (``second_stage`` of the YAML file),
             so that it ends in no full stop.
+        first: Where not all of its items are asked: so many, of its groups in turn.
         needs: Packages that its scoring imports, beside those of ``taia[eval]`` that all need.
     """
 
@@ -47,4 +48,5 @@ class Task:
     part: str = ""
     is_shipped: bool = False
     is_finished: bool = False
+    first: int | None = None
     needs: tuple[str, ...] = ()
