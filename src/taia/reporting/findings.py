@@ -47,7 +47,6 @@ def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
         sentences.append(_where(norms))
     return [sentence for sentence in sentences if sentence] + [
         *summary.notes,
-        *filter(None, [cost(summary)]),
         _caveat(summary),
     ]
 
@@ -236,4 +235,4 @@ def _caveat(summary: Summary) -> str:
         "One training run: the intervals cover the chance in the choice of items, not that of "
         "training."
     )
-    return " ".join(filter(None, [asked(summary), chance]))
+    return " ".join(filter(None, [asked(summary), chance, cost(summary)]))

@@ -192,6 +192,21 @@ def test_what_turned_is_a_share_of_the_items(text, value):
         assert gate.failure(*how) == f"{text!r} is not met: {value:.4f} against 0.0000"
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("taia.math >= base.math - 0.02", ("base", "math", -0.02)),
+        ("taia.math <= base.math + .1", ("base", "math", 0.1)),
+        ("taia.math >= v1.5.arc-easy - 3", ("v1.5", "arc-easy", -3.0)),
+        ("0 <= gained(taia.math, base) - 0.1", ("taia", "math", -0.1)),
+        ("0 <= lost(all - 0.5*mlp.math, v1.5) + 0.1", ("all - 0.5*mlp", "math", 0.1)),
+    ],
+)
+def test_a_sum_is_one_also_where_no_names_of_tasks_are_known_yet(text, right):
+    side = read_gate(text, MODES).right
+    assert (side.mode, side.task, side.offset) == right
+
+
 def test_what_turned_between_selections_with_commas_is_read():
     modes = ["base", "attention[0,1]", "mlp[2,3] - 0.5*q_proj"]
     gate = read_gate("lost(mlp[2,3] - 0.5*q_proj.math, attention[0,1]) <= 0.02", modes, ["math"])

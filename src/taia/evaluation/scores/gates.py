@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from taia.errors import InputError
@@ -23,6 +23,7 @@ Way: TypeAlias = Literal["lost", "gained"]
 Turned: TypeAlias = Callable[[Way, str, str | None, str], float]
 
 _OFFSET: Final = re.compile(r"(?P<what>.+?)\s*(?P<sign>[+-])\s*(?P<size>\d*\.?\d+)")
+_BLANK: Final = re.compile(r"[\s(),]")
 _FORM: Final = (
     "Write it as 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', 'taia.TASK <= 0.1' or "
     "'lost(taia.TASK, base) <= 0.05'."
@@ -111,7 +112,7 @@ def read_gate(text: str, modes: Collection[str], tasks: Collection[str] | None =
     Args:
         text: The condition.
         modes: The names that modes have.
-        tasks: The names that tasks and groups have; without them any name is one.
+        tasks: The names that tasks and groups have; without them any word is one.
 
     Raises:
         InputError: If it cannot be read, or names what is not evaluated.
@@ -146,7 +147,6 @@ def check_means(
             if side.task is not None:
                 inside = {task: kinds[task] for task in (group.tasks if group else [side.task])}
             who = f"The condition {gate.text!r}"
-            # Of two such there is an average, whatever stands beside it.
             has_average = sum(kind.is_accuracy for kind in kinds.values()) > 1
             if side.way is not None:
                 _check_turned(inside, who, needs_all=side.task is not None)
@@ -170,18 +170,18 @@ def score(summary: Summary, mode: str, task: str | None) -> float:
         if (average := summary.average(mode)) is not None:
             return average.value
         _check_alike(_kinds(summary, summary.tasks), f"A condition on {mode}")
-        return _mean([summary.score(mode, shown).value for shown in summary.tasks])
+        return fmean([summary.score(mode, shown).value for shown in summary.tasks])
     if summary.has(mode, task):
         return summary.score(mode, task).value
     for group in summary.about.values():
         if task in group.parts:
             items = group.items[mode].items()
-            return _mean([value for item, value in items if item.startswith(f"{task}/")])
+            return fmean([value for item, value in items if item.startswith(f"{task}/")])
     # A group whose tasks stand apart: its own score if its file gives it one.
     if own := summary.groups.get((mode, task), {}):
         return next(iter(own.values()))
     _check_alike(_kinds(summary, _shown(summary, task)), f"A condition on {mode}.{task}")
-    return _mean([score(summary, mode, part) for part in read_groups(summary.facts)[task].parts])
+    return fmean([score(summary, mode, part) for part in read_groups(summary.facts)[task].parts])
 
 
 def turned(summary: Summary, way: Way, mode: str, task: str | None, other: str) -> float:
@@ -193,8 +193,8 @@ def turned(summary: Summary, way: Way, mode: str, task: str | None, other: str) 
         summary: Of the run.
         way: ``lost``: the other mode has them right and this one wrong; ``gained``: the reverse.
         mode: The mode.
-        task: A task or group; ``None`` for all whose items are right or wrong, but for those about
-            safety. The items of several tasks count together, as in the report's sentence.
+        task: A task or group; ``None`` for all of right and wrong answers, but for those about
+            safety. Items of several tasks count together, as in the report's sentence.
         other: The mode that it is compared with.
 
     Raises:
@@ -212,10 +212,6 @@ def turned(summary: Summary, way: Way, mode: str, task: str | None, other: str) 
         )
     counts = [one.lost if way == "lost" else one.gained for one in flips.values()]
     return sum(one.count for one in counts) / sum(one.items for one in flips.values())
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _kinds(summary: Summary, tasks: Iterable[str]) -> dict[str, Kind]:
@@ -298,6 +294,7 @@ def _name(
         return part, None
     for mode in modes:
         task = part.removeprefix(f"{mode}.")
-        if task != part and (tasks is None or task in tasks):
+        # No name of a task has blanks: what has them is a sum.
+        if task != part and (task in tasks if tasks is not None else not _BLANK.search(task)):
             return mode, task
     return None
