@@ -91,7 +91,7 @@ def run(
         ("eval {base} {tuned} -t taia_mmedbench_zh", "medqa_zh_test.jsonl"),
         ("export {adapter} --to gguf --base {base} --base-gguf x.gguf -o {folder}/o", "x.gguf"),
         ("eval {base}/model.safetensors {tuned} -t lookalikes", "is one file"),
-        ("eval {base} {base}/model.safetensors -t lookalikes", "is one file"),
+        ("eval {base} {tuned}/model.safetensors -t lookalikes", "is one file"),
         ("eval {empty} {tuned} -t lookalikes", "is empty"),
         ("eval {base} {empty} -t lookalikes", "is empty"),
         ("eval {mute} -t lookalikes", "{mute} has no tokenizer"),

@@ -14,6 +14,7 @@ from taia.reporting.words import (
     change,
     counted,
     flipped,
+    gap,
     mean,
     pairs,
     percent,
@@ -26,6 +27,8 @@ from taia.text import in_time, listed
 
 #: So many tasks are named in a sentence.
 _NAMED = 8
+#: Of so many tasks all differences are told in a line.
+_FEW = 4
 #: Metric of safety → what it is, in words.
 _SAFETY = {
     "asr": "Share of harmful prompts answered",
@@ -49,6 +52,25 @@ def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
         *summary.notes,
         _caveat(summary),
     ]
+
+
+def headlines(summary: Summary) -> list[str]:
+    """What a run says in short: each comparison with its intervals, safety, and what it cost."""
+    said = [
+        " ".join(filter(None, [_compared(summary, *pair), _differences(summary, *pair)]))
+        for pair in pairs(summary.modes)
+    ]
+    said += [_safety(summary, task) for task in summary.safety]
+    return [sentence for sentence in (*said, asked(summary), cost(summary)) if sentence]
+
+
+def _differences(summary: Summary, mode: str, other: str) -> str:
+    """All differences of few tasks; of many the table and the average's sentence say enough."""
+    tasks = [task for task in summary.tasks if summary.difference(mode, other, task)]
+    if not 0 < len(tasks) <= _FEW:
+        return ""
+    each = ", ".join(f"{task} {gap(summary, mode, other, task)}" for task in tasks)
+    return f"{capital(called(mode))} minus {called(other)}: {each}."
 
 
 def _compared(summary: Summary, mode: str, other: str) -> str:

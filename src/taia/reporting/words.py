@@ -242,7 +242,7 @@ def unit(summary: Summary) -> str:
     others = [task for task in summary.tasks if not summary.about[task].is_share]
     apart = listed([f"{task} in {summary.about[task].metric}" for task in others]) if others else ""
     if len(others) == len(summary.tasks):
-        return f"of {apart}"
+        return f"as the tasks count ({apart})"
     return f"in percent, {apart}" if others else "in percent"
 
 
