@@ -1,18 +1,28 @@
 """What does it gain to evaluate four modes in one run of ``taia eval``?
 
-The same tasks over the same weights, two ways, in one process:
+The same tasks over the same weights, two ways, in turns, in one process:
 
 - ``taia``: one run of base, tuned, taia and taif over a base and an adapter;
 - ``lm-eval``: four runs of lm-evaluation-harness with its own model for transformers, which loads
   a whole checkpoint each time: the base, and what ``taia compose --merge`` writes of the others.
 
 Both have as many items of each mode under way at once; one run has those of all modes in one batch.
-Loading is part of the time, as it is of the work; composing is not. The tasks are made on the spot
-from the questions that ship with the demonstration: their options rated, and answers generated.
-The adapter is random, as large as a trained one. Every score must be the same for every item, or
-the times mean nothing.
+Loading is part of the time, as it is of the work; composing is not, and neither is a run of one
+item before, which imports what both import. Three kinds of work:
 
-    python benchmarks/eval_modes.py --limit 10 --generated 4
+- ``texts``: the options' texts are rated, after a question without them;
+- ``letters``: their letters are, after a question that lists them: one token each, for which
+  lm-evaluation-harness too runs a question once;
+- ``answers``: answers are generated.
+
+The questions are those that ship with the demonstration, or with ``--mmlu`` and ``--svamp`` those
+of a file of MMLU (``question``, ``choices``, ``answer`` a line) and one of SVAMP (``Body``,
+``Question``, ``Answer``). The adapter is random, as large as a trained one. In float32 every score
+must be the same for every item, or the times mean nothing.
+
+    python benchmarks/eval_modes.py --limit 20 --answered 10 --repeats 3
+    python benchmarks/eval_modes.py --model FOLDER --dtype bfloat16 --shots 5 --longest 64
+      --mmlu mmlu.jsonl --limit 200 --svamp svamp.jsonl --answered 40
 """
 
 from __future__ import annotations
@@ -24,43 +34,27 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
 
+from asked import KINDS, Row, write_task
 from taia.checkpoint.compose import compose
 from taia.demo.model import cached_model
-from taia.demo.setting import questions
 from taia.evaluation.harness.drive import quiet_harness
 from taia.evaluation.run import evaluate
 from taia.evaluation.scores.results import read_results
-from taia.evaluation.tasks.questions import Question
+from taia.evaluation.settings import Settings
 from timing import say
 
 MODES: Final = ("base", "tuned", "taia", "taif")
-#: How much of lm-evaluation-harness's time the run may take, at most.
-TARGET: Final = 0.6
+#: How much of lm-evaluation-harness's time the run may take, at most, by kind of work.
+TARGETS: Final = {"texts": 0.25, "letters": 0.25, "answers": 0.4}
 
 #: (mode, item) → what the item scored, by metric; of generations, the text too.
 Scores: TypeAlias = dict[tuple[str, str], Any]
-
-_TASK: Final = """task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-doc_to_text: "{{{{question}}}}"
-"""
-_RATED: Final = """output_type: multiple_choice
-doc_to_choice: options
-doc_to_target: answer
-metric_list: [{metric: acc}, {metric: acc_norm}]
-"""
-_GENERATED: Final = """output_type: generate_until
-doc_to_target: "{{options[answer]}}"
-generation_kwargs: {until: [], max_gen_toks: 32}
-metric_list: [{metric: exact_match}]
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,34 +63,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = options.model or cached_model(say=say)
     with tempfile.TemporaryDirectory(prefix="taia-") as scratch, quiet_harness():
         folder = Path(scratch)
-        say("making an adapter, three checkpoints and two tasks")
+        say("making an adapter, three checkpoints and the tasks")
         places = make_models(model, folder)
         tasks = folder / "tasks"
         tasks.mkdir()
-        asked = questions(options.limit)
-        write_task(tasks, "likelihood", _RATED, asked)
-        write_task(tasks, "generation", _GENERATED, questions(options.generated))
-        work = {
-            name: _compared(name, model, places, tasks, folder, options)
-            for name in ("likelihood", "generation")
-        }
-    total = {way: sum(one["median"][way] for one in work.values()) for way in ("taia", "lm-eval")}
+        for name in options.work:
+            file, limit = (
+                (options.svamp, options.answered)
+                if name == "answers"
+                else (options.mmlu, options.limit)
+            )
+            write_task(tasks, name, file, limit, options.shots, options.longest)
+        warm = folder / "warm"
+        ours(options.work[0], places, tasks, warm, options, limit=1)
+        theirs(options.work[0], places, tasks, options, limit=1)
+        work = {name: _compared(name, places, tasks, folder, options) for name in options.work}
     result = {
         "model": Path(model).name,
+        "dtype": options.dtype,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "batch_size": options.batch_size,
-        "target": TARGET,
+        "shots": options.shots,
         "work": work,
-        "seconds": total,
-        "ratio": total["taia"] / total["lm-eval"],
     }
     if options.json:
         print(json.dumps(result, indent=2))
     else:
         _print(result)
-    same = all(one["differs"] == 0 for one in work.values())
-    return 0 if same and result["ratio"] <= TARGET else 1
+    same = options.dtype != "float32" or all(one["differs"] == 0 for one in work.values())
+    return 0 if same and all(one["ratio"] <= one["target"] for one in work.values()) else 1
 
 
 def make_models(model: Path, folder: Path) -> dict[str, Path]:
@@ -126,28 +122,25 @@ def make_models(model: Path, folder: Path) -> dict[str, Path]:
     return places
 
 
-def write_task(folder: Path, name: str, how: str, asked: Sequence[Question]) -> None:
-    """A task file and its data."""
-    file = folder / f"{name}.json"
-    rows = [
-        {"question": q.text, "options": list(q.options), "answer": q.answer, "id": q.id}
-        for q in asked
-    ]
-    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    (folder / f"{name}.yaml").write_text(_TASK.format(name=name, file=file) + how, "utf-8")
-
-
-def ours(name: str, model: Path, adapter: Path, tasks: Path, output: Path, rows: int) -> Scores:
+def ours(
+    name: str,
+    places: dict[str, Path],
+    tasks: Path,
+    output: Path,
+    options: argparse.Namespace,
+    limit: int | None = None,
+) -> Scores:
     """All modes in one run."""
     evaluate(
-        model,
-        adapter,
+        places["base"],
+        places["adapter"],
         tasks=[name],
         output=output,
         include_path=[tasks],
         device="cpu",
-        dtype="float32",
-        batch_size=rows,
+        dtype=options.dtype,
+        batch_size=len(MODES) * options.batch_size,
+        settings=Settings(limit=limit),
         log_samples=True,
     )
     return {
@@ -157,7 +150,13 @@ def ours(name: str, model: Path, adapter: Path, tasks: Path, output: Path, rows:
     }
 
 
-def theirs(name: str, places: dict[str, Path], tasks: Path, rows: int) -> Scores:
+def theirs(
+    name: str,
+    places: dict[str, Path],
+    tasks: Path,
+    options: argparse.Namespace,
+    limit: int | None = None,
+) -> Scores:
     """Each mode in a run of its own."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -166,7 +165,9 @@ def theirs(name: str, places: dict[str, Path], tasks: Path, rows: int) -> Scores
     scores: Scores = {}
     for mode in MODES:
         manager = TaskManager(include_path=str(tasks), include_defaults=False)
-        lm = HFLM(str(places[mode]), device="cpu", dtype="float32", batch_size=rows)
+        lm = HFLM(
+            str(places[mode]), device="cpu", dtype=options.dtype, batch_size=options.batch_size
+        )
         found = simple_evaluate(
             lm,
             tasks=[name],
@@ -174,6 +175,7 @@ def theirs(name: str, places: dict[str, Path], tasks: Path, rows: int) -> Scores
             apply_chat_template=True,
             fewshot_as_multiturn=True,
             bootstrap_iters=0,
+            limit=limit,
         )
         for row in found["samples"][name]:
             score, said = row.get("acc", row.get("exact_match")), row["resps"][0][0]
@@ -184,18 +186,13 @@ def theirs(name: str, places: dict[str, Path], tasks: Path, rows: int) -> Scores
     return scores
 
 
-def _said(said: str, row: dict[str, Any]) -> str:
+def _said(said: str, row: Row) -> str:
     """What was said, as our results keep it: an option with what parts it from the prompt."""
     return next((a[1] for a in row["arguments"] if a[1] == f" {said}"), said)
 
 
 def _compared(
-    name: str,
-    model: Path,
-    places: dict[str, Path],
-    tasks: Path,
-    folder: Path,
-    options: argparse.Namespace,
+    name: str, places: dict[str, Path], tasks: Path, folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Both ways in turns."""
     seconds: dict[str, list[float]] = {"taia": [], "lm-eval": []}
@@ -203,10 +200,8 @@ def _compared(
     for turn in range(options.repeats):
         output = folder / f"run-{name}-{turn}"
         ways: dict[str, Callable[[], Scores]] = {
-            "taia": lambda output=output: ours(  # type: ignore[misc]
-                name, model, places["adapter"], tasks, output, len(MODES) * options.batch_size
-            ),
-            "lm-eval": lambda: theirs(name, places, tasks, options.batch_size),
+            "taia": partial(ours, name, places, tasks, output, options),
+            "lm-eval": partial(theirs, name, places, tasks, options),
         }
         for way, run in ways.items():
             start = time.perf_counter()
@@ -219,6 +214,7 @@ def _compared(
         "items": len(one) // len(MODES),
         "median": median,
         "ratio": median["taia"] / median["lm-eval"],
+        "target": TARGETS[name],
         "differs": sum(one[key] != other.get(key) for key in one | other),
         "modes_differ": len({mode_scores(one, mode) for mode in MODES}),
         "seconds": seconds,
@@ -233,8 +229,14 @@ def mode_scores(scores: Scores, mode: str) -> tuple[Any, ...]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, help="a model folder, if not the demonstration's")
-    parser.add_argument("--limit", type=int, default=10, help="rated questions of each kind")
-    parser.add_argument("--generated", type=int, default=4, help="answered ones of each kind")
+    parser.add_argument("--work", nargs="+", choices=KINDS, default=[*KINDS], help="which kinds")
+    parser.add_argument("--mmlu", type=Path, help="questions to rate, if not the demonstration's")
+    parser.add_argument("--svamp", type=Path, help="questions to answer, likewise")
+    parser.add_argument("--limit", type=int, default=10, help="rated questions, of each kind")
+    parser.add_argument("--answered", type=int, default=4, help="answered ones, likewise")
+    parser.add_argument("--shots", type=int, default=0, help="examples before each question")
+    parser.add_argument("--longest", type=int, default=32, help="tokens of an answer")
+    parser.add_argument("--dtype", default="float32", help="what both compute in")
     parser.add_argument(
         "--batch-size", type=int, default=16, help="items at once of each mode, both ways"
     )
@@ -245,19 +247,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _print(result: dict[str, Any]) -> None:
     print(
-        f"{result['model']}: four modes, {result['threads']} threads of {result['cores']} cores, "
+        f"{result['model']}, {result['dtype']}, {result['shots']} examples: four modes, "
+        f"{result['threads']} threads of {result['cores']} cores, "
         f"{result['batch_size']} items of each mode at once"
     )
-    print(f"{'':12}{'items':>7}{'taia s':>10}{'lm-eval s':>11}{'ratio':>8}{'differ':>8}")
+    heads = ("items", "taia s", "lm-eval s", "ratio", "target", "differ")
+    print(f"{'':10}" + "".join(f"{head:>10}" for head in heads))
     for name, work in result["work"].items():
         print(
-            f"{name:12}{work['items']:7}{work['median']['taia']:10.1f}"
-            f"{work['median']['lm-eval']:11.1f}{work['ratio']:8.2f}{work['differs']:8}"
+            f"{name:10}{work['items']:10}{work['median']['taia']:10.1f}"
+            f"{work['median']['lm-eval']:10.1f}{work['ratio']:10.2f}{work['target']:10.2f}"
+            f"{work['differs']:10}"
         )
-    total = result["seconds"]
-    print(f"{'both':19}{total['taia']:10.1f}{total['lm-eval']:11.1f}{result['ratio']:8.2f}")
-    print(f"differ: of {len(MODES)} × items, those with another score or answer; target: none,")
-    print(f"and a ratio of at most {result['target']} of both")
+    print(f"differ: of {len(MODES)} × items, those with another score or answer")
 
 
 if __name__ == "__main__":

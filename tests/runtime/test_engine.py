@@ -180,6 +180,49 @@ def test_every_architecture_as_alone(name):
     assert [ids(answer) for answer in running.generate(asked)] == expected
 
 
+@pytest.mark.parametrize("name", [*JOINED, *ALONE])
+@pytest.mark.parametrize("head", [7, 8, 30])
+def test_prompts_that_begin_alike_as_alone(name, head):
+    """Own parts longer than the head, and shorter, so that heads run again in part or whole."""
+    kind, config = {**JOINED, **ALONE}[name]
+    model = tiny_models.model(kind, **config)
+    asked = [
+        replace(one, prompt=tuple(range(40, 40 + head)) + one.prompt) for one in requests(seed=5)
+    ]
+    expected = [alone(model, request) for request in asked]
+    assert [
+        ids(answer) for answer in engine(SwitchableModel.wrap(model), max_rows=5).generate(asked)
+    ] == expected
+
+
+@pytest.mark.parametrize("kind", ["adapter", "pair"])
+def test_what_prompts_begin_with_runs_once_in_each_mode(kind):
+    model = switchable(kind)
+    head = tuple(range(20))
+    asked = [Generation(mode, (*head, 30 + n, 7), 1) for mode in MODES for n in range(3)]
+    expected = []
+    for request in asked:
+        with model.mode(request.mode):
+            expected.append(alone(model.model, request))
+    running = engine(model)
+    with forwards(model.model) as seen:
+        assert [ids(answer) for answer in running.generate(asked)] == expected
+    assert sum(rows * width for rows, width in seen) == len(MODES) * 20 + len(asked) * 2
+    with forwards(model.model) as seen:  # what ran for others is not gone on from
+        running.generate([Generation("base", (1,) * 12 + (n,), 1) for n in range(2)])
+    assert sum(rows * width for rows, width in seen) == 12 + 2
+
+
+def test_offline_prompts_do_not_begin_one_by_one():
+    running = engine(max_rows=8)
+    asked = [Generation("base", (1, 2, n), 1 + n % 7) for n in range(60)]
+    with forwards(switchable("adapter").model) as seen:
+        running.generate(asked)
+    prompts = [rows for rows, width in seen if width > 1]
+    assert sum(prompts) == 60
+    assert min(prompts[:-1]) >= 2
+
+
 @pytest.mark.parametrize("kind", ["adapter", "pair"])
 @pytest.mark.parametrize("max_rows", [1, 4, 32])
 def test_every_mode_as_alone(kind, max_rows):

@@ -8,6 +8,7 @@ import torch
 import tiny_models
 from taia.runtime.forward import can_share
 from taia.runtime.likelihood import likelihoods
+from taia.runtime.packing import can_pack
 from taia.runtime.rating import Likelihood, Request
 
 V = tiny_models.VOCABULARY
@@ -17,6 +18,9 @@ TOLERANCE = 2e-4
 
 SHARING = {
     "llama": ("llama", LLAMA),
+    "eager attention": ("llama", {**LLAMA, "attn_implementation": "eager"}),
+    "half of a head rotated": ("gpt_neox", {**LLAMA, "rotary_pct": 0.5}),
+    "experts": ("mixtral", {**LLAMA, "num_local_experts": 4}),
     "absolute positions": (
         "gpt2",
         {"vocab_size": V, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
@@ -100,6 +104,48 @@ def test_both_ways_give_the_same(name):
     assert distance(shared, likelihoods(model, asked, share=False)) < TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["llama", "eager attention", "half of a head rotated", "experts"])
+def test_options_of_a_prompt_run_in_one_row(name):
+    kind, config = SHARING[name]
+    model = tiny_models.model(kind, **config)
+    rows = []
+    model.register_forward_pre_hook(
+        lambda _, __, given: rows.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    asked = [Request((1, 2, 3), ((4, 5, 6, 7), (2, 4), (9,), (3, 3, 8)))]
+    found = likelihoods(model, asked)
+    assert rows[-1] == (1, 3 + 1 + 2)
+    assert distance(found, naive(model, asked)) < TOLERANCE
+
+
+def test_options_of_a_prompt_beyond_a_batch_run_in_several_rows():
+    model = tiny_models.llama()
+    rng = random.Random(7)
+    options = tuple(tuple(rng.randrange(256) for _ in range(1 + n % 7)) for n in range(60))
+    asked = [Request((1, 2, 3), options), Request((1, 2, 5, 6), options[:9])]
+    rows = []
+    model.register_forward_pre_hook(
+        lambda _, __, given: rows.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    found = likelihoods(model, asked, batch_tokens=16)
+    assert max(rows) <= 16
+    assert distance(found, naive(model, asked)) < TOLERANCE
+
+
+def test_a_model_that_does_not_heed_the_mask_is_found_out():
+    model = tiny_models.llama()
+
+    def two_dimensions_only(_, args, given):
+        mask = given.get("attention_mask")
+        rest = {name: value for name, value in given.items() if name != "attention_mask"}
+        return args, given if mask is None or mask.dim() == 2 else rest
+
+    model.register_forward_pre_hook(two_dimensions_only, with_kwargs=True)
+    assert not can_pack(model)
+    asked = [Request((1, 2, 3), ((4, 5, 6), (2, 4, 1)))]
+    assert distance(likelihoods(model, asked), naive(model, asked)) < TOLERANCE
+
+
 @pytest.mark.parametrize("name", APART)
 def test_recurrent_states_are_not_shared(name):
     kind, config = APART[name]
@@ -145,8 +191,11 @@ def test_prompt_runs_once():
     model.model.embed_tokens.register_forward_hook(
         lambda _, inputs, __: rows.append(inputs[0].numel())
     )
+    assert can_pack(model)
+    tried = sum(rows)
     likelihoods(model, [Request(tuple(range(40)), ((1, 2), (2, 3), (3, 4)))])
-    assert sum(rows) == 1 + 40 + 3  # the probe, the prompt, and one token of each option
+    # Both probes, the prompt, and one token of each option.
+    assert sum(rows) == tried + (1 + tried) + 40 + 3
 
 
 @pytest.mark.parametrize("share", [True, False])

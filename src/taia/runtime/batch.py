@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from transformers import DynamicCache
 
 from taia.runtime.answer import Answer
 from taia.runtime.caches import cache_of, states_of
 from taia.runtime.columns import RoomyLayer
 from taia.runtime.forward import Forward
+from taia.runtime.heads import Heads
 
 
 class Batch(Protocol):
@@ -39,25 +39,31 @@ class Padded(Batch):
     The cache has every layer whole, also where attention has a window: the mask cuts the window,
     and only so do rows that are padded differently fit together.
 
-    Attributes:
+    Args:
+        forward: The model's.
         answers: Whose rows they are, in order.
+        heads: What all prompts begin with; it runs once in each mode, and not here.
+
+    Attributes:
+        answers: As given.
         cache: The keys and values.
     """
 
-    def __init__(self, forward: Forward, answers: Sequence[Answer]) -> None:
+    def __init__(self, forward: Forward, answers: Sequence[Answer], heads: Heads) -> None:
         self.answers = list(answers)
         self._forward = forward
-        self.cache = DynamicCache()
-        self.cache.layer_class_to_replicate = RoomyLayer
-        self._width = 0
-        self._padding = [0] * len(self.answers)
+        lengths = [len(answer.request.prompt) for answer in answers]
+        self._padding = [max(lengths) - length for length in lengths]
+        self.cache = heads.before(self.modes, self._padding)
+        self._width = len(heads.tokens)
+        self._has_run = False
 
     def forward(self) -> torch.Tensor:
         """The prompts at first, then each row's newest token."""
-        if self._width:
+        if self._has_run:
             ids = torch.tensor([[answer.last] for answer in self.answers])
         else:
-            ids = self._prompts()
+            ids = self._prompts()[:, self._width :]
         device = self._forward.device
         new = ids.shape[1]
         mask = positions = None
@@ -77,18 +83,12 @@ class Padded(Batch):
             use_cache=True,
         )
         self._width += new
+        self._has_run = True
         return logits[:, -1]
 
     def _prompts(self) -> torch.Tensor:
-        prompts = [answer.request.prompt for answer in self.answers]
-        width = max(map(len, prompts))
-        self._padding = [width - len(prompt) for prompt in prompts]
-        return torch.tensor(
-            [
-                (0,) * padding + prompt
-                for padding, prompt in zip(self._padding, prompts, strict=True)
-            ]
-        )
+        rows = zip(self._padding, self.answers, strict=True)
+        return torch.tensor([(0,) * padding + a.request.prompt for padding, a in rows])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows, and the columns that are padding in all that stay.

@@ -24,6 +24,7 @@ from taia.runtime.check import Limits
 from taia.runtime.detokenise import Vocabulary
 from taia.runtime.forward import Forward, at_rest, can_pad, can_share
 from taia.runtime.generation import Generated, Generation, Progress
+from taia.runtime.heads import Heads
 from taia.runtime.sampling import choose
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
 #: Tokens of prompts that run together, padding included.
 _PROMPT_TOKENS: Final = 4096
-
-#: Part of a group of prompts that may be padding; beyond it, two forwards are cheaper than one.
-_PADDING: Final = 0.2
+_PADDING: Final = 0.2  # of a group of prompts, at most; beyond it, two forwards are cheaper
 
 
 class Engine:
@@ -72,6 +71,8 @@ class Engine:
         #: Tickets of answers that wait or run.
         self._open: set[int] = set()
         self._next = 0
+        #: So many answers begin together, where others run; and what their prompts begin with.
+        self._together, self._heads = 1, Heads(model, self._forward)
         self._failed = False
         self._changed = threading.Condition()
 
@@ -144,6 +145,7 @@ class Engine:
             self._waiting.clear()
             self._cancelled.clear()
             self._open.clear()
+            self._together, self._heads = 1, Heads(self._model, self._forward)
             self._failed = False
         return tickets
 
@@ -167,20 +169,17 @@ class Engine:
             raise RunError("The engine has answers to write.", "Use another engine, or wait.")
         for request in requests:
             self._limits.check(request, self._model.modes)
-        # Rows of like length run together, the longest first: little padding, and no long answer
-        # that is alone at the end. Where modes cannot share a batch, one after the other.
+        # One mode after the other, as rows of several cost more; rows of like length together, the
+        # longest first: little padding, and no long answer that is alone at the end.
         order = sorted(
-            range(len(requests)),
-            key=lambda i: (
-                "" if self._model.can_mix else requests[i].mode,
-                -len(requests[i].prompt),
-            ),
+            range(len(requests)), key=lambda i: (requests[i].mode, -len(requests[i].prompt))
         )
         parts: dict[int, list[Progress]] = {self.add(requests[index]): [] for index in order}
         try:
+            self._together = max(1, self._max_rows // 4)
+            self._heads = Heads(self._model, self._forward, requests)
             while self.has_work:
-                done = self.step()
-                for part in done:
+                for part in (done := self.step()):
                     parts[part.ticket].append(part)
                 ended = sum(part.finish is not None for part in done)
                 if ended and progress:
@@ -193,8 +192,7 @@ class Engine:
     def _step(self) -> list[Progress]:
         gone, fresh = self._intake()
         done = [answer.cancel() for answer in gone]
-        running = self._batches
-        batches = [*running, *self._grouped(fresh)]
+        batches = [*self._batches, *self._grouped(fresh)]
         if batches:
             done += self._advance(batches)
         ended = {part.ticket for part in done if part.finish is not None}
@@ -214,8 +212,11 @@ class Engine:
             for batch in self._batches:
                 gone += [answer for answer in batch.answers if answer.ticket in cancelled]
             self._batches = self._without(self._batches, cancelled)
-            room = self._max_rows - sum(len(batch.answers) for batch in self._batches)
-            fresh = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            running = sum(len(batch.answers) for batch in self._batches)
+            begin = min(self._max_rows - running, len(self._waiting))
+            if running and begin < min(self._together, len(self._waiting)):
+                begin = 0
+            fresh = [self._waiting.popleft() for _ in range(begin)]
         return gone, fresh
 
     def _advance(self, batches: Sequence[Batch]) -> list[Progress]:
@@ -248,11 +249,12 @@ class Engine:
 
     def _padded(self, group: Sequence[Answer]) -> Padded:
         """A batch in which the rows of a mode follow each other, as they are scaled together."""
-        return Padded(self._forward, sorted(group, key=lambda answer: answer.request.mode))
+        rows = sorted(group, key=lambda answer: answer.request.mode)
+        return Padded(self._forward, rows, self._heads)
 
     def _fits(self, group: Sequence[Answer], answer: Answer) -> bool:
         """Whether a prompt, no longer than those of a group, may run with them."""
-        lengths = [len(member.request.prompt) for member in [*group, answer]]
+        lengths = [len(m.request.prompt) - len(self._heads.tokens) for m in [*group, answer]]
         whole = lengths[0] * len(lengths)
         return (
             self._kind(group[0]) == self._kind(answer)

@@ -21,7 +21,7 @@ CacheKind: TypeAlias = Literal["whole", "window", "state"]
 
 #: Part of the logits' spread by which padding may move a logit: rounding does less, a position that
 #: is off by one does more.
-_MOVED = 0.01
+MOVED = 0.01
 
 
 class Forward:
@@ -29,6 +29,7 @@ class Forward:
 
     Attributes:
         device: Where the tokens go.
+        dtype: Of the weights that are not quantised.
         takes_positions: Whether positions can be given.
     """
 
@@ -43,6 +44,7 @@ class Forward:
         self.takes_positions = "position_ids" in parameters
         self._head: Any = inner.get_output_embeddings()
         self.device: torch.device = token_embedding(inner).weight.device
+        self.dtype: torch.dtype = inner.dtype
 
     def __call__(
         self,
@@ -144,4 +146,4 @@ def can_pad(model: PreTrainedModel | PeftModel) -> bool:
         alone = forward(torch.tensor([[1, 2, 3]]), 1)[0].float()
         mask = torch.tensor([[0, 0, 1, 1, 1]], device=forward.device)
         padded = forward(torch.tensor([[0, 0, 1, 2, 3]]), 1, attention_mask=mask)[0].float()
-    return bool((alone - padded).abs().max() <= _MOVED * alone.std())
+    return bool((alone - padded).abs().max() <= MOVED * alone.std())

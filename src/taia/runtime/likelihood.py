@@ -83,7 +83,7 @@ def _apart(
         labels = [len(requests[index].prompt) - 1 - first for _, index, _ in batch]
         options = [requests[index].options[number] for _, index, number in batch]
         done = 0
-        rated = rate(logits, labels, options)
+        rated = rate(logits, list(enumerate(labels)), options)
         for (_, index, number), likelihood in zip(batch, rated, strict=True):
             found[index][number] = likelihood
             left[index] -= 1
