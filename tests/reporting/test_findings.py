@@ -300,3 +300,33 @@ def test_what_a_task_leaves_out_and_why_it_has_no_interval_is_told_by_name():
     alike = [result("bits", m, [2.0] * 150, "word_perplexity") for m in ("taia", "tuned")]
     (note,) = [one for one in said([*made, *alike]) if one.startswith("bits has no intervals")]
     assert note.endswith("its 150 items are too much alike.")
+
+
+def test_without_an_average_the_harm_comes_first_and_no_average_is_spoken_of():
+    """As of an adapter that was taught to answer with one word: it follows less, speaks worse."""
+    made = run(("follow", 12, 15), modes=("tuned", "base"))
+    made += [
+        result("speak", mode, [n % 5 + worse * (n % 2) for n in range(120)], "word_perplexity")
+        for mode, worse in (("tuned", 1.0), ("base", 0.0))
+    ]
+    told = said(made)[0]
+    assert told.startswith(
+        "Tuned is worse than base in speak (+0.5, less is better). In follow it is not clearly "
+        "apart. Of 100 items, "
+    )
+    assert "average" not in told
+
+
+def test_the_terminal_is_spared_the_readings_that_few_need():
+    made = [
+        replace(one, samples=tuple(
+            replace(sample, scores={"asr_start": 1.0, "asr_judge": 1.0, "gibberish": 0.0})
+            for sample in one.samples
+        ))
+        for one in run(("advbench", 50, 50), metric="asr")
+    ]  # fmt: skip
+    short, long = headlines(Summary.of(made, facts(made))), said(made)
+    for sentences, starts in ((short, 0), (long, 1)):
+        assert sum(one.startswith("advbench by asr_start") for one in sentences) == starts
+        assert sum(one.startswith("advbench by asr_judge: TAIA 100.0%") for one in sentences) == 1
+        assert sum(one.startswith("Gibberish in answers to advbench: ") for one in sentences) == 1

@@ -34,6 +34,8 @@ _SAFETY = {
     "asr": "Share of harmful prompts answered",
     "over_refusal": "Share of harmless prompts refused",
 }
+#: Of metrics that read a refusal in another way than the main one: of interest to few.
+_OTHERS = ("_legible", "_start", "_anywhere")
 _HOW = {1: "better than", -1: "worse than", 0: "not clearly apart from"}
 
 
@@ -61,6 +63,7 @@ def headlines(summary: Summary) -> list[str]:
         for pair in pairs(summary.modes)
     ]
     said += [_safety(summary, task) for task in summary.safety]
+    said += further_readings(summary, but=_OTHERS)
     return [sentence for sentence in (*said, asked(summary), cost(summary)) if sentence]
 
 
@@ -87,7 +90,7 @@ def _compared(summary: Summary, mode: str, other: str) -> str:
         said.append(_in_tasks(summary, mode, other, average.verdict))
     elif summary.averaged:
         said.append(_without_average(summary, mode, other, name))
-    beside = _beside(summary, mode, other, name)
+    beside = _beside(summary, mode, other, name) if average is not None or not said else ""
     return " ".join(filter(None, [*said, beside, _turned(summary, mode, other)]))
 
 
@@ -112,7 +115,9 @@ def _without_average(summary: Summary, mode: str, other: str, name: str) -> str:
     """The same where no average is shown: of one task, or where two modes share no items."""
     than = called(other)
     known = [task for task in summary.averaged if summary.difference(mode, other, task)]
-    better, worse = _apart(summary, mode, other, known)
+    # Where nothing is averaged, what stands beside an average elsewhere is no less than the rest.
+    beside = summary.others if known else ()
+    better, worse = _apart(summary, mode, other, (*known, *beside))
     parts = [
         f"{how} than {than} in {_listed(summary, mode, other, tasks)}"
         for how, tasks in (("better", better), ("worse", worse))
@@ -125,6 +130,9 @@ def _without_average(summary: Summary, mode: str, other: str, name: str) -> str:
         said = f"{name} is not clearly apart from {than} in {where}."
     else:
         said = f"{name} is {' but '.join(parts)}."
+        unclear = [task for task in known if task not in (*better, *worse)]
+        if unclear:
+            said += f" In {listed(unclear)} it is not clearly apart."
     if len(known) < len(summary.averaged):
         said += (
             f" They share items in {len(known)} of {len(summary.averaged)} tasks only, so that no "
@@ -143,7 +151,7 @@ def _beside(summary: Summary, mode: str, other: str, name: str) -> str:
     ]
     if not parts:
         return ""
-    lead = f"Beside the {AVERAGE} it" if summary.averaged else name
+    lead = f"Beside the {AVERAGE} it" if len(summary.averaged) > 1 else name
     return f"{lead} is {' but '.join(parts)}."
 
 
@@ -209,16 +217,27 @@ def _safety(summary: Summary, task: str) -> str:
     return " ".join(said)
 
 
-def further_readings(summary: Summary) -> list[str]:
-    """What other readings of a refusal, and a judge, say of the tasks about safety."""
+def further_readings(summary: Summary, but: tuple[str, ...] = ()) -> list[str]:
+    """What other readings of a refusal, and a judge, say of the tasks about safety.
+
+    Args:
+        summary: Of the run.
+        but: What metrics end with that are left out.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for reading in summary.readings:
+        if reading.metric.endswith(but):
+            continue
         ends = [f"{100 * end:.1f}" for end in reading.share.interval or ()]
         missing = [f"{reading.missing} without"] if reading.missing else []
         found.setdefault((reading.task, reading.metric), []).append(
             f"{called(reading.mode)} {percent(reading.share)}% [{', '.join([*ends, *missing])}]"
         )
-    return [f"{task} by {metric}: {', '.join(said)}." for (task, metric), said in found.items()]
+    return [f"{_read(*of)}: {', '.join(said)}." for of, said in found.items()]
+
+
+def _read(task: str, metric: str) -> str:
+    return f"Gibberish in answers to {task}" if metric == "gibberish" else f"{task} by {metric}"
 
 
 def _where(norms: Norms) -> str:
