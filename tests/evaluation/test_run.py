@@ -28,8 +28,9 @@ from taia.errors import (
 )
 from taia.evaluation.judge import Judge
 from taia.evaluation.run import evaluate
-from taia.evaluation.scores.results import read_results
+from taia.evaluation.scores.results import read_results, read_run
 from taia.evaluation.scores.store import check_folder
+from taia.evaluation.scores.summary import Summary
 from taia.evaluation.settings import Settings
 from taia.runtime.switchable import SwitchableModel
 
@@ -395,3 +396,34 @@ def test_facts_are_json_of_what_was_done(run, models, tmp_path):
     (result, _) = read_results(tmp_path / "run")
     assert result.identity["settings"] == facts["settings"]
     assert result.protocol == "lm-eval"
+
+
+def part(tasks, whole, metadata):
+    """A task of its own that asks a part of another."""
+    text = (tasks / f"{whole}.yaml").read_text().replace(whole, f"{whole}_part")
+    (tasks / f"{whole}_part.yaml").write_text(text.replace("{version: 1}", metadata))
+    return f"{whole}_part"
+
+
+def test_what_a_task_leaves_out_is_told_and_stays_told(run, tasks, tmp_path):
+    """In the run's facts, beside those of other calls, and in the key, as all of a task's file."""
+    name = part(tasks, "tiny_choice", '{version: 1, left_out: {of: tiny_choice, told: "Few."}}')
+    run(tasks=[name])
+    run(tasks=["tiny_choice"])
+    facts = read_run(tmp_path / "run")
+    assert facts["left_out"] == {name: {"of": "tiny_choice", "told": "Few."}}
+    summary = Summary.of(read_results(tmp_path / "run"), facts)
+    assert "Few." in summary.notes
+    assert summary.averaged == ("tiny_choice",)
+    before = {one.key for one in read_results(tmp_path / "run") if one.task == name}
+    part(tasks, "tiny_choice", '{version: 1, left_out: {of: tiny_choice, told: "Fewer."}}')
+    run(tasks=[name])
+    assert before.isdisjoint(one.key for one in read_results(tmp_path / "run") if one.task == name)
+
+
+@pytest.mark.parametrize("said", ["Few.", "{of: tiny_choice}", "{told: x, of: y, more: z}", "[1]"])
+def test_what_is_left_out_in_no_form_that_can_be_told_is_refused(run, tasks, tmp_path, said):
+    name = part(tasks, "tiny_choice", f"{{version: 1, left_out: {said}}}")
+    with pytest.raises(InputError, match=f"{name} has left_out"):
+        run(tasks=[name])
+    assert not (tmp_path / "run").exists()

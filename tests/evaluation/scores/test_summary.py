@@ -379,6 +379,19 @@ def test_flips_show_what_the_mean_hides():
     assert plain["lost"]["known"]["low"] < plain["lost"]["known"]["value"]
 
 
+@pytest.mark.parametrize("first", ["quick", "whole"])
+def test_a_part_of_a_task_counts_in_no_average_beside_the_whole(first):
+    names = [first, *{"quick", "whole", "law"} - {first}]
+    made = [result(name, mode, [1.0, 0.0]) for name in names for mode in ("base", "tuned")]
+    left = {"quick": {"of": "whole", "told": "quick asks 2 of 9."}}
+    said = summary(made, left_out=left)
+    assert set(said.averaged) == {"whole", "law"}
+    assert "quick has items of whole and counts in no average beside it." in said.notes
+    assert "quick asks 2 of 9." in said.notes
+    alone = summary([one for one in made if one.task != "whole"], left_out=left)
+    assert set(alone.averaged) == {"quick", "law"}
+
+
 @pytest.mark.parametrize("metric", ["asr", "over_refusal"])
 def test_where_lower_is_better_what_counts_is_what_is_lost(metric):
     """An attack that has success is not an answer that is right."""

@@ -126,10 +126,11 @@ def test_the_default_asks_some_instructions_of_every_kind_and_says_so():
     tasks = manager.load([DEFAULT])["tasks"]
     assert list(tasks) == ["instructions_quick", "text_loss", "lookalikes"]
     config = tasks["instructions_quick"].config
-    told = config.metadata["left_out"]
+    told = config.metadata["left_out"]["told"]
     for number in (len(some), len(whole), config.generation_kwargs["max_gen_toks"]):
         assert re.search(rf"\b{number}\b", told)
     assert "--tasks general" in told
+    assert config.metadata["left_out"]["of"] == "instructions"
 
 
 def test_the_default_costs_less_than_half_of_the_whole():

@@ -19,6 +19,7 @@ from taia.evaluation.harness.scores import judge_identity, judged
 from taia.evaluation.harness.tasks import (
     LmTask,
     Tasks,
+    left_out,
     task_identity,
 )
 from taia.evaluation.loracl import LORACL
@@ -219,9 +220,9 @@ class Running:
             "groups": {name: group.to_json() for name, group in self._tasks.groups.items()},
             "asked": list(self._tasks.names),
             "left_out": {
-                name: str(told)
+                name: part
                 for name, task in self._tasks.tasks.items()
-                if (told := (task.get_config("metadata") or {}).get("left_out"))
+                if (part := left_out(name, task))
             },
             "settings": {
                 "limit": settings.limit,

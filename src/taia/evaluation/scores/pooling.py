@@ -150,7 +150,8 @@ def pool(
     members |= {name: found for name, found in by_task.items() if name not in held}
     places = {name: place for place, name in enumerate(by_task)}
     order = sorted(members, key=lambda name: min(places[one.task] for one in members[name]))
-    tasks = _counted({name: _task(name, members[name]) for name in order}, notes)
+    wholes = {task: str(part["of"]) for task, part in (facts.get("left_out") or {}).items()}
+    tasks = _counted({name: _task(name, members[name]) for name in order}, wholes, notes)
     modes = list(dict.fromkeys(result.mode for result in results))
     aside = {tuple(one) for one in facts.get("aside") or ()}
     for task in tasks.values():
@@ -179,11 +180,14 @@ def _shown(
     return found
 
 
-def _counted(tasks: dict[str, Task], notes: list[str]) -> dict[str, Task]:
+def _counted(
+    tasks: dict[str, Task], wholes: Mapping[str, str], notes: list[str]
+) -> dict[str, Task]:
     """The tasks, of which none counts in an average whose items another one brings already."""
-    of = {name: set(task.parts or [name]) for name, task in tasks.items()}
+    of = {name: set(task.parts or [wholes.get(name, name)]) for name, task in tasks.items()}
     owner: dict[str, str] = {}
-    for name in sorted(tasks, key=lambda name: -len(of[name])):  # stable: the first of equals
+    # The larger first, wholes before what asks a part of them; stable: the first of equals.
+    for name in sorted(tasks, key=lambda name: (-len(of[name]), name in wholes)):
         twice = next((owner[part] for part in of[name] if part in owner), None)
         if twice is None:
             owner |= dict.fromkeys(of[name], name)

@@ -83,7 +83,7 @@ class Summary:
                 found[mode, other, task] = change
                 found[other, mode, task] = change.turned()
         notes += _without_interval(scores, about)
-        notes += tuple((facts.get("left_out") or {}).values())
+        notes += tuple(str(part["told"]) for part in (facts.get("left_out") or {}).values())
         further = further_shares(results, SAFETY)
         groups = {
             (mode, group.name): aggregates(group, {r.task: r for r in results if r.mode == mode})
