@@ -227,7 +227,7 @@ def test_a_group_is_its_tasks(models, tasks, tmp_path):
         output=tmp_path / "run",
         include_path=[tasks],
         settings=Settings(limit=3),
-        require=["taia.tiny_group >= 0", "taia.tiny_choice > 1", "taia >= base"],
+        require=["taia.tiny_next >= 0", "taia.tiny_choice > 1", "taia.tiny_choice >= 0"],
     )
     facts = done.summary.facts
     assert facts["tasks"] == ["tiny_choice", "tiny_next"]
@@ -235,8 +235,19 @@ def test_a_group_is_its_tasks(models, tasks, tmp_path):
     assert facts["groups"] == {"tiny_group": {"parts": members, "tasks": members, "metrics": []}}
     assert facts["asked"] == ["tiny_group", "tiny_choice"]
     assert done.summary.tasks == ("tiny_choice", "tiny_next")
-    assert len(done.unmet) >= 1
+    assert len(done.unmet) == 1
     assert "taia.tiny_choice > 1" in done.unmet[0]
+
+
+@pytest.mark.parametrize(
+    "condition", ["taia.tiny_group >= 0", "taia >= base", "0 < base.tiny_group"]
+)
+def test_a_condition_on_an_accuracy_and_a_perplexity_together_is_refused(run, tmp_path, condition):
+    with pytest.raises(InputError) as told:
+        run(tasks=["tiny_group", "tiny_choice"], require=[condition])
+    assert "tiny_choice by acc and tiny_next by perplexity" in told.value.problem
+    assert repr(condition) in told.value.problem
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_judge_speaks_beside_the_phrases(run, tmp_path, monkeypatch):
