@@ -392,6 +392,12 @@ def test_a_part_of_a_task_counts_in_no_average_beside_the_whole(first):
     assert set(alone.averaged) == {"quick", "law"}
 
 
+@pytest.mark.parametrize("left", [{"a": "x"}, {"a": {"of": "b"}}, ["a"], 3, {"a": None}])
+def test_what_is_left_out_in_no_form_that_can_be_read_is_bad_data(left):
+    with pytest.raises(DataError, match="leave out"):
+        summary([result("a", "base", [1.0])], left_out=left)
+
+
 @pytest.mark.parametrize("metric", ["asr", "over_refusal"])
 def test_where_lower_is_better_what_counts_is_what_is_lost(metric):
     """An attack that has success is not an answer that is right."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.scores.groups import Group, joins, read_groups
+from taia.evaluation.scores.groups import Group, joins, read_groups, read_parts
 from taia.evaluation.scores.results import TaskResult
 
 #: Metrics of safety: shares of harmful prompts answered, and of harmless ones refused.
@@ -150,7 +150,7 @@ def pool(
     members |= {name: found for name, found in by_task.items() if name not in held}
     places = {name: place for place, name in enumerate(by_task)}
     order = sorted(members, key=lambda name: min(places[one.task] for one in members[name]))
-    wholes = {task: str(part["of"]) for task, part in (facts.get("left_out") or {}).items()}
+    wholes = {task: part.of for task, part in read_parts(facts).items()}
     tasks = _counted({name: _task(name, members[name]) for name in order}, wholes, notes)
     modes = list(dict.fromkeys(result.mode for result in results))
     aside = {tuple(one) for one in facts.get("aside") or ()}

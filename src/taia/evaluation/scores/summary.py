@@ -11,7 +11,7 @@ from typing import Any
 
 from taia.errors import DataError
 from taia.evaluation.scores.changes import Change, changes
-from taia.evaluation.scores.groups import aggregates, read_groups
+from taia.evaluation.scores.groups import aggregates, read_groups, read_parts
 from taia.evaluation.scores.pooling import SAFETY, Task, pool
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.scored import FurtherShare, Score, further_shares, score
@@ -83,7 +83,7 @@ class Summary:
                 found[mode, other, task] = change
                 found[other, mode, task] = change.turned()
         notes += _without_interval(scores, about)
-        notes += tuple(str(part["told"]) for part in (facts.get("left_out") or {}).values())
+        notes += tuple(part.told for part in read_parts(facts).values())
         further = further_shares(results, SAFETY)
         groups = {
             (mode, group.name): aggregates(group, {r.task: r for r in results if r.mode == mode})
