@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -89,8 +90,14 @@ def _of_file(read: Row, number: int) -> Row:
     return {"question": asked, "options": options, "answer": answer, "id": str(number)}
 
 
+def with_letters(question: str, options: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """A question that lists its options, and their letters."""
+    letters = tuple(chr(ord("A") + number) for number in range(len(options)))
+    listed = [f"{one}. {text}" for one, text in zip(letters, options, strict=True)]
+    return "\n".join([question, *listed]), letters
+
+
 def _with_letters(row: Row) -> Row:
     """The options in the question, and their letters in their place."""
-    letters = [chr(ord("A") + number) for number in range(len(row["options"]))]
-    listed = [f"{one}. {text}" for one, text in zip(letters, row["options"], strict=True)]
-    return {**row, "question": "\n".join([row["question"], *listed]), "options": letters}
+    question, letters = with_letters(row["question"], row["options"])
+    return {**row, "question": question, "options": [*letters]}

@@ -101,6 +101,16 @@ def make_models(model: Path, folder: Path) -> dict[str, Path]:
     Returns:
         Mode → its checkpoint; ``adapter`` → the adapter.
     """
+    places = {"base": Path(model), "adapter": make_adapter(model, folder)}
+    for mode in MODES[1:]:
+        keep = "all" if mode == "tuned" else mode
+        compose(model, places["adapter"], folder / mode, keep, merge=True)
+        places[mode] = folder / mode
+    return places
+
+
+def make_adapter(model: Path, folder: Path) -> Path:
+    """A random LoRA of all linears of a model, as large as a trained one; its folder."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -114,12 +124,7 @@ def make_models(model: Path, folder: Path) -> dict[str, Path]:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.005)
     tuned.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
-    places = {"base": Path(model), "adapter": folder / "adapter"}
-    for mode in MODES[1:]:
-        keep = "all" if mode == "tuned" else mode
-        compose(model, folder / "adapter", folder / mode, keep, merge=True)
-        places[mode] = folder / mode
-    return places
+    return folder / "adapter"
 
 
 def ours(
