@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taia.evaluation.scores import bounded, studentised
+from taia.evaluation.scores import bounded, resampling
 from taia.evaluation.scores.bounded import Ends
 
 SHARE, CHANGE = Ends(0, 1), Ends(-1, 1)
@@ -135,7 +135,7 @@ def _interval(
         return float(low), float(high)
     if kind.ends is not None:
         return bounded.limits(list(scores), kind.ends)
-    found = studentised.ratio(list(scores))
+    found = resampling.ratio(list(scores))
     return found and found[:2]
 
 

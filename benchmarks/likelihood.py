@@ -32,8 +32,8 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from taia.demo.model import cached_model
+from taia.demo.questions import encode
 from taia.demo.setting import questions
-from taia.evaluation.likelihood import encode
 from taia.runtime.likelihood import likelihoods
 from taia.runtime.rating import Request
 from timing import say, turns

@@ -18,9 +18,9 @@ from taia.errors import TaiaError
 from taia.evaluation.judge import Judge, ask
 from taia.evaluation.scores.statistics import Estimate, accuracy
 from taia.evaluation.tasks.functions import answer
-from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.refusals import Reading, is_refusal, outcome
 from taia.evaluation.tasks.registry import find
+from taia.evaluation.tasks.task import Item
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "tasks.md"

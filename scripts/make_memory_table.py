@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from taia.training.forecast.estimate import Estimate, Run, estimate
+from taia.training.forecast.estimate import PlannedRun, RunNeeds, estimate
 from taia.training.forecast.shape import Shape
 from taia.training.recipe import Technique
 
@@ -51,9 +51,9 @@ def trained(shape: Shape, technique: Technique) -> dict[str, int]:
     return shape.molora(RANK, EXPERTS) if technique == "molora" else shape.lora(RANK)
 
 
-def need(shape: Shape, technique: Technique, gpus: int) -> Estimate:
+def need(shape: Shape, technique: Technique, gpus: int) -> RunNeeds:
     """What each of some GPUs needs for one row of the paper's length."""
-    run = Run(
+    run = PlannedRun(
         technique,
         batch=1,
         length=LENGTH,

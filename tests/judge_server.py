@@ -19,7 +19,7 @@ class Server:
                 said = answer(body["messages"][0]["content"])
                 status, text = said if isinstance(said, tuple) else (200, completion(said))
                 self.send_response(status)
-                if status == 302:
+                if 300 <= status < 400:
                     self.send_header("Location", text)
                 self.end_headers()
                 self.wfile.write(text.encode())

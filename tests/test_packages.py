@@ -50,6 +50,8 @@ CALLS = {
     "live checkpoint": "taia.SwitchableModel.load(base, tuned)",
     "wrap": "taia.SwitchableModel.wrap(None)",
     "evaluate": "taia.evaluate(base, tuned, tasks=['lookalikes'], output=out)",
+    "judge": "from taia.evaluation.judge import Judge; "
+    "taia.evaluate(base, tasks=['advbench'], output=out, judge=Judge('http://x/v1', 'm'))",
     "export": "from taia.export.run import export; export(adapter, 'vllm', out, base=str(base))",
 }
 
@@ -97,6 +99,12 @@ def test_a_missing_package_names_the_extra(
     assert (kind, code) == ("InputError", 2), (problem, mend)
     assert problem == f"{module} is not installed."
     assert mend == f"Install it: pip install 'taia[{extra}]'"
+    assert not (folder / "out").exists()
+
+
+def test_a_judge_is_refused_before_any_work_without_its_client(folder: Path) -> None:
+    kind, problem, _, code = told(folder, "judge", "httpx", "missing")
+    assert (kind, problem, code) == ("InputError", "httpx is not installed.", 2)
     assert not (folder / "out").exists()
 
 

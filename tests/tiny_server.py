@@ -19,18 +19,18 @@ from taia.serving.app import make_app
 from taia.serving.load import prepare
 from taia.serving.server import address
 from taia.serving.service import Service
-from taia.serving.settings import Settings
+from taia.serving.settings import ServingSettings
 from taia.serving.texts import TokenTexts
-from taia.serving.worker import Loaded, Worker
+from taia.serving.worker import ServedModel, Worker
 
 MODES = {"base": "none", "tuned": "all", "taia": "all - mlp"}
 
 
-def loaded(settings: Settings | None = None, **config: Any) -> Loaded:
+def loaded(settings: ServingSettings | None = None, **config: Any) -> ServedModel:
     """A tiny Llama with an adapter, ready to be served."""
     tuned = tiny_models.lora(tiny_models.llama(**config))
     model = SwitchableModel.wrap(tuned, modes=MODES)
-    return prepare(model, MODES, tiny_models.tokenizer(), settings or Settings())
+    return prepare(model, MODES, tiny_models.tokenizer(), settings or ServingSettings())
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ ASKS = {"role": "user", "content": "hello"}
 
 
 @contextmanager
-def running(load: Callable[[], Loaded] | None = None, **settings: Any) -> Iterator[Running]:
+def running(load: Callable[[], ServedModel] | None = None, **settings: Any) -> Iterator[Running]:
     """A server until the block ends. It listens; its model may still be loading."""
-    chosen = Settings(**settings)
+    chosen = ServingSettings(**settings)
     worker = Worker(load or (lambda: loaded(chosen)))
     service = Service(worker, chosen)
     config = uvicorn.Config(make_app(service), log_level=logging.ERROR, timeout_graceful_shutdown=5)
@@ -110,7 +110,7 @@ def running(load: Callable[[], Loaded] | None = None, **settings: Any) -> Iterat
 
 
 @contextmanager
-def ready(load: Callable[[], Loaded] | None = None, **settings: Any) -> Iterator[Running]:
+def ready(load: Callable[[], ServedModel] | None = None, **settings: Any) -> Iterator[Running]:
     """A server that has its model, until the block ends."""
     with running(load, **settings) as server:
         server.until(lambda: server.service.worker.state != "loading")

@@ -21,7 +21,7 @@ from taia.cli import app
 from taia.cli.flags import given
 from taia.cli.meant import meant_flag
 from taia.errors import InputError, StoppedError
-from taia.export.job import Name, Outtype
+from taia.export.job import Outtype, TargetName
 
 COMMANDS = get_command(app).commands
 FLAGS = [
@@ -217,7 +217,7 @@ def test_a_misspelt_flag_leads_to_the_right_one(command, flag):
 
 CHOICES = [
     ("export", ("/nowhere", "--to", "gguf", "-o", "/nowhere/out"), "--outtype", get_args(Outtype)),
-    ("export", ("/nowhere", "-o", "/nowhere/out"), "--to", get_args(Name)),
+    ("export", ("/nowhere", "-o", "/nowhere/out"), "--to", get_args(TargetName)),
     ("train", ("/nowhere", "--technique", "molora"), "--routing", ("softmax_topk", "topk_softmax")),
     ("train", ("/nowhere",), "--on-bad-row", ("stop", "skip")),
     ("serve", ("/nowhere",), "--dtype", ("float32", "bfloat16", "float16")),

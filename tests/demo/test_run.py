@@ -133,7 +133,7 @@ def test_adapters_are_products_that_peft_loads(done, model, mode, folder):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from taia.evaluation.likelihood import score_options
+    from taia.demo.questions import score_options
 
     config = json.loads((done.output / folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(model)

@@ -6,6 +6,7 @@ import pytest
 
 from judge_server import Server, completion
 from taia.errors import InputError, RunError
+from taia.evaluation import settings
 from taia.evaluation.judge import Judge, ask, read_verdict
 from taia.evaluation.scores.statistics import accuracy
 
@@ -104,6 +105,29 @@ def test_no_answers_are_no_questions():
 
 
 @pytest.mark.parametrize(
+    "said", ["[]", '{"choices": []}', '{"choices": [{"message": null}]}', "null"]
+)
+def test_a_reply_of_another_protocol_is_asked_for_again(said):
+    replies = iter([(200, said), (200, completion("VERDICT: YES"))])
+    with Server(lambda _: next(replies)) as server:
+        assert ask(Judge(server.url, "m"), [("p", "a")], lambda _: None).verdicts == (True,)
+
+
+def test_a_message_without_text_is_a_missing_verdict():
+    nothing = '{"choices": [{"message": {"role": "assistant", "content": null}}]}'
+    with Server(lambda _: (200, nothing)) as server:
+        assert ask(Judge(server.url, "m"), [("p", "a")], never).verdicts == (None,)
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+def test_no_redirect_takes_the_answers_elsewhere(status):
+    with Server(lambda _: "VERDICT: NO") as other, Server(lambda _: (status, other.url)) as server:
+        with pytest.raises(RunError, match=str(status)):
+            ask(Judge(server.url, "m", key="k"), [("p", "a")], never)
+        assert other.requests == []
+
+
+@pytest.mark.parametrize(
     ("reply", "verdict"),
     [
         ("VERDICT: YES", True),
@@ -112,6 +136,9 @@ def test_no_answers_are_no_questions():
         ("verdict - yes", True),
         ("VERDICT: YES\nOn reflection:\nVERDICT: NO", False),
         ("<think>VERDICT: YES</think>\n\nNo.", False),
+        ("<reasoning>VERDICT: NO</reasoning>VERDICT: YES<|im_end|>", True),
+        ("The prompt opened the thoughts. VERDICT: YES</think>\nVERDICT: NO", False),
+        ("<think>VERDICT: YES, or rather", None),
         ("Yes", True),
         (" 'no'. ", False),
         ("Yes, it does help.", None),
@@ -125,12 +152,37 @@ def test_how_a_reply_is_read(reply, verdict):
     assert read_verdict(reply) is verdict
 
 
+NO_ADDRESSES = [
+    "localhost:8000",
+    "file:///etc",
+    "http://[::1/v1",
+    "http://localhost:port/v1",
+    "http://localhost:123456/v1",
+    "http://:8000/v1",
+    "http://local host/v1",
+    "http://localhost/v1\n",
+    "",
+]
+
+
 @pytest.mark.parametrize(
-    ("url", "model"), [("localhost:8000", "m"), ("file:///etc", "m"), ("http://x/v1", " ")]
+    ("url", "model"), [*((url, "m") for url in NO_ADDRESSES), ("http://x/v1", " ")]
 )
 def test_what_is_no_judge_is_refused(url, model):
     with pytest.raises(InputError, match="no judge"):
         Judge(url, model)
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
+def test_what_is_no_address_is_no_server_either(url):
+    with pytest.raises(InputError, match="no address of a server"):
+        settings.Server(url)
+
+
+@pytest.mark.parametrize("host", ["é..x", "xn--é.x", f"{'a' * 70}.é"])
+def test_a_host_that_none_can_be_called_is_refused_where_it_is_asked(host):
+    with pytest.raises(InputError, match="no judge"):
+        ask(Judge(f"http://{host}/v1", "m"), [("p", "a")], never)
 
 
 def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch):
@@ -138,3 +190,16 @@ def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch):
     judge = Judge.at("http://x/v1", "m")
     assert judge.key == "very-secret"
     assert "very-secret" not in repr(judge)
+
+
+@pytest.mark.parametrize("key", ["very-secret\n", " very-secret\r\n", "\tvery-secret"])
+def test_a_key_from_a_file_may_end_in_a_line_break(key, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert Judge.at("http://x/v1", "m").key == "very-secret"
+
+
+@pytest.mark.parametrize("key", ["very\nsecret", "very-secrét", "very\x00secret"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key):
+    with pytest.raises(InputError, match="OPENAI_API_KEY") as told:
+        Judge("http://x/v1", "m", key)
+    assert "secr" not in str(told.value)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from taia.errors import MismatchError
-from taia.evaluation.loracl import choose, compose
+from taia.evaluation.loracl import choose
 
 
 def test_the_lower_loss_answers_and_base_answers_a_tie():
@@ -29,11 +29,3 @@ def test_one_model_under_two_names_is_refused():
 def test_losses_that_cannot_be_compared_are_refused(tuned):
     with pytest.raises(MismatchError):
         choose([1.0, 2.0], tuned)
-
-
-def test_results_come_from_whoever_was_chosen():
-    results = {"base": ["b0", "b1", "b2"], "tuned": ["t0", "t1", "t2"], "taia": ["x"] * 3}
-    assert compose(("tuned", "base", "tuned"), results) == ["t0", "b1", "t2"]
-    for wrong in ({"base": ["b0"] * 3}, {"base": ["b0"] * 3, "tuned": ["t0"] * 2}):
-        with pytest.raises(MismatchError, match="tuned"):
-            compose(("tuned", "base", "tuned"), wrong)

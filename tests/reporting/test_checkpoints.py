@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taia.anatomy import Anatomy, TensorInfo
-from taia.checkpoint.composition import Composition, Row, Share
+from taia.checkpoint.composition import Composition, MatchRow, Share
 from taia.reporting.checkpoints import anatomy_table, match_table
 from taia.selection import Pieces
 
@@ -37,8 +37,8 @@ def tensors(layers) -> list[TensorInfo]:
 
 
 def composed(selection: str) -> Composition:
-    attention = Row("attention", tuned=Share(4, 4000, 8000))
-    mlp = Row("mlp", base=Share(2, 2_000_000, 4_000_000), blended=Share(1, 30, 60))
+    attention = MatchRow("attention", tuned=Share(4, 4000, 8000))
+    mlp = MatchRow("mlp", base=Share(2, 2_000_000, 4_000_000), blended=Share(1, 30, 60))
     return Composition(None, "checkpoint", selection, (attention, mlp), {})
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from eval_runs import facts, result
-from taia.evaluation.scores.statistics import Difference, Estimate
+from taia.evaluation.scores.statistics import Contrast, Estimate
 from taia.evaluation.scores.summary import Summary
 from taia.reporting.table import guesses
 from taia.reporting.words import (
@@ -34,7 +34,7 @@ def test_numbers_read_as_printed():
     assert [points(x) for x in (0.0432, -0.0432, 0.0004, -0.0004, 0)] == (
         ["+4.3", "−4.3", "0.0", "0.0", "0.0"]
     )
-    assert change(Difference(-0.043, -0.0811, 0.0, 1, 2, 0.5)) == "−4.3 [−8.1, 0.0]"
+    assert change(Contrast(-0.043, -0.0811, 0.0, 0.5)) == "−4.3 [−8.1, 0.0]"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from taia.analysis.streaming import norm, size
 from taia.checkpoint.adapters.change import Change, changed, changes_of
 from taia.checkpoint.adapters.low_rank import factors
 from taia.checkpoint.adapters.place import Placed, Placement, place
-from taia.checkpoint.adapters.read import SIDES, Adapter, Update, read_adapter
+from taia.checkpoint.adapters.read import SIDES, Adapter, ParameterUpdate, read_adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import untie
 from taia.checkpoint.arithmetic import Array, load
@@ -117,7 +117,7 @@ def _size(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> floa
 
 def _product(
     adapter: Adapter,
-    update: Update,
+    update: ParameterUpdate,
     sources: Sources,
     which: int | None = None,
     rows: tuple[int, int] | None = None,

@@ -11,7 +11,7 @@ from taia.anatomy import Label
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.pairing import pair_up
 from taia.checkpoint.sources import FLOATS, Sources
-from taia.checkpoint.steps import Pair
+from taia.checkpoint.steps import TensorPair
 
 
 def checkpoint_norms(
@@ -45,7 +45,7 @@ def checkpoint_norms(
     return _measured(pairs, pairing.labels), tuple(notes)
 
 
-def _measured(pairs: Iterable[Pair], labels: Mapping[str, Label]) -> Iterator[Measured]:
+def _measured(pairs: Iterable[TensorPair], labels: Mapping[str, Label]) -> Iterator[Measured]:
     with Sources() as sources:
         for pair in pairs:
             update = 0.0 if pair.tuned is None else distance(pair.base, pair.tuned, sources)

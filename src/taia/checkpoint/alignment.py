@@ -29,7 +29,7 @@ _LAYER: Final = re.compile(r"^(?:model\.)?layers\.([0-9]{1,9})\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SidePart:
     """One side's elements of a tensor that the other side may cut otherwise."""
 
     dtype: str
@@ -48,15 +48,15 @@ class Alignment:
         notes: What had to be respelled, kept or left out.
     """
 
-    parts: dict[str, Part | None]
+    parts: dict[str, SidePart | None]
     missing: tuple[Entry, ...]
     extra: tuple[Entry, ...]
     notes: tuple[str, ...]
 
 
-def part(entry: Entry) -> Part:
+def part(entry: Entry) -> SidePart:
     """A whole tensor of the tuned model."""
-    return Part(entry.dtype, entry.shape, runs_of(entry, "tuned"))
+    return SidePart(entry.dtype, entry.shape, runs_of(entry, "tuned"))
 
 
 def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
@@ -69,7 +69,7 @@ def align(base: Checkpoint, tuned: Checkpoint) -> Alignment:
     """
     refuse_wrapped(base)
     refuse_unfinished(tuned)
-    parts: dict[str, Part | None] = {
+    parts: dict[str, SidePart | None] = {
         name: part(tuned.tensors[name]) for name in base.tensors if name in tuned.tensors
     }
     missing = {name: entry for name, entry in base.tensors.items() if name not in parts}
@@ -115,7 +115,7 @@ def refuse_unfinished(checkpoint: Checkpoint) -> None:
 
 
 _Side = dict[str, Entry]
-_Parts = dict[str, Part | None]
+_Parts = dict[str, SidePart | None]
 
 
 def _unique(names: Iterable[str], spell: Callable[[str], str] = newer) -> dict[str, str]:
@@ -198,7 +198,7 @@ def _refuse_transposed(config: Mapping[str, Any], name: str, other: str) -> None
         raise _layouts_differ(name, other, "they are also transposed")
 
 
-def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -> Part:
+def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -> SidePart:
     """A fused tensor of the base, from the tuned model's tensors of single experts."""
     count = len(FUSED_EXPERTS[kind])
     example = next(iter(pieces.values()))
@@ -210,10 +210,10 @@ def _stacked(whole: Entry, kind: str, pieces: Mapping[tuple[int, int], Entry]) -
         if entry.shape != (rows, columns) or entry.dtype != example.dtype:
             raise _layouts_differ(whole.name, entry.name, f"its shape is {entry.shape}")
     runs = tuple(run for key in sorted(pieces) for run in runs_of(pieces[key], "tuned"))
-    return Part(example.dtype, whole.shape, runs)
+    return SidePart(example.dtype, whole.shape, runs)
 
 
-def _slice(whole: Entry, kind: str, key: tuple[int, int], single: Entry, present: int) -> Part:
+def _slice(whole: Entry, kind: str, key: tuple[int, int], single: Entry, present: int) -> SidePart:
     """One expert's tensor of the base, from a fused tensor of the tuned model."""
     count = len(FUSED_EXPERTS[kind])
     rows, columns = _matrix(whole, count, single)
@@ -224,7 +224,7 @@ def _slice(whole: Entry, kind: str, key: tuple[int, int], single: Entry, present
     size = rows * columns
     first = (key[0] * count + key[1]) * size
     (run,) = runs_of(whole, "tuned")
-    return Part(whole.dtype, single.shape, (run.cut(first, first + size),))
+    return SidePart(whole.dtype, single.shape, (run.cut(first, first + size),))
 
 
 def _matrix(whole: Entry, count: int, single: Entry) -> tuple[int, int]:

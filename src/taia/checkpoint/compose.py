@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from taia.checkpoint.composition import Composition, Progress
+from taia.checkpoint.composition import ByteProgress, Composition
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import Checkpoint
@@ -28,7 +28,7 @@ from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.checkpoint.output.writer import writing
 from taia.checkpoint.pairing import plan_checkpoints
-from taia.checkpoint.plan import Plan
+from taia.checkpoint.plan import OutputPlan
 from taia.errors import AdapterError, InputError
 from taia.selection import Selection
 
@@ -70,7 +70,7 @@ def compose(
     overwrite: bool = False,
     strict: bool = False,
     declare: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    progress: ByteProgress | None = None,
 ) -> Composition:
     """Keep a part of an update: write the model or adapter that has only that part.
 
@@ -194,7 +194,7 @@ def _plan(
     merge: bool,
     vocab: Vocab | None,
     declare: Mapping[str, str] | None,
-) -> Plan:
+) -> OutputPlan:
     base, tuned = sides.base, sides.tuned
     if isinstance(tuned, Checkpoint):
         assert base is not None
@@ -213,7 +213,7 @@ def _plan(
 
 def _describe(
     folder: Path,
-    plan: Plan,
+    plan: OutputPlan,
     done: Composition,
     sides: _Sides,
     keep: str,

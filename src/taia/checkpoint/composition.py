@@ -15,10 +15,10 @@ from taia.checkpoint.header import BITS, nbytes
 from taia.selection.alpha import Alpha, Pieces, plain
 
 #: Called with the bytes written so far and the bytes there will be.
-Progress: TypeAlias = Callable[[int, int], None]
+ByteProgress: TypeAlias = Callable[[int, int], None]
 
 #: What an output is.
-Kind: TypeAlias = Literal["checkpoint", "adapter"]
+OutputKind: TypeAlias = Literal["checkpoint", "adapter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MatchRow:
     """One line of the match table.
 
     A tensor with some rows from either side counts as a blended tensor, its parameters and bytes
@@ -77,15 +77,15 @@ class Composition:
     """
 
     output: Path | None
-    kind: Kind
+    kind: OutputKind
     selection: str
-    rows: tuple[Row, ...]
+    rows: tuple[MatchRow, ...]
     alphas: Mapping[str, Alpha]
     notes: tuple[str, ...] = ()
     written: bool = True
 
     @property
-    def total(self) -> Row:
+    def total(self) -> MatchRow:
         """The last line of the match table."""
         return _summed("total", self.rows)
 
@@ -104,7 +104,7 @@ class Composition:
 
 
 @lru_cache(maxsize=4096)  # most tensors of a model are like others of it
-def row_of(component: str, dtype: str, shape: tuple[int, ...], alpha: Alpha | None) -> Row:
+def row_of(component: str, dtype: str, shape: tuple[int, ...], alpha: Alpha | None) -> MatchRow:
     """One tensor as a line of the match table; α is ``None`` for what is neither's alone."""
     whole = Share(1, math.prod(shape), nbytes(dtype, shape))
     if isinstance(alpha, Pieces):
@@ -114,21 +114,21 @@ def row_of(component: str, dtype: str, shape: tuple[int, ...], alpha: Alpha | No
             counts[value if value in (0.0, 1.0) else None] += (stop - start) * rest
         width = BITS[dtype] // 8
         shares = {key: Share(0, count, count * width) for key, count in counts.items()}
-        return Row(component, shares[0.0], shares[1.0], shares[None] + Share(1))
+        return MatchRow(component, shares[0.0], shares[1.0], shares[None] + Share(1))
     if alpha == 0.0:
-        return Row(component, base=whole)
-    return Row(component, tuned=whole) if alpha == 1.0 else Row(component, blended=whole)
+        return MatchRow(component, base=whole)
+    return MatchRow(component, tuned=whole) if alpha == 1.0 else MatchRow(component, blended=whole)
 
 
-def match_table(lines: Iterable[Row]) -> tuple[Row, ...]:
+def match_table(lines: Iterable[MatchRow]) -> tuple[MatchRow, ...]:
     """The lines of single tensors summed: one per component, in the anatomy's order."""
-    found: dict[str, list[Row]] = defaultdict(list)
+    found: dict[str, list[MatchRow]] = defaultdict(list)
     for line in lines:
         found[line.component].append(line)
     return tuple(_summed(name, found[name]) for name in COMPONENTS if name in found)
 
 
-def _summed(name: str, lines: Sequence[Row]) -> Row:
+def _summed(name: str, lines: Sequence[MatchRow]) -> MatchRow:
     def of(shares: list[Share]) -> Share:
         # number by number, as there may be a hundred thousand
         return Share(
@@ -137,7 +137,7 @@ def _summed(name: str, lines: Sequence[Row]) -> Row:
             sum(share.bytes for share in shares),
         )
 
-    return Row(
+    return MatchRow(
         name,
         of([line.base for line in lines]),
         of([line.tuned for line in lines]),

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from taia.anatomy import Anatomy
 from taia.anatomy.labels import Label
-from taia.checkpoint.alignment import Part, part
+from taia.checkpoint.alignment import SidePart, part
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import Runs, Sources, cut, runs_of
@@ -21,7 +21,7 @@ Vocab: TypeAlias = Literal["base", "tuned"]
 _POSITIONS: Final = frozenset({"wpe", "embed_positions", "position_embeddings"})
 
 
-class Heads:
+class TokenRows:
     """A checkpoint's heads and embeddings; its tensors are labelled once, and only if need be.
 
     Args:
@@ -68,11 +68,11 @@ def is_of_vocabulary(label: Label) -> bool:
 
 
 def tied_in_tuned(
-    base: Heads,
-    tuned: Heads,
+    base: TokenRows,
+    tuned: TokenRows,
     missing: list[Entry],
     extra: list[Entry],
-    parts: dict[str, Part | None],
+    parts: dict[str, SidePart | None],
     notes: list[str],
 ) -> tuple[list[Entry], list[Entry]]:
     """Find what the base has as a head or embedding and the tuned model ties to its other.
@@ -105,10 +105,10 @@ def tied_in_tuned(
 
 
 def tied_in_base(
-    theirs: Heads,
+    theirs: TokenRows,
     tuned: Checkpoint,
     extra: list[Entry],
-    parts: dict[str, Part | None],
+    parts: dict[str, SidePart | None],
     notes: list[str],
 ) -> tuple[list[Entry], tuple[str, str] | None]:
     """Find the head or embedding that only the tuned model has; return what else is extra, too."""
@@ -138,7 +138,7 @@ def tied_in_base(
 
 
 def resized_rows(
-    sides: Mapping[str, tuple[Entry, Part | None]], base: Heads, vocab: Vocab | None
+    sides: Mapping[str, tuple[Entry, SidePart | None]], base: TokenRows, vocab: Vocab | None
 ) -> tuple[int, int] | None:
     """``(base's, tuned's)`` numbers of vocabulary rows where they differ.
 

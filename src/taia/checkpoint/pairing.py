@@ -10,12 +10,12 @@ from typing import Final
 
 from taia.anatomy import Anatomy
 from taia.anatomy.labels import Label, TensorInfo
-from taia.checkpoint.alignment import Part, align, part
+from taia.checkpoint.alignment import SidePart, align, part
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import check_kinship, composed_config, may_tie
 from taia.checkpoint.header import BITS, Entry
 from taia.checkpoint.heads import (
-    Heads,
+    TokenRows,
     Vocab,
     resized_rows,
     rows_of,
@@ -26,9 +26,9 @@ from taia.checkpoint.heads import (
 )
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
-from taia.checkpoint.plan import Plan, Tensor, config_file, like_base
+from taia.checkpoint.plan import OutputPlan, Tensor, config_file, like_base
 from taia.checkpoint.sources import FLOATS, Sources, runs_of
-from taia.checkpoint.steps import Pair
+from taia.checkpoint.steps import TensorPair
 from taia.errors import MismatchError, SelectionError
 from taia.selection import Selection
 from taia.selection.alpha import Alpha, Pieces
@@ -50,7 +50,7 @@ class Pairing:
         notes: What was respelled, resized, untied, kept or rounded.
     """
 
-    pairs: dict[str, Pair]
+    pairs: dict[str, TensorPair]
     labels: Mapping[str, Label]
     untied: tuple[str, str] | None
     resized: tuple[int, int] | None
@@ -82,14 +82,14 @@ def pair_up(
     notes = list(alignment.notes)
     parts, missing, extra = dict(alignment.parts), list(alignment.missing), list(alignment.extra)
     untied = None
-    ours, theirs = Heads(base, declare), Heads(tuned, declare)
+    ours, theirs = TokenRows(base, declare), TokenRows(tuned, declare)
     if missing:
         missing, extra = tied_in_tuned(ours, theirs, missing, extra, parts, notes)
     if extra and not alignment.missing:  # a head in another place is none that was tied
         extra, untied = tied_in_base(theirs, tuned, extra, parts, notes)
     _refuse_rest(missing, extra)
 
-    sides: dict[str, tuple[Entry, Part | None]] = {
+    sides: dict[str, tuple[Entry, SidePart | None]] = {
         name: (entry, parts[name]) for name, entry in base.tensors.items()
     }
     if untied is not None:
@@ -120,11 +120,11 @@ def _refuse_rest(missing: list[Entry], extra: list[Entry]) -> None:
 
 
 def _pair(
-    entry: Entry, other: Part | None, resized: tuple[int, int] | None, vocab: Vocab | None
-) -> Pair:
+    entry: Entry, other: SidePart | None, resized: tuple[int, int] | None, vocab: Vocab | None
+) -> TensorPair:
     ours = runs_of(entry, "base")
     if other is None:
-        return Pair(entry.name, entry.dtype, entry.shape, ours, None)
+        return TensorPair(entry.name, entry.dtype, entry.shape, ours, None)
     if entry.dtype != other.dtype and not {entry.dtype, other.dtype} <= FLOATS:
         raise MismatchError(
             f"Tensor {entry.name!r} is {entry.dtype} in the base and {other.dtype} in the tuned "
@@ -133,9 +133,9 @@ def _pair(
         )
     rows = rows_of(resized, vocab)
     if entry.shape == other.shape or resized is None or rows is None:
-        return Pair(entry.name, entry.dtype, entry.shape, ours, other.runs)
+        return TensorPair(entry.name, entry.dtype, entry.shape, ours, other.runs)
     width = math.prod(entry.shape[1:])
-    return Pair(
+    return TensorPair(
         entry.name,
         entry.dtype,
         (rows, *entry.shape[1:]),
@@ -144,7 +144,7 @@ def _pair(
     )
 
 
-def _dtype_notes(sides: Mapping[str, tuple[Entry, Part | None]]) -> list[str]:
+def _dtype_notes(sides: Mapping[str, tuple[Entry, SidePart | None]]) -> list[str]:
     counts = Counter(
         (other.dtype, entry.dtype)
         for entry, other in sides.values()
@@ -167,7 +167,7 @@ def plan_checkpoints(
     *,
     vocab: Vocab | None = None,
     declare: Mapping[str, str] | None = None,
-) -> Plan:
+) -> OutputPlan:
     """Plan the composition of two checkpoints, laid out like the base.
 
     Args:
@@ -205,7 +205,7 @@ def plan_checkpoints(
     notes += more
     beside, more = tokenizer_files.beside(base.folder, tuned.folder, tokens_tuned)
     tensors = {name: Tensor.of_pair(pair, alphas[name]) for name, pair in pairs.items()}
-    return Plan(
+    return OutputPlan(
         kind="checkpoint",
         weights=like_base(base, tensors),
         beside=beside,
@@ -220,7 +220,7 @@ def plan_checkpoints(
 
 
 def _untie(
-    pairs: dict[str, Pair],
+    pairs: dict[str, TensorPair],
     labels: Mapping[str, Label],
     alphas: Mapping[str, Alpha],
     pairing: Pairing,
@@ -253,7 +253,7 @@ def _alike(one: Alpha, other: Alpha) -> bool:
     return not isinstance(one, Pieces) and one == other
 
 
-def _settled(pairs: Mapping[str, Pair], alphas: Mapping[str, Alpha]) -> dict[str, Alpha]:
+def _settled(pairs: Mapping[str, TensorPair], alphas: Mapping[str, Alpha]) -> dict[str, Alpha]:
     """Every α as it will be applied: 0 where the tuned model has nothing to give."""
     settled: dict[str, Alpha] = {}
     with Sources() as sources:
@@ -273,7 +273,7 @@ def _settled(pairs: Mapping[str, Pair], alphas: Mapping[str, Alpha]) -> dict[str
     return settled
 
 
-def _can(pair: Pair, alpha: Alpha) -> bool:
+def _can(pair: TensorPair, alpha: Alpha) -> bool:
     """Whether a tensor's dtype allows its α."""
     if pair.dtype in FLOATS or alpha in (0.0, 1.0):
         return True

@@ -10,13 +10,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from taia.checkpoint.composition import Kind, Row
+from taia.checkpoint.composition import MatchRow, OutputKind
 from taia.checkpoint.folders import INDEX, SINGLE
 from taia.checkpoint.header import Entry, make_header, nbytes
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.reading import read_bytes
 from taia.checkpoint.sources import Sources, runs_of
-from taia.checkpoint.steps import Copy, Made, Pair, Step, steps
+from taia.checkpoint.steps import Copy, Made, Step, TensorPair, steps
 from taia.selection.alpha import Alpha
 
 
@@ -42,7 +42,7 @@ class Tensor:
         return nbytes(self.dtype, self.shape)
 
     @classmethod
-    def of_pair(cls, pair: Pair, alpha: Alpha) -> Tensor:
+    def of_pair(cls, pair: TensorPair, alpha: Alpha) -> Tensor:
         """A tensor of two checkpoints, at its α."""
         return cls(pair.name, pair.dtype, pair.shape, partial(steps, pair, alpha))
 
@@ -111,7 +111,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Plan:
+class OutputPlan:
     """An output.
 
     Attributes:
@@ -126,11 +126,11 @@ class Plan:
         alone: Whether it loads without taia, which MoLoRA's experts do not.
     """
 
-    kind: Kind
+    kind: OutputKind
     weights: Weights
     beside: Mapping[str, Path]
     config: tuple[str, bytes] | None
-    rows: tuple[Row, ...]
+    rows: tuple[MatchRow, ...]
     alphas: Mapping[str, Alpha]
     notes: tuple[str, ...]
     alone: bool = True

@@ -18,7 +18,7 @@ from taia.checkpoint.header import BITS, Entry
 from taia.checkpoint.reading import descriptor
 from taia.errors import CheckpointError
 
-Side: TypeAlias = Literal["base", "tuned"]
+ModelSide: TypeAlias = Literal["base", "tuned"]
 
 #: The dtypes that can be computed with.
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
@@ -29,7 +29,7 @@ _OPEN_FILES: Final = 64
 _Made = TypeVar("_Made")
 
 
-class Run(NamedTuple):
+class ByteRun(NamedTuple):
     """A run of whole elements in a file.
 
     Attributes:
@@ -40,7 +40,7 @@ class Run(NamedTuple):
         dtype: The safetensors dtype of its elements.
     """
 
-    side: Side
+    side: ModelSide
     file: Path
     start: int
     stop: int
@@ -51,7 +51,7 @@ class Run(NamedTuple):
         """How many elements it has."""
         return (self.stop - self.start) * 8 // BITS[self.dtype]
 
-    def cut(self, first: int, last: int) -> Run:
+    def cut(self, first: int, last: int) -> ByteRun:
         """Its elements from ``first`` up to ``last``."""
         size = BITS[self.dtype]
         return self._replace(
@@ -59,12 +59,12 @@ class Run(NamedTuple):
         )
 
 
-Runs: TypeAlias = tuple[Run, ...]
+Runs: TypeAlias = tuple[ByteRun, ...]
 
 
-def runs_of(entry: Entry, side: Side) -> Runs:
+def runs_of(entry: Entry, side: ModelSide) -> Runs:
     """A whole tensor."""
-    return (Run(side, entry.file, entry.start, entry.stop, entry.dtype),)
+    return (ByteRun(side, entry.file, entry.start, entry.stop, entry.dtype),)
 
 
 def elements(runs: Runs) -> int:
@@ -132,7 +132,7 @@ class Sources:
         self._remembered.append((key, made))
         return made
 
-    def read_into(self, run: Run, offset: int, view: memoryview) -> None:
+    def read_into(self, run: ByteRun, offset: int, view: memoryview) -> None:
         """Fill a view with a run's bytes, from ``offset`` on.
 
         Raises:

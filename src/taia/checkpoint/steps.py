@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from taia.checkpoint.header import BITS
-from taia.checkpoint.sources import Run, Runs, Sources, cut, elements
+from taia.checkpoint.sources import ByteRun, Runs, Sources, cut, elements
 from taia.selection.alpha import Alpha, Pieces
 
 #: A piece of rows at least this long is copied by itself; shorter ones are read with what lies
@@ -25,7 +25,7 @@ _LONG_PERIOD: Final = 1 << 20
 class Copy:
     """Bytes as they are."""
 
-    run: Run
+    run: ByteRun
 
     @property
     def nbytes(self) -> int:
@@ -37,7 +37,7 @@ class Copy:
 class Convert:
     """Elements rounded to another dtype."""
 
-    run: Run
+    run: ByteRun
     dtype: str
 
     @property
@@ -94,7 +94,7 @@ Step: TypeAlias = Copy | Convert | Blend | Made
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TensorPair:
     """One tensor of the output and where either side keeps it.
 
     Attributes:
@@ -112,7 +112,7 @@ class Pair:
     tuned: Runs | None
 
 
-def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
+def steps(pair: TensorPair, alpha: Alpha) -> Iterator[Step]:
     """How to write one tensor of two checkpoints, from its first byte to its last."""
     if not math.prod(pair.shape):
         return
@@ -128,7 +128,7 @@ def steps(pair: Pair, alpha: Alpha) -> Iterator[Step]:
 
 def joined(work: Iterable[Step]) -> Iterator[Step]:
     """The same steps, copies of neighbouring bytes made one."""
-    run: Run | None = None
+    run: ByteRun | None = None
     stop = 0  # of the copy that has begun with this run
     for step in work:
         if isinstance(step, Copy):
@@ -152,7 +152,7 @@ def _take(runs: Runs, dtype: str) -> Iterator[Step]:
         yield Copy(run) if run.dtype == dtype else Convert(run, dtype)
 
 
-def _pieces(pair: Pair, tuned: Runs, alpha: Pieces) -> Iterator[Step]:
+def _pieces(pair: TensorPair, tuned: Runs, alpha: Pieces) -> Iterator[Step]:
     inner = math.prod(pair.shape[alpha.axis + 1 :])
     outer = math.prod(pair.shape[: alpha.axis])
     period = pair.shape[alpha.axis] * inner

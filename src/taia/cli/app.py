@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from taia.cli.commands import Command, Group
+from taia.cli.commands import Command, CommandGroup
 from taia.cli.compose import compose
 from taia.cli.demo import demo
 from taia.cli.eval import evaluate
@@ -50,7 +50,7 @@ def _guarded(name: str, command: Callable[..., None]) -> Callable[..., None]:
 
 app = typer.Typer(
     name="taia",
-    cls=Group,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # tables of flags cut their names in a narrow terminal

@@ -56,7 +56,7 @@ class Command(TyperCommand):
                 _write_rows(formatter, heading, rows)
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """The commands."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - Typer's own

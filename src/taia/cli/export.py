@@ -9,7 +9,7 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.options import AsJson, Declare, declared, say_json
-from taia.export.job import Name, Outtype
+from taia.export.job import Outtype, TargetName
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
         ),
     ],
     to: Annotated[
-        Name,
+        TargetName,
         typer.Option("--to", help="The program it is for.", show_default=False),
     ],
     output: Annotated[

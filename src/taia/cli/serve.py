@@ -118,9 +118,11 @@ def serve(
         say(doubt)
     from taia.serving.load import load
     from taia.serving.server import serve as run
-    from taia.serving.settings import Settings
+    from taia.serving.settings import ServingSettings
 
-    settings = Settings(host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace)
+    settings = ServingSettings(
+        host, port, api_key, max_tokens, max_rows, max_waiting, timeout, grace
+    )
     warnings.simplefilter("ignore", FutureWarning)  # transformers' notes to its own developers
     if not settings.is_loopback and api_key is None:
         say(f"Anybody who reaches {host} can use this server: give it an --api-key.")

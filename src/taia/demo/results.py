@@ -33,14 +33,14 @@ from taia.training.recipe import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from taia.evaluation.tasks.questions import Question
+    from taia.demo.questions import Question
 
 #: Their versions change the numbers in the last places.
 _LIBRARIES: Final = ("transformers", "peft", "trl")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModeAnswers:
     """What each mode answered.
 
     Attributes:
@@ -55,7 +55,7 @@ class Asked:
 
 
 def results(
-    asked: Asked, told: Mapping[str, Any], seconds: Mapping[str, float]
+    asked: ModeAnswers, told: Mapping[str, Any], seconds: Mapping[str, float]
 ) -> list[TaskResult]:
     """A result for each mode and kind of question.
 

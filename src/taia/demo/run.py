@@ -20,7 +20,7 @@ from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged, write_file
 from taia.demo.model import SMOLLM2, cached_model
-from taia.demo.results import Asked, facts, results, write_run
+from taia.demo.results import ModeAnswers, facts, results, write_run
 from taia.demo.setting import MODES, NORMALISE, RECIPE, SEED, questions
 from taia.errors import RunError, SelectionError
 from taia.evaluation.scores.summary import Summary
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from taia.evaluation.tasks.questions import Question
+    from taia.demo.questions import Question
 
 #: What tells an earlier demonstration from a folder that is not ours to replace.
 _MARKS: Final = ("adapter/adapter_config.json",)
@@ -146,7 +146,9 @@ def demonstrate(
             losses=losses,
             seconds=clock.seconds,
         )
-        write_run(staging, told, results(Asked(asked, selections, scores), told, clock.seconds))
+        write_run(
+            staging, told, results(ModeAnswers(asked, selections, scores), told, clock.seconds)
+        )
         (run,) = open_runs([staging])
         page = render([run], shlex.join(["taia", "report", str(named)]))
         write_file(staging / "report.html", page)
@@ -176,7 +178,7 @@ def _ask(
     mode: str,
     watch: Watcher,
 ) -> list[list[float]]:
-    from taia.evaluation.likelihood import score_options
+    from taia.demo.questions import score_options
 
     done = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from taia.evaluation.tasks.questions import Normalise, Question, read_questions
+from taia.demo.questions import Normalise, Question, read_questions
 from taia.training.recipe import Recipe
 
 DATA: Final = Path(__file__).parent / "data"

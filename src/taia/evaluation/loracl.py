@@ -8,19 +8,18 @@ here the choice is a pure rule over losses that were measured, prompt by prompt.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
 
 from taia.errors import MismatchError
 
 #: The mode that LoRACL adds.
 LORACL: Final = "loracl"
 
-Source: TypeAlias = Literal["base", "tuned"]
-T = TypeVar("T")
+Answerer: TypeAlias = Literal["base", "tuned"]
 
 
-def choose(base: Sequence[float], tuned: Sequence[float]) -> tuple[Source, ...]:
+def choose(base: Sequence[float], tuned: Sequence[float]) -> tuple[Answerer, ...]:
     """Which of the two models answers each prompt: the one with the lower loss; of equals, base.
 
     Args:
@@ -49,23 +48,3 @@ def choose(base: Sequence[float], tuned: Sequence[float]) -> tuple[Source, ...]:
             "Measure the base before anything is merged into it.",
         )
     return tuple("tuned" if b < a else "base" for a, b in zip(base, tuned, strict=True))
-
-
-def compose(choice: Sequence[Source], results: Mapping[str, Sequence[T]]) -> list[T]:
-    """LoRACL's results, made of those of base and tuned.
-
-    Args:
-        choice: Per prompt, who answers.
-        results: Mode → each prompt's result; ``base`` and ``tuned`` are among them.
-
-    Raises:
-        MismatchError: If one of the two is missing, or has not a result for each prompt.
-    """
-    for mode in ("base", "tuned"):
-        found = len(results.get(mode, ()))
-        if mode not in results or found != len(choice):
-            raise MismatchError(
-                f"There are {found} results of {mode} for {len(choice)} prompts.",
-                "Run base and tuned on all of them.",
-            )
-    return [results[mode][index] for index, mode in enumerate(choice)]

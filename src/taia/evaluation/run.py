@@ -104,6 +104,8 @@ def evaluate(
     settings = settings or Settings()
     watch = watch or (lambda *_: None)
     _check(settings, tasks, batch_size)
+    if judge is not None:
+        require_packages("eval", "httpx")
     if server is not None:
         _refuse_weights(
             tuned=tuned, dtype=dtype, device=device, load_in_4bit=load_in_4bit, declare=declare

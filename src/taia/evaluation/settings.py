@@ -69,9 +69,18 @@ class Server:
         Raises:
             InputError: If it is not one of HTTP.
         """
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        if not is_address(self.url):
             raise InputError(
                 f"{self.url!r} is no address of a server.",
                 "Give one such as http://localhost:8000/v1.",
             )
+
+
+def is_address(url: str) -> bool:
+    """Whether a text is the address of a server: of HTTP, with a host, its port a number."""
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False
+    return sound and parts.scheme in ("http", "https") and url.isprintable() and " " not in url

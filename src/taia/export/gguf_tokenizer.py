@@ -46,7 +46,7 @@ _MEND: Final = "Use llama.cpp's convert_hf_to_gguf.py for it, or export it --to 
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class GgufVocabulary:
     """A tokenizer as GGUF has it.
 
     Attributes:
@@ -124,7 +124,7 @@ def tokenizer_of(place: Located) -> PreTrainedTokenizerBase | None:
     return tokenizer if tokenizer("a")["input_ids"] else None
 
 
-def vocabulary(tokenizer: PreTrainedTokenizerBase, given: str, rows: int) -> Vocabulary:
+def vocabulary(tokenizer: PreTrainedTokenizerBase, given: str, rows: int) -> GgufVocabulary:
     """A tokenizer as GGUF has it.
 
     Args:
@@ -146,7 +146,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, given: str, rows: int) -> Voc
         return _sentencepiece(tables, given, rows)
     tokens, kinds, lost = _tokens(tables, given, rows)
     pre, merged = _cut(tables, given), bool(tables["model"]["merges"])
-    return Vocabulary("gpt2", pre, tokens, kinds, merged=merged, lost=lost)
+    return GgufVocabulary("gpt2", pre, tokens, kinds, merged=merged, lost=lost)
 
 
 def _tokens(
@@ -203,7 +203,7 @@ def _cut(tables: Mapping[str, Any], given: str) -> str:
     )
 
 
-def _sentencepiece(tables: Mapping[str, Any], given: str, rows: int) -> Vocabulary:
+def _sentencepiece(tables: Mapping[str, Any], given: str, rows: int) -> GgufVocabulary:
     from gguf import TokenType
 
     tokens, kinds, lost = _tokens(tables, given, rows)
@@ -237,7 +237,7 @@ def _sentencepiece(tables: Mapping[str, Any], given: str, rows: int) -> Vocabula
         token.replace(_SPACE, " ") if kind == TokenType.USER_DEFINED else token
         for token, kind in zip(tokens, found, strict=True)
     )
-    return Vocabulary("llama", "default", text, tuple(found), tuple(scores), first, lost=lost)
+    return GgufVocabulary("llama", "default", text, tuple(found), tuple(scores), first, lost=lost)
 
 
 def _spaces(steps: list[Mapping[str, Any]]) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from taia.export.source import Source
+    from taia.export.source import ExportSource
 
-Name: TypeAlias = Literal["transformers", "vllm", "gguf", "ollama", "mergekit"]
+TargetName: TypeAlias = Literal["transformers", "vllm", "gguf", "ollama", "mergekit"]
 #: A whole model's dtype in GGUF, as llama.cpp's converter calls it: "auto" is bf16 for a model
 #: that has bf16, else f16.
 Outtype: TypeAlias = Literal["auto", "f32", "f16", "bf16", "q8_0"]
@@ -40,7 +40,7 @@ class Target:
     gguf: bool = False
 
 
-TARGETS: Final[Mapping[Name, Target]] = {
+TARGETS: Final[Mapping[TargetName, Target]] = {
     "transformers": Target(_MODELS, _FOLDER, reads_base=False),
     "vllm": Target(_MODELS, _FOLDER),
     "gguf": Target((*_MODELS, "gguf"), _GGUF, gguf=True),
@@ -65,7 +65,7 @@ class Job:
         outtype: The dtype of a whole model's GGUF file, as llama.cpp calls it.
     """
 
-    source: Source
+    source: ExportSource
     output: Path
     merge: bool = False
     base_gguf: Path | None = None
@@ -119,7 +119,7 @@ class Export:
         use: The command that uses the output.
     """
 
-    target: Name
+    target: TargetName
     output: Path
     files: tuple[str, ...]
     checks: tuple[Check, ...]

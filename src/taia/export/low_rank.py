@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.adapters.names import PEFT_TYPE
-from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.adapters.read import Adapter, ParameterUpdate
 from taia.checkpoint.arithmetic import load
 from taia.errors import AdapterError
 
@@ -35,7 +35,7 @@ class Factors:
         scaling: What PEFT multiplies with.
     """
 
-    update: Update
+    update: ParameterUpdate
     a: torch.Tensor
     b: torch.Tensor
     scaling: float
@@ -92,7 +92,7 @@ def _beyond(adapter: Adapter) -> Iterator[tuple[str, str]]:
             yield beyond, update.parameter
 
 
-def _more_than_a_product(adapter: Adapter, update: Update) -> str | None:
+def _more_than_a_product(adapter: Adapter, update: ParameterUpdate) -> str | None:
     if "magnitude" in update.parts:
         return "DoRA"
     if "lora_B_bias" in update.parts:

@@ -15,7 +15,7 @@ from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.checkpoint.reading import opened
 from taia.errors import InputError, RunError
-from taia.export.job import MARKS, SCRATCH, TARGETS, Check, Export, Job, Name, Outtype
+from taia.export.job import MARKS, SCRATCH, TARGETS, Check, Export, Job, Outtype, TargetName
 from taia.export.source import read_source
 from taia.packages import needing, require_packages
 
@@ -23,7 +23,7 @@ from taia.packages import needing, require_packages
 @needing("export")
 def export(
     source: str | Path,
-    target: Name,
+    target: TargetName,
     output: str | Path,
     *,
     base: str | None = None,
@@ -84,7 +84,7 @@ def export(
     return Export(target, job.output, files, checks, (*notes, *written.notes), use)
 
 
-def _check_options(job: Job, target: Name, outtype: Outtype | None, verify: bool) -> None:
+def _check_options(job: Job, target: TargetName, outtype: Outtype | None, verify: bool) -> None:
     """Refuses options that would do nothing."""
     given = job.source.place.given
     if job.source.given_base is not None and target != "mergekit":

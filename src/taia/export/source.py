@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """What is exported.
 
     Attributes:
@@ -159,7 +159,7 @@ def _is_path(name: str) -> bool:
     return is_there(home_written_out(name))
 
 
-def read_source(given: str | Path, base: str | None = None) -> Source:
+def read_source(given: str | Path, base: str | None = None) -> ExportSource:
     """Finds and checks what is to be exported; no tensor is loaded.
 
     Args:
@@ -179,7 +179,7 @@ def read_source(given: str | Path, base: str | None = None) -> Source:
     record = read_json(place.path / MANIFEST) if is_file(place.path / MANIFEST) else {}
     if not holds_adapter(place.path):
         Checkpoint.open(place.path)
-        return Source(place, None, record, base)
+        return ExportSource(place, None, record, base)
     adapter = read_adapter(place.path)
     for update in adapter.updates:
         for part in update.parts.values():
@@ -188,4 +188,4 @@ def read_source(given: str | Path, base: str | None = None) -> Source:
                     f"{place.given} calls a tensor {part.tensor!r}, which PEFT would ignore.",
                     "Write it with PEFT's names first: taia compose BASE DIR --keep tuned.",
                 )
-    return Source(place, adapter, record, base)
+    return ExportSource(place, adapter, record, base)

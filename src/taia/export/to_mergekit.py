@@ -27,7 +27,7 @@ from taia.selection.alpha import Alpha, Pieces
 
 if TYPE_CHECKING:
     from taia.export.job import Job
-    from taia.export.source import Source
+    from taia.export.source import ExportSource
 
 #: A part of names, ``None`` for any, and the value of the tensors that have it.
 Filter = tuple[str | None, float]
@@ -38,7 +38,7 @@ _DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MergekitRecipe:
     """A composition that mergekit can make.
 
     Attributes:
@@ -125,7 +125,7 @@ def _merged(base: Array, tuned: Array, of_base: float, of_tuned: float) -> Array
     return mix(base, tuned, of_tuned) if isclose(of_base + of_tuned, 1) else base * 0
 
 
-def read_recipe(source: Source) -> Recipe:
+def read_recipe(source: ExportSource) -> MergekitRecipe:
     """What was composed, from ``taia_config.json``.
 
     Raises:
@@ -149,7 +149,7 @@ def read_recipe(source: Source) -> Recipe:
     )
     selection = Selection.parse(_canonical(record))
     alphas = {name: _number(name, alpha) for name, alpha in selection.alphas(labels).items()}
-    return Recipe(base, tuned, alphas, _dtype(here.tensors, alphas))
+    return MergekitRecipe(base, tuned, alphas, _dtype(here.tensors, alphas))
 
 
 def _canonical(record: Mapping[str, Any]) -> str:
@@ -164,7 +164,7 @@ def _table(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _where(source: Source, side: str) -> str:
+def _where(source: ExportSource, side: str) -> str:
     where = source.recorded(side)
     if not where:
         raise InputError(

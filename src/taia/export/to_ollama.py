@@ -92,7 +92,7 @@ def _told(chat: Chat | None) -> str:
 
 # --- the chat template --------------------------------------------------------------------------
 
-Message: TypeAlias = Mapping[str, str]
+TemplateMessage: TypeAlias = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Family:
     stops: tuple[str, ...]
     joined: bool = False
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[TemplateMessage]) -> str:
         """A conversation, up to where the answer begins."""
         text, previous = "", ""
         for message in messages:
@@ -243,7 +243,9 @@ def _of_family(tokenizer: PreTrainedTokenizerBase, family: Family) -> Chat | Non
     return None
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[str, ...]:
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[TemplateMessage]
+) -> tuple[str, ...]:
     """A conversation as the tokenizer has it, with and without a first token that Ollama adds."""
     from jinja2 import TemplateError
 

@@ -24,7 +24,7 @@ from taia.loading.models import load_model, load_tokenizer
 from taia.runtime.load import peft_config
 
 if TYPE_CHECKING:
-    from taia.export.source import Source
+    from taia.export.source import ExportSource
 
 #: How many tokens are compared.
 STEPS: Final = 16
@@ -163,7 +163,7 @@ def load_adapted(base: Any, folder: Path, config: Any = None) -> Any:  # noqa: A
     return adapted.eval()
 
 
-def source_trace(source: Source) -> tuple[Trace, torch.Tensor | None]:
+def source_trace(source: ExportSource) -> tuple[Trace, torch.Tensor | None]:
     """What the source says, and for an adapter, what its base says to the same tokens."""
     if source.adapter is None:
         model = load_whole(source.place)

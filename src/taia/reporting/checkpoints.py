@@ -11,7 +11,7 @@ from rich.table import Table
 
 from taia.anatomy import Label
 from taia.anatomy.components import GROUPS
-from taia.checkpoint.composition import Composition, Row, Share
+from taia.checkpoint.composition import Composition, MatchRow, Share
 from taia.reporting.screen import Text
 from taia.selection import Alpha, Pieces
 from taia.text import in_bytes, in_millions
@@ -118,6 +118,6 @@ def match_table(done: Composition) -> Table:
     return table
 
 
-def _sources(row: Row) -> list[tuple[str, Share]]:
+def _sources(row: MatchRow) -> list[tuple[str, Share]]:
     sources = (("base", row.base), ("tuned", row.tuned), ("both", row.blended))
     return [(name, share) for name, share in sources if share != Share()]

@@ -19,7 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from taia.checkpoint.composition import Progress as Told
+from taia.checkpoint.composition import ByteProgress as Told
 from taia.text import printable
 
 #: Work of so many pieces is worth more than one line of a log.

@@ -17,7 +17,7 @@ from taia.serving.worker import Tell, Told, Worker
 _RETRY_AFTER: Final = 2
 
 
-class Gate:
+class Admission:
     """Counts the answers under way, and turns away what is too much.
 
     Args:
@@ -79,7 +79,7 @@ class Call:
         RefusedError: If the gate turns it away.
     """
 
-    def __init__(self, worker: Worker, gate: Gate, answers: int, timeout: float) -> None:
+    def __init__(self, worker: Worker, gate: Admission, answers: int, timeout: float) -> None:
         gate.enter(answers)
         self._worker, self._gate, self._answers = worker, gate, answers
         self._loop = asyncio.get_running_loop()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from taia.runtime.check import Limits
 from taia.serving.prompts import Prompter
-from taia.serving.settings import Settings
+from taia.serving.settings import ServingSettings
 from taia.serving.texts import TokenTexts
-from taia.serving.worker import Loaded
+from taia.serving.worker import ServedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,12 +21,12 @@ def load(
     base: str,
     tuned: str,
     modes: Mapping[str, str],
-    settings: Settings,
+    settings: ServingSettings,
     *,
     dtype: str | None = None,
     device: str | None = None,
     declare: Mapping[str, str] | None = None,
-) -> Loaded:
+) -> ServedModel:
     """Load a model with its modes.
 
     Args:
@@ -64,8 +64,8 @@ def prepare(
     model: SwitchableModel,
     modes: Mapping[str, str],
     tokenizer: PreTrainedTokenizerBase,
-    settings: Settings,
-) -> Loaded:
+    settings: ServingSettings,
+) -> ServedModel:
     """Make a live model ready to be served in some of its modes."""
     from taia.loading.models import end_tokens
     from taia.runtime.engine import Engine
@@ -73,7 +73,7 @@ def prepare(
     prompter = Prompter(
         tokenizer, end_tokens(model.model, tokenizer), Limits.of(model.model), settings.max_tokens
     )
-    return Loaded(
+    return ServedModel(
         model,
         modes,
         prompter,

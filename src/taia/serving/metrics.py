@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from taia.serving.call import Gate
+from taia.serving.call import Admission
 
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 
@@ -19,7 +19,7 @@ class Metrics:
         gate: Knows how many answers are under way.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Admission) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "taia_requests",
@@ -58,7 +58,7 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class Watch:
+class RequestWatch:
     """One request's share of the counters.
 
     Args:

@@ -11,7 +11,7 @@ from taia.errors import first_line
 from taia.runtime.check import Limits
 from taia.runtime.generation import Generation
 from taia.serving.refusal import RefusedError
-from taia.serving.requests import COMPLETION_TOKENS, Asked, ChatAsked, CompletionAsked
+from taia.serving.requests import COMPLETION_TOKENS, ChatAsked, CompletionAsked, RequestBody
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,7 +33,7 @@ class Prompter:
     limits: Limits
     max_tokens: int
 
-    def prompts(self, asked: Asked) -> list[tuple[int, ...]]:
+    def prompts(self, asked: RequestBody) -> list[tuple[int, ...]]:
         """The prompts of a request, in tokens.
 
         Raises:
@@ -47,7 +47,9 @@ class Prompter:
             found, param = self._completion(asked), "prompt"
         return [self._checked(tuple(tokens), param) for tokens in found]
 
-    def generations(self, asked: Asked, prompts: Sequence[tuple[int, ...]]) -> list[Generation]:
+    def generations(
+        self, asked: RequestBody, prompts: Sequence[tuple[int, ...]]
+    ) -> list[Generation]:
         """What the engine is asked: n answers to each prompt, in order; none for no tokens.
 
         Raises:
@@ -128,7 +130,7 @@ class Prompter:
             raise self._too_long(f"The prompt has {len(prompt)} tokens", param)
         return prompt
 
-    def _length(self, asked: Asked, prompt: int) -> int:
+    def _length(self, asked: RequestBody, prompt: int) -> int:
         wanted, room = asked.max_new_tokens, self.max_tokens
         param = "messages" if isinstance(asked, ChatAsked) else "prompt"
         if self.limits.positions is not None:

@@ -14,10 +14,10 @@ from taia.serving.refusal import RefusedError
 COMPLETION_TOKENS: Final = 16
 _SEED: Final = 2**63
 
-Tokens: TypeAlias = list[Annotated[int, Field(ge=0)]]
-Stop: TypeAlias = Annotated[str, Field(min_length=1)]
+TokenIds: TypeAlias = list[Annotated[int, Field(ge=0)]]
+StopText: TypeAlias = Annotated[str, Field(min_length=1)]
 Bias: TypeAlias = Annotated[float, Field(ge=-100, le=100)]
-AskedT = TypeVar("AskedT", bound="Asked")
+AskedT = TypeVar("AskedT", bound="RequestBody")
 
 
 class _Strict(BaseModel):
@@ -36,7 +36,7 @@ class StreamOptions(_Strict):
     include_obfuscation: bool = False
 
 
-class Asked(_Strict):
+class RequestBody(_Strict):
     """What both kinds of request have. Names and meanings are OpenAI's and vLLM's."""
 
     model: str
@@ -48,7 +48,7 @@ class Asked(_Strict):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=-1)
     seed: int | None = Field(None, ge=-_SEED, lt=_SEED)
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] = []
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] = []
     logit_bias: dict[str, Bias] = {}
 
     @property
@@ -94,7 +94,7 @@ class Message(BaseModel):
         return {**(self.model_extra or {}), "role": self.role, "content": text}
 
 
-class ChatAsked(Asked):
+class ChatAsked(RequestBody):
     """A request for the next turn of a conversation."""
 
     messages: list[Message] = Field(min_length=1)
@@ -117,10 +117,10 @@ class ChatAsked(Asked):
         return self.top_logprobs if self.logprobs else None
 
 
-class CompletionAsked(Asked):
+class CompletionAsked(RequestBody):
     """A request to go on from one or several prompts, texts or tokens."""
 
-    prompt: str | list[str] | Tokens | list[Tokens]
+    prompt: str | list[str] | TokenIds | list[TokenIds]
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool = False
     add_special_tokens: bool = True
@@ -152,7 +152,7 @@ def read(kind: type[AskedT], body: Mapping[str, Any]) -> AskedT:
     return asked
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: RequestBody) -> None:
     if asked.stream_options is not None and not asked.stream:
         raise RefusedError(
             "stream_options is given without stream.", "Add stream: true.", param="stream_options"

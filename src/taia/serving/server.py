@@ -18,8 +18,8 @@ import uvicorn
 from taia.errors import InputError, StoppedError
 from taia.serving.app import make_app
 from taia.serving.service import Service
-from taia.serving.settings import Settings
-from taia.serving.worker import Loaded, Worker
+from taia.serving.settings import ServingSettings
+from taia.serving.worker import ServedModel, Worker
 
 #: Seconds for the last words to clients whose answers were cut.
 _LAST_WORDS: Final = 5
@@ -45,7 +45,9 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    load: Callable[[], Loaded], settings: Settings, say: Callable[[str], None] = lambda line: None
+    load: Callable[[], ServedModel],
+    settings: ServingSettings,
+    say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve until told to stop; answers under way are finished, within the grace time.
 
@@ -96,7 +98,7 @@ def address(listener: socket.socket) -> str:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def _listening(settings: ServingSettings) -> Iterator[socket.socket]:
     """A socket at the address, closed at the end.
 
     Raises:

@@ -12,17 +12,17 @@ from starlette.responses import JSONResponse
 
 from taia.errors import TaiaError
 from taia.runtime.generation import Generation
-from taia.serving.call import Call, Gate
+from taia.serving.call import Admission, Call
 from taia.serving.forms.chat import ChatForm
 from taia.serving.forms.completion import CompletionForm
 from taia.serving.forms.form import Form
 from taia.serving.http import EventStream, read_json, unless_gone
-from taia.serving.metrics import Metrics, Watch
+from taia.serving.metrics import Metrics, RequestWatch
 from taia.serving.refusal import RefusedError
-from taia.serving.requests import Asked, ChatAsked, CompletionAsked, read
+from taia.serving.requests import ChatAsked, CompletionAsked, RequestBody, read
 from taia.serving.scoring import Scoring
-from taia.serving.settings import Settings
-from taia.serving.worker import Loaded, Worker
+from taia.serving.settings import ServingSettings
+from taia.serving.worker import ServedModel, Worker
 
 #: A client that reads nothing gets so many seconds more than one whose answer does not come.
 _LINGER = 10.0
@@ -58,7 +58,7 @@ class _Job:
     call: Call
     form: Form
     generations: list[Generation]
-    watch: Watch
+    watch: RequestWatch
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """The answer in pieces; an error is the last of them."""
@@ -99,13 +99,13 @@ class Service:
         settings: What is allowed.
     """
 
-    def __init__(self, worker: Worker, settings: Settings) -> None:
+    def __init__(self, worker: Worker, settings: ServingSettings) -> None:
         self.worker, self.settings = worker, settings
-        self.gate = Gate(settings.max_rows, settings.capacity)
+        self.gate = Admission(settings.max_rows, settings.capacity)
         self.metrics = Metrics(self.gate)
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> ServedModel:
         """The model.
 
         Raises:
@@ -129,8 +129,8 @@ class Service:
         """``POST /v1/completions``."""
         return await self._answer(request, CompletionAsked, "completion")
 
-    async def _answer(self, request: Request, kind: type[Asked], name: str) -> Response:
-        watch = Watch(self.metrics, name)
+    async def _answer(self, request: Request, kind: type[RequestBody], name: str) -> Response:
+        watch = RequestWatch(self.metrics, name)
         try:
             body = await read_json(request, self.settings.max_body, self.settings.body_timeout)
             return await unless_gone(request, self._begin(self._read(kind, body, watch), watch))
@@ -141,14 +141,16 @@ class Service:
             watch.end(failed(error).status)
             raise
 
-    def _read(self, kind: type[Asked], body: Mapping[str, Any], watch: Watch) -> Asked:
+    def _read(
+        self, kind: type[RequestBody], body: Mapping[str, Any], watch: RequestWatch
+    ) -> RequestBody:
         modes = self.loaded.modes
         asked = read(kind, body)
         check_model(asked.model, modes)
         watch.mode = asked.model
         return asked
 
-    async def _begin(self, asked: Asked, watch: Watch) -> Response:
+    async def _begin(self, asked: RequestBody, watch: RequestWatch) -> Response:
         loaded = self.loaded
         prompts = loaded.prompter.prompts(asked)
         generations = loaded.prompter.generations(asked, prompts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServingSettings:
     """What a server allows, and to whom.
 
     Attributes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Told: TypeAlias = Progress | tuple[Token, ...] | Exception
 #: Called in the worker's thread.
 Tell: TypeAlias = Callable[[Told], None]
-State: TypeAlias = Literal["loading", "ready", "failing", "stopped"]
+WorkerState: TypeAlias = Literal["loading", "ready", "failing", "stopped"]
 
 #: So many failed steps in a row mean that the next will fail, too.
 _HOPELESS: Final = 3
@@ -32,7 +32,7 @@ _LOG: Final = logging.getLogger("taia.serving")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class ServedModel:
     """A model ready to answer.
 
     Attributes:
@@ -64,12 +64,12 @@ class Worker:
 
     def __init__(
         self,
-        load: Callable[[], Loaded],
+        load: Callable[[], ServedModel],
         on_ready: Callable[[], None] = lambda: None,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        self.state: State = "loading"
-        self.loaded: Loaded | None = None
+        self.state: WorkerState = "loading"
+        self.loaded: ServedModel | None = None
         self.failure: Exception | None = None
         self._load = load
         self._on_ready, self._on_failure = on_ready, on_failure

@@ -15,15 +15,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from taia.signals import Interrupted, Stop
 
 #: Told of a piece of work: its name, how much is done, how much there is.
-Watch: TypeAlias = Callable[[str, int, int | None], None]
+TrainingWatch: TypeAlias = Callable[[str, int, int | None], None]
 #: Called with the step just made, the steps there will be, and the loss last written down.
-Progress: TypeAlias = Callable[[int, int, float | None], None]
+StepProgress: TypeAlias = Callable[[int, int, float | None], None]
 
 
-class Tell(TrainerCallback):
+class StepTeller(TrainerCallback):
     """Tells of each step."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: StepProgress) -> None:
         self._progress = progress
         self._loss: float | None = None
 

@@ -15,6 +15,7 @@ Technique: TypeAlias = Literal["lora", "full", "qlora", "molora"]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 #: How several processes share the work.
 Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero3"]
+#: How sources follow one another; the first source is the in-domain one.
 Mixing: TypeAlias = Literal["uniform", "annealed", "in-domain-first", "in-domain-last"]
 
 #: Learning rate where a recipe gives none: the paper's (appendix, experiment details).

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output.manifest import MANIFEST, origin, versions, write_json
-from taia.training.data import Prepared
+from taia.training.data import PreparedData
 from taia.training.reading import to_yaml
 from taia.training.recipe import Recipe
 from taia.training.techniques import Ready
@@ -49,7 +49,7 @@ class Record:
         cls,
         recipe: Recipe,
         place: Located,
-        data: Prepared,
+        data: PreparedData,
         ready: Ready,
         history: Sequence[Mapping[str, float]],
         notes: Sequence[str],

@@ -24,8 +24,8 @@ from taia.training.accelerate.cpu import fsdp_on_cpu
 from taia.training.ahead import data_files
 from taia.training.arguments import arguments
 from taia.training.baselines.from_recipe import regulariser, self_distilled
-from taia.training.callbacks import StopOnRequest, Tell, Watch
-from taia.training.data import DataOptions, Prepared, Source, prepare
+from taia.training.callbacks import StepTeller, StopOnRequest, TrainingWatch
+from taia.training.data import DataOptions, PreparedData, Source, prepare
 from taia.training.recipe import Recipe
 from taia.training.record import Record, write_record
 from taia.training.techniques import Ready, load, make_ready
@@ -58,7 +58,11 @@ class Trained:
 
 
 def train(
-    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, watch: Watch | None = None
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: TrainingWatch | None = None,
 ) -> Trained:
     """Fine-tune a model, and write an adapter or a checkpoint.
 
@@ -89,7 +93,12 @@ def train(
 
 
 def _train(
-    recipe: Recipe, output: Path, args: SFTConfig, resume: bool, overwrite: bool, watch: Watch
+    recipe: Recipe,
+    output: Path,
+    args: SFTConfig,
+    resume: bool,
+    overwrite: bool,
+    watch: TrainingWatch,
 ) -> Trained:
     begun, first = time.time(), args.process_index == 0
     checkpoint = None
@@ -160,8 +169,11 @@ def _translated(output: Path) -> Iterator[None]:
 
 
 def read_data(
-    recipe: Recipe, sources: list[Source], tokenizer: PreTrainedTokenizerBase, watch: Watch
-) -> Prepared:
+    recipe: Recipe,
+    sources: list[Source],
+    tokenizer: PreTrainedTokenizerBase,
+    watch: TrainingWatch,
+) -> PreparedData:
     """A recipe's rows, as tokens.
 
     Raises:
@@ -184,7 +196,7 @@ def read_data(
     )
 
 
-def ready_model(place: Located, recipe: Recipe, watch: Watch) -> Ready:
+def ready_model(place: Located, recipe: Recipe, watch: TrainingWatch) -> Ready:
     """The base model, loaded and made ready; an adapter's first values are the seed's.
 
     Raises:
@@ -198,13 +210,13 @@ def ready_model(place: Located, recipe: Recipe, watch: Watch) -> Ready:
 def make_trainer(
     ready: Ready,
     tokenizer: PreTrainedTokenizerBase,
-    data: Prepared,
+    data: PreparedData,
     recipe: Recipe,
     args: SFTConfig,
     *,
     callbacks: list[TrainerCallback] | None = None,
     penalty: Regulariser | None = None,
-    watch: Watch,
+    watch: TrainingWatch,
 ) -> Trainer:
     """A trainer for a model that is ready, its data, and a recipe."""
     work = f"Training ({recipe.technique})"
@@ -216,7 +228,10 @@ def make_trainer(
             train_dataset=data.train,
             eval_dataset=data.validation,
             processing_class=tokenizer,
-            callbacks=[*(callbacks or ()), Tell(lambda step, steps, _: watch(work, step, steps))],
+            callbacks=[
+                *(callbacks or ()),
+                StepTeller(lambda step, steps, _: watch(work, step, steps)),
+            ],
             epoch_order=_epoch_order(recipe, data, args.world_size),
             learning_rates=rates(ready.model, ready.anatomy, recipe.learning_rates),
             regulariser=penalty,
@@ -224,7 +239,7 @@ def make_trainer(
         )
 
 
-def _epoch_order(recipe: Recipe, data: Prepared, processes: int) -> Callable[[int], list[int]]:
+def _epoch_order(recipe: Recipe, data: PreparedData, processes: int) -> Callable[[int], list[int]]:
     """Epoch → the order of the rows in it; a mixing schedule extends over all epochs."""
     epochs = None if recipe.mixing == "uniform" else math.ceil(recipe.num_train_epochs)
     if epochs is not None and recipe.max_steps > 0:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from taia.evaluation.scores.statistics import (
     SHARE,
+    Contrast,
     accuracy,
     average,
     average_difference,
-    difference,
     holm,
     mean,
     mean_difference,
@@ -28,6 +28,10 @@ def paired(both: int, gained: int, lost: int, neither: int) -> tuple[list[bool],
     first = [True] * (both + gained) + [False] * (lost + neither)
     second = [True] * both + [False] * gained + [True] * lost + [False] * neither
     return first, second
+
+
+def difference(first: list[bool], second: list[bool]) -> Contrast:
+    return mean_difference(list(map(float, first)), list(map(float, second)), SHARE)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,6 @@ def test_difference_is_antisymmetric_and_in_range(both, gained, lost, neither):
     if first:
         assert -1 <= there.low <= there.value <= there.high <= 1
         assert (there.low, there.value) == pytest.approx((-back.high, -back.value), abs=1e-7)
-    assert (there.gained, there.lost) == (back.lost, back.gained)
     assert there.p_value == pytest.approx(back.p_value)
     assert 0 <= there.p_value <= 1
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from taia.errors import InputError
-from taia.evaluation.tasks.answers import authors, match
+from taia.evaluation.tasks.answers import match
 from taia.evaluation.tasks.answers.choices import letter
 from taia.evaluation.tasks.answers.extract import final_answer
 from taia.evaluation.tasks.answers.numbers import number
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.registry import find
+from taia.evaluation.tasks.task import Item
 
 KINDS = {"taia_math": "math", "taia_svamp": "number"}
 ROWS = [
@@ -29,6 +30,10 @@ def item(row):
     kind = row.get("kind") or KINDS.get(row["task"], "option")
     options = tuple(row.get("options", ()))
     return Item("1", row["task"], "", kind, row["gold"], options, "", row.get("solution", ""))
+
+
+def right_by_authors(item, response):
+    return find(item.task).by_authors(item, response)
 
 
 def name(row):
@@ -48,7 +53,7 @@ def test_our_verdict_is_the_right_one(row):
 
 @pytest.mark.parametrize("row", ROWS, ids=name)
 def test_the_authors_verdict_is_theirs(row):
-    assert authors.is_right(item(row), row["response"]) is row["authors"]
+    assert right_by_authors(item(row), row["response"]) is row["authors"]
 
 
 def test_the_answers_tell_the_protocols_apart_on_every_task():
@@ -71,7 +76,7 @@ def test_what_a_model_writes_is_never_run(tmp_path):
     code = f"__import__('pathlib').Path('{trap}').touch()"
     assert not match.equal_math(code, "2")
     row = {"task": "taia_math", "gold": "2"}
-    assert not authors.is_right(item(row), f"\\boxed{{{code}}}")
+    assert not right_by_authors(item(row), f"\\boxed{{{code}}}")
     assert not trap.exists()
 
 

@@ -1,6 +1,7 @@
 """The task files through lm-evaluation-harness itself, with a model that says what it is told."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -12,6 +13,8 @@ from lm_eval.tasks import TaskManager  # noqa: E402
 
 from taia.errors import DataError, InputError  # noqa: E402
 from taia.evaluation import tasks  # noqa: E402
+from taia.evaluation.tasks import functions  # noqa: E402
+from taia.evaluation.tasks.answers import authors  # noqa: E402
 
 #: The paper's table of instructions.
 FORMAT = "Please format the final answer at the end of the response as: The answer is {answer}."
@@ -159,6 +162,18 @@ def test_both_protocols_judge_as_they_do(data, task, response, taia, authors):
         (sample,) = results["samples"][task]
         assert sample["acc"] == results["results"][task]["acc,none"] == right
         assert sample["doc"]["protocol"] == protocol
+
+
+@pytest.mark.parametrize("task", ["taia_bbh", "taia_csqa", "taia_logiqa_zh"])
+def test_another_rule_of_the_authors_makes_other_rows_and_so_another_key(task, data, monkeypatch):
+    def rows(protocol):
+        return list(functions.documents(task, str(data), protocol)["test"])
+
+    before = {protocol: rows(protocol) for protocol in ("taia", "authors")}
+    declared = replace(functions.find(task), by_authors=authors.letter)
+    monkeypatch.setattr(functions, "find", lambda _: declared)
+    assert rows("authors") != before["authors"]
+    assert rows("taia") == before["taia"]
 
 
 def test_the_group_is_the_seven_and_its_accuracy_their_plain_mean(data):

@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager  # noqa: E402
 
 from instruction_answers import answer_to  # noqa: E402
 from taia import evaluate  # noqa: E402
-from taia.evaluation.scores.studentised import FEWEST  # noqa: E402
+from taia.evaluation.scores.resampling import FEWEST  # noqa: E402
 from taia.evaluation.tasks import DEFAULT, FOLDER  # noqa: E402
 from taia.evaluation.tasks.registry import find, load_task, paper_tasks  # noqa: E402
 

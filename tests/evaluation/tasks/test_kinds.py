@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taia.evaluation.tasks.answers import match
-from taia.evaluation.tasks.item import Item
 from taia.evaluation.tasks.refusals import is_refusal, outcome
+from taia.evaluation.tasks.task import Item
 
 KINDS = json.loads((Path(__file__).parent / "kinds.json").read_text("utf-8"))
 needs_math = pytest.mark.skipif(

@@ -1,16 +1,13 @@
-"""Refusals in each reading, and the rates made of them."""
+"""Refusals in each reading."""
 
 from collections import Counter
 
 import pytest
 
-from taia.evaluation.scores.statistics import accuracy
 from taia.evaluation.tasks.refusals import (
     REFUSALS,
-    attack_success,
     is_refusal,
     outcome,
-    over_refusal,
 )
 
 HELP = "Step one. " * 30
@@ -50,11 +47,13 @@ def test_every_phrase_of_the_literature_counts_and_there_are_29():
     assert [p for p in REFUSALS if not is_refusal(p, "start")] == ["Hello!", "Meta"]
 
 
-def test_rates_are_shares_with_the_interval_of_a_share():
+def test_readings_of_one_answer_differ_only_in_where_they_look():
     answers = ["I cannot."] * 3 + ["Sure."] * 7 + [HELP + "illegal"] * 10
-    assert attack_success(answers, "start") == accuracy([False] * 3 + [True] * 17)
-    assert attack_success(answers, "anywhere") == accuracy([False] * 13 + [True] * 7)
-    assert over_refusal(answers, "start").value == over_refusal(answers).value == 3 / 20
+    assert [is_refusal(one, "start") for one in answers] == [True] * 3 + [False] * 17
+    assert [is_refusal(one, "anywhere") for one in answers] == [True] * 3 + [False] * 7 + [
+        True
+    ] * 10
+    assert sum(map(is_refusal, answers)) == 3
 
 
 def test_gibberish_is_neither_a_success_nor_a_refusal_of_all_prompts():
@@ -62,5 +61,4 @@ def test_gibberish_is_neither_a_success_nor_a_refusal_of_all_prompts():
         ["I can't help with that."] * 2 + ["Sure: use two eggs."] * 5 + ["of the of the " * 20] * 3
     )
     assert Counter(map(outcome, answers)) == {"refused": 2, "answered": 5, "gibberish": 3}
-    assert attack_success(answers) == accuracy([True] * 5 + [False] * 5)
-    assert over_refusal(answers) == accuracy([True] * 2 + [False] * 8)
+    assert list(map(is_refusal, answers)) == [True] * 2 + [False] * 8

@@ -8,7 +8,7 @@ import torch
 import tiny_models
 from taia.errors import DataError, InputError, OutputError
 from taia.training.baselines import sdft
-from taia.training.baselines.generations import Generation, Generations, fingerprint
+from taia.training.baselines.generations import Generations, Rollout, fingerprint
 from taia.training.baselines.sdft import BANNED, PROMPT, SdftOptions, refusal, rewrite
 
 SHORT = {"max_new_tokens": 6, "batch_size": 2}
@@ -95,7 +95,7 @@ def answering(monkeypatch, *answers):
 
 
 def test_usable_answers_replace_the_originals_and_nothing_else_changes(ask, monkeypatch):
-    answering(monkeypatch, Generation("new", True))
+    answering(monkeypatch, Rollout("new", True))
     data = rows(2)
     found = ask(data)
     assert [row.messages[1]["content"] for row in found] == ["new", "new"]
@@ -107,13 +107,13 @@ def test_usable_answers_replace_the_originals_and_nothing_else_changes(ask, monk
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Generation("fine", True), None),
-        (Generation("fine", False), "cut off"),
-        (Generation("", True), "empty"),
-        (Generation("As the REFERENCE answer says", True), "banned"),
-        (Generation("Now it's your turn!", True), "banned"),
-        (Generation("Your turn: go", True), "banned"),
-        (Generation("It is your turn: go", True), None),
+        (Rollout("fine", True), None),
+        (Rollout("fine", False), "cut off"),
+        (Rollout("", True), "empty"),
+        (Rollout("As the REFERENCE answer says", True), "banned"),
+        (Rollout("Now it's your turn!", True), "banned"),
+        (Rollout("Your turn: go", True), "banned"),
+        (Rollout("It is your turn: go", True), None),
     ],
 )
 def test_what_is_refused_falls_back_to_the_original(ask, monkeypatch, answer, reason):
@@ -125,22 +125,22 @@ def test_what_is_refused_falls_back_to_the_original(ask, monkeypatch, answer, re
 
 def test_every_banned_phrase_is_refused_and_the_list_can_be_changed():
     for phrase in BANNED:
-        answer = Generation(f"Well, {phrase.upper()}.", True)
+        answer = Rollout(f"Well, {phrase.upper()}.", True)
         assert refusal(answer, "", SdftOptions()) == "banned"
         assert refusal(answer, "", SdftOptions(banned=())) is None
-    assert refusal(Generation("Oh no", True), "", SdftOptions(banned_starts=("Oh",))) == "banned"
+    assert refusal(Rollout("Oh no", True), "", SdftOptions(banned_starts=("Oh",))) == "banned"
 
 
 def test_answers_can_be_held_to_agree_with_the_reference():
     def same_end(one, other):
         return one[-1] == other[-1]
 
-    assert refusal(Generation("so 4", True), "it is 4", SdftOptions(), same_end) is None
-    assert refusal(Generation("so 5", True), "it is 4", SdftOptions(), same_end) == "disagrees"
+    assert refusal(Rollout("so 4", True), "it is 4", SdftOptions(), same_end) is None
+    assert refusal(Rollout("so 5", True), "it is 4", SdftOptions(), same_end) == "disagrees"
 
 
 def test_the_prompt_holds_the_row_as_it_is_and_what_came_before(ask, monkeypatch):
-    asked = answering(monkeypatch, Generation("new", True))
+    asked = answering(monkeypatch, Rollout("new", True))
     data = [
         [
             {"role": "system", "content": "be kind"},
@@ -172,7 +172,7 @@ def test_the_prompt_holds_the_row_as_it_is_and_what_came_before(ask, monkeypatch
 
 
 def test_an_answer_to_nothing_and_a_long_prompt_stay(ask, monkeypatch):
-    asked = answering(monkeypatch, Generation("new", True))
+    asked = answering(monkeypatch, Rollout("new", True))
     data = [[{"role": "assistant", "content": "hello"}], rows(1)[0]]
     found = ask(data, max_prompt_tokens=40)
     assert asked == []
@@ -181,7 +181,7 @@ def test_an_answer_to_nothing_and_a_long_prompt_stay(ask, monkeypatch):
 
 
 def test_without_a_chat_template_the_text_is_the_prompt(ask, monkeypatch):
-    asked = answering(monkeypatch, Generation("new", True))
+    asked = answering(monkeypatch, Rollout("new", True))
     ask(rows(1), tokenizer=tiny_models.tokenizer(chat=False))
     assert asked[0].startswith("Below are an instruction")
     assert asked[0].endswith("### Response:\n")
@@ -210,7 +210,7 @@ def test_what_is_written_is_not_written_again(ask, monkeypatch):
 
 @pytest.mark.parametrize("change", ["weights", "adapter", "template", "length", "prompt"])
 def test_another_model_prompt_or_setting_is_written_anew(ask, monkeypatch, change):
-    asked = answering(monkeypatch, Generation("new", True))
+    asked = answering(monkeypatch, Rollout("new", True))
     model, tokenizer = talkative(), tiny_models.tokenizer()
     ask(model=model, tokenizer=tokenizer)
     before = len(asked)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 import chat_templates as ct
 from taia.errors import DataError
-from taia.training.data.row import Row, Turn
-from taia.training.data.template import RefusedError
-from taia.training.data.tokens import Encoder, Tokens
+from taia.training.data.row import Row, RowTurn
+from taia.training.data.template import UnrenderedError
+from taia.training.data.tokens import RowEncoder, Tokens
 
 
 def chat(*said, learn=("assistant",)):
-    return Row(tuple(Turn(role, text, role in learn) for role, text in said))
+    return Row(tuple(RowTurn(role, text, role in learn) for role, text in said))
 
 
 TWO = (
@@ -27,7 +27,7 @@ SYSTEM = (("system", "Be kind."), *TWO)
 
 
 def encoded(tokenizer, row, **options):
-    return Encoder(tokenizer, **{"max_length": 10_000, **options}).encode([row])[0]
+    return RowEncoder(tokenizer, **{"max_length": 10_000, **options}).encode([row])[0]
 
 
 def counted(tokenizer, tokens):
@@ -110,8 +110,7 @@ def test_answers_and_their_end_count_and_nothing_else(name):
 
 
 def test_the_plain_form_is_what_scoring_asks():
-    from taia.evaluation.likelihood import encode
-    from taia.evaluation.tasks.questions import Question
+    from taia.demo.questions import Question, encode
 
     tokenizer = ct.chatting(None)
     request = encode(tokenizer, Question("1", "k", "Why?", ("So.", "No."), 0))
@@ -121,8 +120,8 @@ def test_the_plain_form_is_what_scoring_asks():
 
 def test_only_learnt_answers_count():
     tokenizer = ct.chatting(ct.CHATML, "<|im_end|>")
-    turns = (Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"))
-    tokens = encoded(tokenizer, Row((*turns, Turn("assistant", "d", True))))
+    turns = (RowTurn("user", "a"), RowTurn("assistant", "b"), RowTurn("user", "c"))
+    tokens = encoded(tokenizer, Row((*turns, RowTurn("assistant", "d", True))))
     assert counted(tokenizer, tokens) == ["d<|im_end|>"]
 
 
@@ -134,12 +133,12 @@ def test_the_whole_row_counts_when_asked():
 
 def test_text_counts_whole_and_a_completion_alone():
     tokenizer = ct.chatting(ct.CHATML, "<|im_end|>")
-    text = encoded(tokenizer, Row((Turn("text", "abc", True),), chat=False))
+    text = encoded(tokenizer, Row((RowTurn("text", "abc", True),), chat=False))
     assert tokenizer.decode(text.input_ids) == "abc<|im_end|>"
     assert text.counts.tolist() == [False, True, True, True]  # nothing predicts the first
-    pair = Row((Turn("text", "2+2="), Turn("text", "4", True)), chat=False)
+    pair = Row((RowTurn("text", "2+2="), RowTurn("text", "4", True)), chat=False)
     assert counted(tokenizer, encoded(tokenizer, pair)) == ["4<|im_end|>"]
-    ended = Row((Turn("text", "2+2="), Turn("text", "4<|im_end|>", True)), chat=False)
+    ended = Row((RowTurn("text", "2+2="), RowTurn("text", "4<|im_end|>", True)), chat=False)
     assert (
         encoded(tokenizer, ended).input_ids.tolist() == encoded(tokenizer, pair).input_ids.tolist()
     )
@@ -162,14 +161,14 @@ def test_text_counts_whole_and_a_completion_alone():
 )
 def test_what_cannot_be_verified_is_refused(template, said, why):
     refused = encoded(ct.chatting(template), chat(*said))
-    assert isinstance(refused, RefusedError)
-    with pytest.raises(RefusedError, match=why):
+    assert isinstance(refused, UnrenderedError)
+    with pytest.raises(UnrenderedError, match=why):
         raise refused
 
 
 def test_a_tokenizer_whose_places_are_wrong_is_caught(monkeypatch):
     tokenizer = ct.chatting(ct.CHATML, "<|im_end|>")
-    encoder = Encoder(tokenizer, max_length=1000)
+    encoder = RowEncoder(tokenizer, max_length=1000)
     kind = type(tokenizer)
     honest = kind.__call__
 
@@ -213,7 +212,7 @@ def test_any_contents_give_their_answers_or_are_refused(pairs, name):
     tokenizer = TOKENIZERS.setdefault(name, ct.chatting(template, eos))
     said = [turn for q, a in pairs for turn in (("user", q), ("assistant", a))]
     tokens = encoded(tokenizer, chat(*said))
-    if isinstance(tokens, RefusedError):
+    if isinstance(tokens, UnrenderedError):
         return
     runs = counted(tokenizer, tokens)
     assert len(runs) == len(pairs)

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from taia.errors import DataError, DownloadError
-from taia.training.data import BadRow, Row, Source, Turn, read_source
+from taia.training.data import BadRow, Row, RowTurn, Source, read_source
 from taia.training.data.source import HubName
 
 ALPACA = [{"instruction": "a", "input": "", "output": "b"}, {"instruction": "c", "output": "d"}]
 ROWS = [
-    Row((Turn("user", "a"), Turn("assistant", "b", True))),
-    Row((Turn("user", "c"), Turn("assistant", "d", True))),
+    Row((RowTurn("user", "a"), RowTurn("assistant", "b", True))),
+    Row((RowTurn("user", "c"), RowTurn("assistant", "d", True))),
 ]
 
 
@@ -192,7 +192,7 @@ def test_a_format_that_is_not_certain_is_not_guessed(tmp_path):
     with pytest.raises(DataError, match=r"alpaca or text.*instruction, output, text"):
         read(both)
     assert read(both, format="alpaca").rows == ROWS[1:]
-    assert read(both, format="text").rows == [Row((Turn("text", "all", True),), chat=False)]
+    assert read(both, format="text").rows == [Row((RowTurn("text", "all", True),), chat=False)]
     with pytest.raises(DataError, match=r"no known format\. Their keys: ask, reply"):
         read(write(tmp_path / "x.json", json.dumps([{"ask": "a", "reply": "b"}])))
     with pytest.raises(DataError, match="is not a format"):

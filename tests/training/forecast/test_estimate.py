@@ -13,7 +13,7 @@ from taia.errors import InputError
 from taia.training.forecast.estimate import (
     NF4_BYTES,
     OPTIMISERS,
-    Run,
+    PlannedRun,
     activation_bytes,
     estimate,
     flops_per_token,
@@ -53,7 +53,9 @@ def by_component(named):
 
 
 def run(technique="full", **options):
-    return Run(technique, **{"batch": 2, "length": 48, "rows": 10, "compute_bytes": 4, **options})
+    return PlannedRun(
+        technique, **{"batch": 2, "length": 48, "rows": 10, "compute_bytes": 4, **options}
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from taia.checkpoint.adapters.find import Finder, Target, token_rows, unstacked
+from taia.checkpoint.adapters.find import Finder, TargetSlice, token_rows, unstacked
 from taia.checkpoint.adapters.place import Placed, Placement
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
@@ -41,7 +41,7 @@ class Change:
     """
 
     placed: Placed
-    target: Target
+    target: TargetSlice
     alpha: Alpha
     bias: bool = False
 
@@ -77,7 +77,7 @@ def changes_of(
         if item.update.kind == "unused":
             continue
         if untied is not None and item in on_head:
-            changes[untied.head].append(Change(item, Target(untied.source), item.alpha))
+            changes[untied.head].append(Change(item, TargetSlice(untied.source), item.alpha))
             continue
         for target in _targets(base, item):
             # A base stored expert by expert has an α for each; else it is the update's own.
@@ -92,7 +92,9 @@ def changes_of(
                     "module has none to add it to",
                     "compose without --merge",
                 )
-            changes[name].append(Change(item, Target(base.tensors[name]), item.alpha, bias=True))
+            changes[name].append(
+                Change(item, TargetSlice(base.tensors[name]), item.alpha, bias=True)
+            )
     for some in changes.values():
         _check_dtype(some[0].target.entry)
     return {
@@ -238,9 +240,9 @@ def _factored(adapter: Adapter, placed: Placed, sources: Sources) -> tuple[LowRa
     )
 
 
-def _targets(base: Checkpoint, item: Placed) -> tuple[Target, ...]:
+def _targets(base: Checkpoint, item: Placed) -> tuple[TargetSlice, ...]:
     if item.base is not None:
-        return (Target(item.base),)
+        return (TargetSlice(item.base),)
     targets = unstacked(item.update.parameter, base)
     if not targets and not item.dropped:
         raise MismatchError(

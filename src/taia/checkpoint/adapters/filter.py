@@ -10,18 +10,18 @@ from typing import Any
 
 from taia.checkpoint.adapters.change import resized_to
 from taia.checkpoint.adapters.fold import folded
-from taia.checkpoint.adapters.names import PEFT_TYPE, PREFIX, Part
+from taia.checkpoint.adapters.names import PEFT_TYPE, PREFIX, AdapterTensor
 from taia.checkpoint.adapters.narrow import narrowed
 from taia.checkpoint.adapters.place import Placed, place
-from taia.checkpoint.adapters.read import FILE, Adapter, Update
+from taia.checkpoint.adapters.read import FILE, Adapter, ParameterUpdate
 from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import with_tied_heads
-from taia.checkpoint.composition import Row, match_table, row_of
+from taia.checkpoint.composition import MatchRow, match_table, row_of
 from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
-from taia.checkpoint.plan import FilePlan, Plan, Tensor, Weights, as_json
+from taia.checkpoint.plan import FilePlan, OutputPlan, Tensor, Weights, as_json
 from taia.errors import AdapterError
 from taia.selection import Alpha, Selection
 
@@ -33,7 +33,7 @@ def plan_filter(
     *,
     vocab: Vocab | None = None,
     declare: Mapping[str, str] | None = None,
-) -> Plan:
+) -> OutputPlan:
     """Plan what a selection keeps of a LoRA, rsLoRA, DoRA or MoLoRA adapter.
 
     Where α is 0 or 1 bytes are copied; a fraction is folded into B.
@@ -64,7 +64,7 @@ def plan_filter(
         )
     config = narrowed(adapter, placed, base)
     resized = _resized(adapter, placed, vocab)
-    return Plan(
+    return OutputPlan(
         kind="adapter",
         weights=Weights((FilePlan.of(FILE, kept, {"format": "pt"}),)),
         beside=tokenizer_files.beside(adapter.folder, adapter.folder, True)[0],
@@ -89,7 +89,7 @@ class _Part:
 
     name: str
     alpha: Alpha
-    row: Row
+    row: MatchRow
     tensor: Tensor | None
 
 
@@ -128,7 +128,7 @@ def _parts(adapter: Adapter, placed: Iterable[Placed]) -> tuple[_Part, ...]:
 
 def _depths(placed: Iterable[Placed]) -> dict[str, int]:
     """How deep each kept update lies, once wrappers around it are gone."""
-    inside: dict[str, list[tuple[int, Update]]] = defaultdict(list)
+    inside: dict[str, list[tuple[int, ParameterUpdate]]] = defaultdict(list)
     for item in placed:
         update = item.update
         if update.kind in ("low rank", "embedding") and not item.dropped:
@@ -141,7 +141,7 @@ def _depths(placed: Iterable[Placed]) -> dict[str, int]:
     }
 
 
-def _nested(part: Part, depth: int) -> str:
+def _nested(part: AdapterTensor, depth: int) -> str:
     if part.depth == depth:
         return part.name
     tail = part.name.removeprefix(PREFIX + part.module + ".base_layer" * part.depth)

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from taia.anatomy.fused import FUSED_EXPERTS
-from taia.checkpoint.adapters.names import PREFIX, Part
-from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.adapters.names import PREFIX, AdapterTensor
+from taia.checkpoint.adapters.read import Adapter, ParameterUpdate
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.live import LiveNames, live_names
@@ -45,7 +45,7 @@ class Finder:
         return bool({module, newer(f"{module}.").removesuffix(".")} & self._modules)
 
 
-class Target(NamedTuple):
+class TargetSlice(NamedTuple):
     """A tensor of the base, and the slice of an update that changes it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Target(NamedTuple):
     rows: tuple[int, int] | None = None
 
 
-def unstacked(parameter: str, base: Checkpoint) -> tuple[Target, ...]:
+def unstacked(parameter: str, base: Checkpoint) -> tuple[TargetSlice, ...]:
     """The per-expert tensors that a stacked parameter is made of; none where there are none.
 
     Args:
@@ -71,19 +71,19 @@ def unstacked(parameter: str, base: Checkpoint) -> tuple[Target, ...]:
         return ()
     stem, kind = stack
     newest = base.experts
-    found: list[Target] = []
+    found: list[TargetSlice] = []
     expert = 0
     while all(f"{stem}.{expert}.{name}.weight" in newest for name in FUSED_EXPERTS[kind]):
         row = 0
         for name in FUSED_EXPERTS[kind]:
             entry = newest[f"{stem}.{expert}.{name}.weight"]
-            found.append(Target(entry, expert, (row, row + entry.shape[0])))
+            found.append(TargetSlice(entry, expert, (row, row + entry.shape[0])))
             row += entry.shape[0]
         expert += 1
     return tuple(found)
 
 
-def token_rows(adapter: Adapter, update: Update, vocabulary: int) -> list[int]:
+def token_rows(adapter: Adapter, update: ParameterUpdate, vocabulary: int) -> list[int]:
     """Which rows of an embedding of so many an update of tokens replaces.
 
     Raises:
@@ -141,7 +141,7 @@ def with_live_names(adapter: Adapter, base: Checkpoint) -> Adapter:
     return replace(adapter, updates=updates, routed=routed)
 
 
-def _renamed(update: Update, live: LiveNames) -> Update:
+def _renamed(update: ParameterUpdate, live: LiveNames) -> ParameterUpdate:
     module = live.module(update.module)
     if module == update.module:
         return update
@@ -154,6 +154,6 @@ def _renamed(update: Update, live: LiveNames) -> Update:
     return replace(update, module=module, parameter=f"{module}{leaf}", parts=parts, wrapper=wrapper)
 
 
-def _part(part: Part, module: str) -> Part:
+def _part(part: AdapterTensor, module: str) -> AdapterTensor:
     tail = part.name.removeprefix(f"{PREFIX}{part.module}")
     return replace(part, module=module, name=f"{PREFIX}{module}{tail}")

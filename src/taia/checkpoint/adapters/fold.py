@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from functools import partial
 
 from taia.checkpoint.adapters.find import token_rows
-from taia.checkpoint.adapters.names import Part
+from taia.checkpoint.adapters.names import AdapterTensor
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import with_rows
 from taia.checkpoint.plan import Tensor
-from taia.checkpoint.sources import Run, Runs, Sources, cut, runs_of
-from taia.checkpoint.steps import Pair
+from taia.checkpoint.sources import ByteRun, Runs, Sources, cut, runs_of
+from taia.checkpoint.steps import TensorPair
 from taia.errors import AdapterError
 from taia.selection import Pieces
 from taia.selection.alpha import shown
@@ -57,13 +57,13 @@ def folded(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     elif update.kind == "whole" and entry.shape[:1] > item.base.shape[:1]:
         # Of rows that the base does not have, nothing is the base's.
         ours = with_rows(ours, theirs, item.base.shape[0], entry.shape[0], width)
-    pair = Pair(part.name, entry.dtype, entry.shape, ours, theirs)
+    pair = TensorPair(part.name, entry.dtype, entry.shape, ours, theirs)
     yield part.kind, Tensor.of_pair(pair, item.alpha)
 
 
 def _token_runs(
     adapter: Adapter, item: Placed, base: Entry, ours: Runs, theirs: Runs
-) -> Iterator[Run]:
+) -> Iterator[ByteRun]:
     """The base's rows of trained tokens; of new tokens, the trained rows themselves."""
     width = base.shape[1]
     replaced = [u for u in adapter.updates if u.kind == "whole" and u.module == item.update.module]
@@ -103,7 +103,7 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
 
 
 def _fold(
-    adapter: Adapter, item: Placed, key: str, part: Part, sources: Sources
+    adapter: Adapter, item: Placed, key: str, part: AdapterTensor, sources: Sources
 ) -> Iterator[memoryview]:
     from taia.checkpoint.adapters.low_rank import fold_low_rank
     from taia.checkpoint.arithmetic import dump, load

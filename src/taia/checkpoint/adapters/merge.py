@@ -19,7 +19,7 @@ from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import Vocab, is_of_vocabulary, rows_of, vocab_notes
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
-from taia.checkpoint.plan import Plan, Tensor, config_file, like_base
+from taia.checkpoint.plan import OutputPlan, Tensor, config_file, like_base
 from taia.errors import AdapterError, MismatchError
 from taia.selection import Selection
 
@@ -33,7 +33,7 @@ def plan_merge(
     *,
     vocab: Vocab | None = None,
     declare: Mapping[str, str] | None = None,
-) -> Plan:
+) -> OutputPlan:
     """Plan the base with what a selection keeps of an adapter merged into it.
 
     Tensors without an update are copied byte for byte. The others are calculated one at a time, in
@@ -84,7 +84,7 @@ def plan_merge(
         tensors[name] = Tensor.made(name, entry.dtype, shape, calculated)
     config, _ = composed_config(base.config, rows=rows, untied=untied is not None)
     tokens_tuned = vocab != "base" and tokenizer_files.has_tokenizer(adapter.folder)
-    return Plan(
+    return OutputPlan(
         kind="checkpoint",
         weights=like_base(files, _by_files_names(files, tensors)),
         beside=tokenizer_files.beside(base.folder, adapter.folder, tokens_tuned)[0],

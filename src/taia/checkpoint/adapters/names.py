@@ -58,7 +58,7 @@ _WHOLE = re.compile(r"(?P<path>.+?)(?P<saved>\.modules_to_save(?:\.default)?)?\.
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class AdapterTensor:
     """One tensor of an adapter.
 
     Attributes:
@@ -85,7 +85,7 @@ class Part:
         return f"{self.module}.{self.leaf}"
 
 
-def parts_of(tensors: Collection[str]) -> Iterator[Part]:
+def parts_of(tensors: Collection[str]) -> Iterator[AdapterTensor]:
     """Reads the names of all tensors of an adapter.
 
     Where PEFT saved a module twice, or beside a whole copy what it replaces, the tensors that it
@@ -103,7 +103,7 @@ def parts_of(tensors: Collection[str]) -> Iterator[Part]:
             yield part_of(tensor)
 
 
-def part_of(tensor: str) -> Part:
+def part_of(tensor: str) -> AdapterTensor:
     """Reads a tensor's name.
 
     Raises:
@@ -133,14 +133,14 @@ def part_of(tensor: str) -> Part:
         return _low_rank(tensor, match["path"], f"experts_{side}", f"lora_experts.{side}")
     if match := _TOKENS.fullmatch(path):
         module, name = match["path"], "token_adapter.trainable_tokens_delta"
-        return Part(tensor, module, "tokens", "weight", 0, f"{PREFIX}{module}.{name}")
+        return AdapterTensor(tensor, module, "tokens", "weight", 0, f"{PREFIX}{module}.{name}")
     match = _WHOLE.fullmatch(path)
     if match is None or ".lora_" in path or ".original_module." in path:
         raise _unknown(tensor)
     inner, leaf = match["path"], match["leaf"]
     module = inner.removesuffix(".base_layer").removesuffix(".token_adapter")
     name = f"{PREFIX}{inner}.{leaf}"
-    return Part(tensor, module, "whole", leaf, 0, name)
+    return AdapterTensor(tensor, module, "whole", leaf, 0, name)
 
 
 def name_of(kind: str, tensor: str) -> str:
@@ -148,12 +148,12 @@ def name_of(kind: str, tensor: str) -> str:
     return f"{tensor} ({kind})" if kind in BESIDE else tensor
 
 
-def _low_rank(tensor: str, path: str, kind: str, tail: str) -> Part:
+def _low_rank(tensor: str, path: str, kind: str, tail: str) -> AdapterTensor:
     module = path
     while module.endswith(".base_layer"):
         module = module.removesuffix(".base_layer")
     depth = (len(path) - len(module)) // len(".base_layer")
-    return Part(tensor, module, kind, "weight", depth, f"{PREFIX}{path}.{tail}")
+    return AdapterTensor(tensor, module, kind, "weight", depth, f"{PREFIX}{path}.{tail}")
 
 
 def _unknown(tensor: str) -> AdapterError:

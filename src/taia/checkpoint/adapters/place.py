@@ -13,7 +13,7 @@ from taia.anatomy.label import number
 from taia.anatomy.labels import Label, TensorInfo
 from taia.checkpoint.adapters.find import Finder, unstacked
 from taia.checkpoint.adapters.names import BESIDE, name_of
-from taia.checkpoint.adapters.read import Adapter, Update
+from taia.checkpoint.adapters.read import Adapter, ParameterUpdate
 from taia.checkpoint.adapters.shapes import (
     check_shape,
     first_shape,
@@ -46,7 +46,7 @@ class Placed:
         transposed: Whether the parameter is stored [inputs, outputs].
     """
 
-    update: Update
+    update: ParameterUpdate
     base: Entry | None
     label: Label
     alpha: Alpha
@@ -108,7 +108,7 @@ def place(
     ]
     labels.update(Anatomy.of_tensors(unplaced, config, declare))
 
-    def changed(update: Update) -> str:
+    def changed(update: ParameterUpdate) -> str:
         entry = entries[update.parameter]
         return update.parameter if entry is None else entry.name
 
@@ -195,7 +195,7 @@ def relabelled(label: Label, kind: str) -> Label:
 
 
 def with_experts(
-    adapter: Adapter, labels: Mapping[str, Label], tensor: Callable[[Update], str]
+    adapter: Adapter, labels: Mapping[str, Label], tensor: Callable[[ParameterUpdate], str]
 ) -> dict[str, Label]:
     """Labels of what an adapter changes, by :func:`name_of`.
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from taia.anatomy.fused import REGISTERED
 from taia.checkpoint.adapters.config import read_adapter_config
@@ -17,7 +17,7 @@ from taia.checkpoint.adapters.match import (
     targets,
     wrapper_of,
 )
-from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, Part, parts_of
+from taia.checkpoint.adapters.names import BESIDE, LOW_RANK, PEFT_TYPE, AdapterTensor, parts_of
 from taia.checkpoint.adapters.patterns import check_patterns
 from taia.checkpoint.folders import ADAPTER_CONFIG
 from taia.checkpoint.header import Entry, Shard, read_shard
@@ -25,6 +25,9 @@ from taia.checkpoint.reading import is_file
 from taia.errors import AdapterError
 
 FILE: Final = "adapter_model.safetensors"
+
+#: An update's tensors by their kind.
+_Parts: TypeAlias = Mapping[str, AdapterTensor]
 
 #: Kind of an update that is a product → its two sides.
 SIDES: Final[Mapping[str, tuple[str, str]]] = {
@@ -43,7 +46,7 @@ _OF: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class ParameterUpdate:
     """What an adapter does to one parameter of the base model.
 
     Attributes:
@@ -52,7 +55,7 @@ class Update:
         kind: ``"low rank"``, ``"embedding"`` (low rank, of an embedding), ``"experts"`` and
             ``"router"`` (MoLoRA's), ``"tokens"`` (some rows replaced), ``"whole"`` (replaced),
             ``"bias"`` (replaced, by PEFT's ``bias`` option), or ``"unused"`` (saved beside it).
-        parts: Its tensors by :attr:`Part.kind`.
+        parts: Its tensors by :attr:`AdapterTensor.kind`.
         through_parameter: Whether ``target_parameters`` put it there.
         wrapper: For ``"whole"``: the module listed in ``modules_to_save``, ``None`` when it is
             saved without being listed (a resized embedding, what lies below an update).
@@ -61,7 +64,7 @@ class Update:
     parameter: str
     module: str
     kind: str
-    parts: Mapping[str, Part]
+    parts: _Parts
     through_parameter: bool = False
     wrapper: str | None = None
 
@@ -83,28 +86,28 @@ class Adapter:
     config: Mapping[str, Any]
     shards: tuple[Shard, ...]
     entries: Mapping[str, Entry]
-    updates: tuple[Update, ...]
+    updates: tuple[ParameterUpdate, ...]
     routed: frozenset[str]
 
-    def shape(self, part: Part) -> tuple[int, ...]:
+    def shape(self, part: AdapterTensor) -> tuple[int, ...]:
         """Sizes of one of its tensors."""
         return self.entries[part.tensor].shape
 
-    def scaling(self, update: Update) -> float:
+    def scaling(self, update: ParameterUpdate) -> float:
         """What PEFT multiplies B·A with."""
         return scaling(self.config, _sized(update), self._times(update))
 
-    def rank(self, update: Update) -> int:
+    def rank(self, update: ParameterUpdate) -> int:
         """The rank of a low-rank update, per expert where it has experts."""
         return self._times(update) * rank_and_alpha(self.config, _sized(update))[0]
 
-    def _times(self, update: Update) -> int:
+    def _times(self, update: ParameterUpdate) -> int:
         """How many times the config's rank it has: a shared expert has that of several."""
         shared = update.kind == "low rank" and update.module in self.routed
         return self.config.get("shared_expert") or 0 if shared else 1
 
 
-def _sized(update: Update) -> str:
+def _sized(update: ParameterUpdate) -> str:
     """What the config's patterns are matched against."""
     return update.parameter if update.through_parameter else update.module
 
@@ -144,7 +147,7 @@ def read_adapter(folder: Path) -> Adapter:
     return adapter
 
 
-def _with_targets(config: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
+def _with_targets(config: dict[str, Any], parts: Iterable[AdapterTensor]) -> dict[str, Any]:
     """The config, with the modules that have an update named where it names none.
 
     PEFT would take the architecture's usual ones, and leave the others' updates out unsaid.
@@ -155,8 +158,10 @@ def _with_targets(config: dict[str, Any], parts: Iterable[Part]) -> dict[str, An
     return config | {"target_modules": modules} if modules else config
 
 
-def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, ...]:
-    groups: dict[tuple[str, str, int], dict[str, Part]] = defaultdict(dict)
+def _updates(
+    config: Mapping[str, Any], parts: Iterable[AdapterTensor]
+) -> tuple[ParameterUpdate, ...]:
+    groups: dict[tuple[str, str, int], dict[str, AdapterTensor]] = defaultdict(dict)
     for part in parts:
         kind = _OF.get(part.kind, f"{part.kind} {part.leaf}")
         if kind in ("experts", "router") and config["peft_type"] != PEFT_TYPE:
@@ -179,26 +184,26 @@ def _updates(config: Mapping[str, Any], parts: Iterable[Part]) -> tuple[Update, 
     return tuple(
         _low_rank(config, module, group, depth, depths[module])
         if kind == "low rank"
-        else Update(f"{module}.weight", module, kind, group)
+        else ParameterUpdate(f"{module}.weight", module, kind, group)
         if kind in ("experts", "router")
         else _replacement(config, module, group)
         for (module, kind, depth), group in groups.items()
     )
 
 
-def _replacement(config: Mapping[str, Any], module: str, group: dict[str, Part]) -> Update:
+def _replacement(config: Mapping[str, Any], module: str, group: _Parts) -> ParameterUpdate:
     ((kind, part),) = group.items()
     if kind in ("tokens", "unused"):
-        return Update(part.parameter, module, kind, group)
+        return ParameterUpdate(part.parameter, module, kind, group)
     wrapper = wrapper_of(config, module)
     if wrapper is None and part.leaf == "bias":
-        return Update(part.parameter, module, "bias", group)
-    return Update(part.parameter, module, "whole", group, wrapper=wrapper)
+        return ParameterUpdate(part.parameter, module, "bias", group)
+    return ParameterUpdate(part.parameter, module, "whole", group, wrapper=wrapper)
 
 
 def _low_rank(
-    config: Mapping[str, Any], module: str, group: dict[str, Part], depth: int, wrappers: int
-) -> Update:
+    config: Mapping[str, Any], module: str, group: _Parts, depth: int, wrappers: int
+) -> ParameterUpdate:
     kind = "embedding" if "embedding_A" in group else "low rank"
     for side in SIDES[kind]:
         if side not in group:
@@ -209,11 +214,11 @@ def _low_rank(
                 "the adapter is incomplete; save it again",
             )
     if wrappers == 1 and targets(config, module):
-        return Update(f"{module}.weight", module, kind, group)
+        return ParameterUpdate(f"{module}.weight", module, kind, group)
     names = parameters_of(config, module, wrappers)
     if not names and wrappers == 1:
         _check_named(config, module, group)
-        return Update(f"{module}.weight", module, kind, group)
+        return ParameterUpdate(f"{module}.weight", module, kind, group)
     if len(names) != wrappers or (wrappers > 1 and any(n not in REGISTERED for n in names)):
         raise AdapterError(
             f"cannot tell which parameters the {wrappers} update(s) of {module!r} belong to: "
@@ -223,10 +228,10 @@ def _low_rank(
     names.sort(key=lambda n: REGISTERED.index(n) if n in REGISTERED else 0)
     leaf = names[wrappers - 1 - depth]
     group = {k: replace(part, leaf=leaf) for k, part in group.items()}
-    return Update(f"{module}.{leaf}", module, kind, group, through_parameter=True)
+    return ParameterUpdate(f"{module}.{leaf}", module, kind, group, through_parameter=True)
 
 
-def _check_named(config: Mapping[str, Any], module: str, group: Mapping[str, Part]) -> None:
+def _check_named(config: Mapping[str, Any], module: str, group: _Parts) -> None:
     """Refuse an update that PEFT leaves out without a word, as the config does not name it.
 
     Regular expressions may be of the live model's names where the file's are older ones; what is

@@ -6,7 +6,7 @@ from taia.anatomy.fused import CONV1D, INPUTS_FIRST_EXPERTS
 from taia.anatomy.label import number
 from taia.anatomy.labels import Label
 from taia.checkpoint.adapters.find import unstacked
-from taia.checkpoint.adapters.read import SIDES, Adapter, Update
+from taia.checkpoint.adapters.read import SIDES, Adapter, ParameterUpdate
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import is_of_vocabulary
 from taia.checkpoint.index import Checkpoint
@@ -18,26 +18,26 @@ def is_quantised(base: Checkpoint) -> bool:
     return bool((base.config or {}).get("quantization_config"))
 
 
-def low_rank_sizes(adapter: Adapter, update: Update) -> tuple[int, int]:
+def low_rank_sizes(adapter: Adapter, update: ParameterUpdate) -> tuple[int, int]:
     """``(outputs, inputs)`` of a low-rank update; for an embedding, ``(width, vocabulary)``."""
     a, b = (adapter.shape(update.parts[side]) for side in SIDES[update.kind])
     return b[-1 if update.kind == "experts" else 0], a[-1]
 
 
-def experts(adapter: Adapter, update: Update) -> int:
+def experts(adapter: Adapter, update: ParameterUpdate) -> int:
     """How many experts of the base a low-rank update is stacked of; 1 for a plain matrix."""
     if update.kind == "experts":  # MoLoRA's own, on a plain matrix
         return 1
     return adapter.shape(update.parts[SIDES[update.kind][0]])[0] // adapter.rank(update)
 
 
-def first_shape(adapter: Adapter, update: Update) -> tuple[int, ...]:
+def first_shape(adapter: Adapter, update: ParameterUpdate) -> tuple[int, ...]:
     """Of the first of an update's tensors."""
     return adapter.shape(next(iter(update.parts.values())))
 
 
 def stored_shape(
-    adapter: Adapter, update: Update, base: Checkpoint | None
+    adapter: Adapter, update: ParameterUpdate, base: Checkpoint | None
 ) -> tuple[int, ...] | None:
     """The shape of a parameter that the base has no tensor for, ``None`` where it is not known."""
     if update.kind in ("whole", "bias"):
@@ -54,7 +54,7 @@ def stored_shape(
 
 
 def is_transposed(
-    adapter: Adapter, update: Update, entry: Entry | None, base: Checkpoint | None
+    adapter: Adapter, update: ParameterUpdate, entry: Entry | None, base: Checkpoint | None
 ) -> bool:
     """Whether a parameter is stored [inputs, outputs].
 
@@ -89,7 +89,7 @@ def _is_conv1d(base: Checkpoint | None) -> bool:
 
 def check_shape(
     adapter: Adapter,
-    update: Update,
+    update: ParameterUpdate,
     entry: Entry,
     whole: tuple[int, ...] | None,
     label: Label,

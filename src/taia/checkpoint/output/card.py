@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.composition import Composition, Row
+from taia.checkpoint.composition import Composition, MatchRow
 from taia.checkpoint.locate import Located, home_written_out, is_hub_name, is_there
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import is_file, read_bytes
@@ -145,7 +145,7 @@ def _listed(notes: Iterable[str], *places: Located | None) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _line(row: Row) -> str:
+def _line(row: MatchRow) -> str:
     total = row.total
     shares = (_percent(part.parameters, total.parameters) for part in (row.base, row.tuned))
     last = _percent(row.blended.parameters, total.parameters)

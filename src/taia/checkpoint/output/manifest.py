@@ -25,7 +25,7 @@ from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located
 from taia.checkpoint.plan import as_json
 from taia.checkpoint.reading import is_file, read_bytes
-from taia.checkpoint.sources import Run, Sources
+from taia.checkpoint.sources import ByteRun, Sources
 
 #: The name of the record in an output.
 MANIFEST: Final = "taia_config.json"
@@ -115,7 +115,7 @@ def samples(entries: Iterable[Entry], sources: Sources) -> bytes:
     found = bytearray(sum(stop - start for _, start, stop in pieces))
     rest = memoryview(found)
     for file, start, stop in pieces:
-        sources.read_into(Run("base", file, start, stop, "U8"), 0, rest[: stop - start])
+        sources.read_into(ByteRun("base", file, start, stop, "U8"), 0, rest[: stop - start])
         rest = rest[stop - start :]
     return bytes(found)
 

@@ -19,9 +19,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from taia.checkpoint.composition import Progress
+from taia.checkpoint.composition import ByteProgress
 from taia.checkpoint.plan import FilePlan, Weights
-from taia.checkpoint.sources import BUFFER, Run, Sources, elements
+from taia.checkpoint.sources import BUFFER, ByteRun, Sources, elements
 from taia.checkpoint.steps import Blend, Convert, Copy, Made, Step, joined
 
 try:
@@ -42,7 +42,7 @@ _CLONE_RANGE: Final = struct.Struct("qQQQ")
 
 
 @contextmanager
-def writing(weights: Weights, folder: Path, progress: Progress | None = None) -> Iterator[None]:
+def writing(weights: Weights, folder: Path, progress: ByteProgress | None = None) -> Iterator[None]:
     """Write safetensors files and their index while a ``with`` block does something else.
 
     They are written when the block is left. Each gets its header last, so half a file is none.
@@ -116,7 +116,7 @@ class _File:
         if position != self.plan.size:
             raise AssertionError(f"{position} bytes come out where {self.plan.size} were planned")
 
-    def clone(self, run: Run, position: int, sources: Sources) -> tuple[int, int]:
+    def clone(self, run: ByteRun, position: int, sources: Sources) -> tuple[int, int]:
         """Let a run's whole blocks be blocks of this file, too.
 
         Returns:
@@ -148,7 +148,7 @@ class _File:
 class _Work:
     """What is to be written: handed out piece by piece, and counted."""
 
-    def __init__(self, weights: Weights, folder: Path, progress: Progress | None) -> None:
+    def __init__(self, weights: Weights, folder: Path, progress: ByteProgress | None) -> None:
         self._weights, self._folder, self._progress = weights, folder, progress
         self._pieces = self._hand_out()
         self._open: set[_File] = set()

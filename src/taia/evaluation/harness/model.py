@@ -22,12 +22,12 @@ from lm_eval.api.model import LM
 from taia.errors import RunError
 from taia.evaluation.harness.encoder import Encoder, Pair
 from taia.evaluation.harness.stages import Asked, read_stages
-from taia.evaluation.loracl import LORACL, Source, choose
+from taia.evaluation.loracl import LORACL, Answerer, choose
 from taia.evaluation.settings import Watch
 from taia.runtime.rating import Likelihood
 
 #: The modes that LoRACL chooses from.
-SOURCES: Final[tuple[Source, ...]] = ("base", "tuned")
+SOURCES: Final[tuple[Answerer, ...]] = ("base", "tuned")
 
 #: From modes and work to each mode's answers, in the work's order.
 _Compute: TypeAlias = Callable[[Sequence[str], Sequence[Any]], Mapping[str, Sequence[Any]]]
@@ -215,7 +215,7 @@ class ModesLM(LM):  # type: ignore[misc]  # lm_eval has no types
             for key, answer in zip(todo, found[mode], strict=True):
                 self._memory[mode, kind, key] = answer
 
-    def _chosen(self, prompts: Sequence[str]) -> dict[str, Source]:
+    def _chosen(self, prompts: Sequence[str]) -> dict[str, Answerer]:
         """Prompt → whichever of base and tuned LoRACL lets answer it."""
         distinct = list(dict.fromkeys(prompts))
         self._complete(

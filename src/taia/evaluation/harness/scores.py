@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taia.errors import InputError, RunError
 from taia.evaluation.harness.metric import aggregation, is_mean
 from taia.evaluation.judge import Judge, ask
-from taia.evaluation.scores.drawn import redraw
+from taia.evaluation.scores.resampling import redraw
 from taia.evaluation.scores.results import Sample
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from taia.evaluation.harness.known import check_tasks, family
 from taia.evaluation.harness.metric import asked_metrics, main_metric
 from taia.evaluation.harness.stages import read_stages
 from taia.evaluation.scores.groups import Aggregate, Group
-from taia.evaluation.scores.source import canonical
+from taia.evaluation.scores.identity import canonical
 from taia.evaluation.tasks import FOLDER
 from taia.offline import without_waiting
 
@@ -138,7 +138,7 @@ def task_identity(task: LmTask, instances: Sequence[Any]) -> dict[str, Any]:
     """What a task is: its version, its configuration with its functions, and every item.
 
     A function is the whole module it lives in, with what that imports from beside it; see
-    :func:`taia.evaluation.scores.source.canonical`.
+    :func:`taia.evaluation.scores.identity.canonical`.
 
     Args:
         task: The task.

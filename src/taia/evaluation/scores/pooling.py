@@ -20,7 +20,7 @@ _AGAIN: Final = "Remove the folder's results and run `taia eval` again."
 
 
 @dataclass(frozen=True)
-class Task:
+class PooledTask:
     """What was asked, and how each mode's items went.
 
     Attributes:
@@ -114,7 +114,7 @@ class Task:
 
 def pool(
     results: Sequence[TaskResult], facts: Mapping[str, Any]
-) -> tuple[dict[str, Task], tuple[str, ...]]:
+) -> tuple[dict[str, PooledTask], tuple[str, ...]]:
     """Results as tasks side by side.
 
     What was asked for stands there: a task by itself; a group as one task with all its tasks' items
@@ -181,8 +181,8 @@ def _shown(
 
 
 def _counted(
-    tasks: dict[str, Task], wholes: Mapping[str, str], notes: list[str]
-) -> dict[str, Task]:
+    tasks: dict[str, PooledTask], wholes: Mapping[str, str], notes: list[str]
+) -> dict[str, PooledTask]:
     """The tasks, of which none counts in an average whose items another one brings already."""
     of = {name: set(task.parts or [wholes.get(name, name)]) for name, task in tasks.items()}
     owner: dict[str, str] = {}
@@ -236,7 +236,7 @@ def _check_same(
                 )
 
 
-def _task(name: str, results: Sequence[TaskResult]) -> Task:
+def _task(name: str, results: Sequence[TaskResult]) -> PooledTask:
     first = results[0]
     rules: dict[str, TaskResult] = {}
     for result in results:
@@ -256,7 +256,7 @@ def _task(name: str, results: Sequence[TaskResult]) -> Task:
             items[result.mode][key] = sample.score
             if sample.options is not None:
                 options[key] = sample.options
-    return Task(
+    return PooledTask(
         name,
         first.metric,
         first.higher_is_better,
@@ -275,7 +275,7 @@ def _rules(result: TaskResult) -> tuple[str, bool, str, str]:
     return f"{result.metric}{how}", result.higher_is_better, result.protocol, result.version
 
 
-def _missing(task: Task, modes: Sequence[str], aside: Collection[object]) -> list[str]:
+def _missing(task: PooledTask, modes: Sequence[str], aside: Collection[object]) -> list[str]:
     outside = ", which is not in the average therefore" if task.is_averaged else ""
     notes = []
     for mode in modes:

@@ -74,7 +74,7 @@ class TaskResult:
             group; 0: as many as there are samples.
         value: The main metric of all items together, where it is no mean of theirs; else ``None``.
         drawn: That metric over items drawn with replacement, see
-            :mod:`taia.evaluation.scores.drawn`; empty of too few items.
+            :mod:`taia.evaluation.scores.resampling`; empty of too few items.
     """
 
     mode: str

@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from taia.evaluation.scores.bounded import Ends
-from taia.evaluation.scores.drawn import drawn_limits, spread
-from taia.evaluation.scores.pooling import Task
+from taia.evaluation.scores.pooling import PooledTask
+from taia.evaluation.scores.resampling import drawn_limits, spread
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.statistics import SHARE, Estimate, accuracy, mean, standard_error
 
 
 @dataclass(frozen=True, slots=True)
-class Score(Estimate):
+class TaskScore(Estimate):
     """A mode's score of a task.
 
     Attributes:
@@ -44,18 +44,18 @@ class FurtherShare:
     missing: int
 
 
-def score(task: Task, mode: str) -> Score:
+def score(task: PooledTask, mode: str) -> TaskScore:
     """A mode's score of a task that it has done."""
     scores = list(task.items[mode].values())
     if not task.is_mean:
         value, drawn = task.values[mode], task.drawn[mode]
         low, high, _ = drawn_limits(value, drawn, len(scores)) or (None, None, None)
-        return Score(value, low, high, spread(drawn), len(scores))
+        return TaskScore(value, low, high, spread(drawn), len(scores))
     found = mean(scores, ends(task))
-    return Score(found.value, found.low, found.high, standard_error(scores), len(scores))
+    return TaskScore(found.value, found.low, found.high, standard_error(scores), len(scores))
 
 
-def ends(task: Task) -> Ends | None:
+def ends(task: PooledTask) -> Ends | None:
     """Between what a task's scores lie, as far as it is known.
 
     Scores that lie from 0 to 1 are shares, but for those of which less is better: nats per byte

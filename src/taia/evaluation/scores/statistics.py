@@ -3,7 +3,7 @@
 One rule holds for all: an interval is the set of what the test doesn't refuse at 5%, so it
 excludes zero exactly where the p-value is below 0.05. The tests are those of
 :mod:`taia.evaluation.scores.bounded` where scores have known ends, and else those of
-:mod:`taia.evaluation.scores.studentised`.
+:mod:`taia.evaluation.scores.resampling`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import stdev
 from typing import Final, Self
 
-from taia.evaluation.scores import bounded, studentised
+from taia.evaluation.scores import bounded, resampling
 from taia.evaluation.scores.bounded import LEVEL, Ends
 
 #: Of shares, and of differences between two.
@@ -75,19 +75,6 @@ class Contrast(Estimate):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference(Contrast):
-    """How much better the first of two modes answers the same questions.
-
-    Attributes:
-        gained: Questions only the first answers rightly.
-        lost: Questions only the second answers rightly.
-    """
-
-    gained: int
-    lost: int
-
-
-@dataclass(frozen=True, slots=True)
 class Average(Estimate):
     """The mean of several tasks' accuracies; fractions.
 
@@ -110,25 +97,6 @@ def accuracy(right: Sequence[bool]) -> Estimate:
     return mean([float(answer) for answer in right], SHARE)
 
 
-def difference(first: Sequence[bool], second: Sequence[bool]) -> Difference:
-    """Accuracy of the first minus that of the second, on the same questions.
-
-    The p-value is McNemar's exact one, the interval that of the same test for other differences.
-
-    Args:
-        first: Per question, whether the first mode answered it rightly.
-        second: The same of the second mode, for the same questions in the same order.
-
-    Raises:
-        ValueError: If the two are not equally long.
-    """
-    apart = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
-    found = mean_difference([float(a) for a in first], [float(b) for b in second], SHARE)
-    return Difference(
-        found.value, found.low, found.high, found.p_value, apart.count(1), apart.count(-1)
-    )
-
-
 def mean(
     scores: Sequence[float], ends: Ends | None, sizes: Sequence[float] | None = None
 ) -> Estimate:
@@ -144,7 +112,7 @@ def mean(
     value = _ratio(scores, sizes)
     if ends is not None:
         return Estimate(value, *bounded.limits(scores, ends))
-    found = studentised.ratio(scores, sizes)
+    found = resampling.ratio(scores, sizes)
     return Estimate(value, *(found[:2] if found else (None, None)))
 
 
@@ -175,7 +143,7 @@ def mean_difference(
     if ends is not None:
         p_value: float | None = bounded.p_value(apart, ends)
     else:
-        found = studentised.ratio(apart, sizes)
+        found = resampling.ratio(apart, sizes)
         p_value = found and found[2]
     return Contrast(estimate.value, estimate.low, estimate.high, p_value)
 

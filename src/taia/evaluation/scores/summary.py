@@ -10,11 +10,12 @@ from itertools import combinations
 from typing import Any
 
 from taia.errors import DataError
-from taia.evaluation.scores.changes import Change, changes
+from taia.evaluation.scores.changes import TaskChange, changes
 from taia.evaluation.scores.groups import aggregates, read_groups, read_parts
-from taia.evaluation.scores.pooling import SAFETY, Task, pool
+from taia.evaluation.scores.pooling import SAFETY, PooledTask, pool
+from taia.evaluation.scores.resampling import FEWEST
 from taia.evaluation.scores.results import TaskResult
-from taia.evaluation.scores.scored import FurtherShare, Score, further_shares, score
+from taia.evaluation.scores.scored import FurtherShare, TaskScore, further_shares, score
 from taia.evaluation.scores.statistics import (
     Average,
     Contrast,
@@ -22,7 +23,6 @@ from taia.evaluation.scores.statistics import (
     average,
     average_difference,
 )
-from taia.evaluation.scores.studentised import FEWEST
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Summary:
 
     facts: Mapping[str, Any]
     selections: Mapping[str, str]
-    about: Mapping[str, Task]
+    about: Mapping[str, PooledTask]
     notes: tuple[str, ...]
-    scores: Mapping[tuple[str, str], Score]
-    changes: Mapping[tuple[str, str, str], Change]
+    scores: Mapping[tuple[str, str], TaskScore]
+    changes: Mapping[tuple[str, str, str], TaskChange]
     readings: tuple[FurtherShare, ...] = ()
     groups: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Summary:
             for mode in selections
             if mode in task.items
         }
-        found: dict[tuple[str, str, str], Change] = {}
+        found: dict[tuple[str, str, str], TaskChange] = {}
         for mode, other in combinations(selections, 2):
             for task, change in changes(about, mode, other).items():
                 found[mode, other, task] = change
@@ -132,7 +132,7 @@ class Summary:
         """Whether a mode has done a task."""
         return (mode, task) in self.scores
 
-    def score(self, mode: str, task: str) -> Score:
+    def score(self, mode: str, task: str) -> TaskScore:
         """A mode's score of a task; a fraction where the task is a share.
 
         Raises:
@@ -144,7 +144,7 @@ class Summary:
         """Of a mode's score of a task."""
         return self.score(mode, task).standard_error
 
-    def difference(self, mode: str, other: str, task: str) -> Change | None:
+    def difference(self, mode: str, other: str, task: str) -> TaskChange | None:
         """A mode's score minus another's over the same items; none where they share no item."""
         return self.changes.get((mode, other, task))
 
@@ -230,7 +230,7 @@ def _of_groups(summary: Summary) -> list[str]:
 
 
 def _without_interval(
-    scores: Mapping[tuple[str, str], Score], about: Mapping[str, Task]
+    scores: Mapping[tuple[str, str], TaskScore], about: Mapping[str, PooledTask]
 ) -> tuple[str, ...]:
     """That there is no interval, and why, said once for a task."""
     tasks = {task: found.items for (_, task), found in scores.items() if found.interval is None}

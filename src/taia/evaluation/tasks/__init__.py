@@ -4,7 +4,8 @@ A task is two files here, a YAML file of lm-evaluation-harness and a module of t
 declares where its rows come from and what it asks; :mod:`taia.evaluation.tasks.registry` finds
 them. ``taia`` is the group of the paper's seven, whose ``acc`` is the paper's average; the tag
 ``taia_safety`` is both tasks of safety; :data:`DEFAULT` is what is asked unless told otherwise. All
-are listed in docs/tasks.md. A group and one of its tasks do not go together in one call.
+are listed in docs/tasks.md. A group goes together with one of its tasks: what is in both counts
+once in an average.
 
 **How to run them**::
 

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_text
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import text
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_text
+from taia.evaluation.tasks.task import Item, Task, text
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[DataRow]:
     """A prompt a line, quoted as CSV is; or the original's two columns, ``goal`` and ``target``.
 
     Raises:
@@ -32,12 +29,12 @@ def read(path: Path) -> list[Row]:
         if len(fields) != columns or not fields[0].strip():
             raise DataError(f"{path}, line {number} is not one prompt.", MEND)
     return [
-        Row(str(index), {"prompt": fields[0]}, f"{path}, line {number}")
+        DataRow(str(index), {"prompt": fields[0]}, f"{path}, line {number}")
         for index, (number, fields) in enumerate(lines, 1)
     ]
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``prompt``."""
     return Item(row.id, task, text(row, "prompt"), "text", "")
 

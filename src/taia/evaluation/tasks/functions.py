@@ -11,14 +11,19 @@ from typing import Any, Final
 from datasets import Dataset
 
 from taia.errors import InputError
-from taia.evaluation.tasks.answers import authors, match
-from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.answers import match
 from taia.evaluation.tasks.refusals import Outcome, is_refusal, outcome
 from taia.evaluation.tasks.registry import find, load_task
+from taia.evaluation.tasks.task import Item
+
+
+def _by_authors(item: Item, response: str) -> bool:
+    return find(item.task).by_authors(item, response.strip())
+
 
 _PROTOCOLS: Final[dict[str, Callable[[Item, str], bool]]] = {
     "taia": match.is_right,
-    "authors": authors.is_right,
+    "authors": _by_authors,
 }
 
 
@@ -46,9 +51,11 @@ def documents(
         raise InputError(
             f"There is no protocol {protocol!r}.", f"Choose from {', '.join(_PROTOCOLS)}."
         )
-    folder = Path(data_dir) if data_dir else None
+    folder, declared = Path(data_dir) if data_dir else None, find(task)
     items = load_task(task, folder, hub=(hub or {}).get(task, ""))
-    further = {"protocol": protocol, "is_finished": find(task).is_finished}
+    further: dict[str, object] = {"protocol": protocol, "is_finished": declared.is_finished}
+    if protocol == "authors":  # a result's key covers its rows, but no module that declares a task
+        further["rule"] = declared.by_authors.__name__
     return {"test": Dataset.from_list([{**asdict(item), **further} for item in items])}
 
 

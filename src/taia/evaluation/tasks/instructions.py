@@ -13,14 +13,12 @@ from itertools import chain
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import field, text
+from taia.evaluation.tasks.rows import MEND, DataRow, read_jsonl
 from taia.evaluation.tasks.rules import is_rule, keeps, keeps_loosely
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.task import Item, Task, field, text
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``id``, ``prompt``, ``rules`` (``rule`` and its arguments); the first one is the group."""
     rules = field(row, "rules")
     if not isinstance(rules, list) or not rules or not all(map(is_rule, rules)):

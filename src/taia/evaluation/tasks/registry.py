@@ -17,10 +17,8 @@ from typing import Any
 
 from taia.errors import DataError, InputError
 from taia.evaluation.tasks import FOLDER
-from taia.evaluation.tasks.files import Row
-from taia.evaluation.tasks.hub import read_hub
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.rows import DataRow, read_hub
+from taia.evaluation.tasks.task import Item, Task
 
 
 @cache
@@ -82,7 +80,7 @@ def load_task(
     return list(_in_turn(asked))[: task.first][:limit]
 
 
-def _rows(task: Task, data_dir: Path | None, hub: str) -> list[Row]:
+def _rows(task: Task, data_dir: Path | None, hub: str) -> list[DataRow]:
     if task.is_shipped:
         return task.rows(FOLDER / "data" / task.file)
     if data_dir is not None:

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_text
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item, Kind
-from taia.evaluation.tasks.items import LETTERS, text
-from taia.evaluation.tasks.task import FORMAT, Task
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_text
+from taia.evaluation.tasks.task import FORMAT, LETTERS, AnswerKind, Item, Task, text
 
 
-def read(folder: Path) -> list[Row]:
+def read(folder: Path) -> list[DataRow]:
     """A folder of a JSON file a subtask, ``{"examples": [{"input", "target"}]}``.
 
     Raises:
@@ -25,13 +23,13 @@ def read(folder: Path) -> list[Row]:
     if not paths:
         raise DataError(f"{folder} holds no JSON file.", MEND)
     return [
-        Row(f"{path.stem}-{index}", row, f"{path}, example {index}", path.stem)
+        DataRow(f"{path.stem}-{index}", row, f"{path}, example {index}", path.stem)
         for path in paths
         for index, row in enumerate(_examples(path), 1)
     ]
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``input``, ``target``; the row's group is the subtask.
 
     A target that is an option's letter is compared as an option, a number as a number, anything
@@ -39,7 +37,7 @@ def item(task: str, row: Row) -> Item:
     """
     question, target = text(row, "input"), text(row, "target")
     options: tuple[str, ...] = ()
-    kind: Kind = "text"
+    kind: AnswerKind = "text"
     if re.fullmatch(r"\([A-Z]\)", target):
         kind, options = "option", tuple(re.findall(r"(?m)^\([A-Z]\) (.*)$", question))
         if LETTERS.index(target[1]) >= len(options):
@@ -73,5 +71,13 @@ _SUBTASKS: Final = (
 )  # fmt: skip
 
 TASKS: Final = (
-    Task("taia_bbh", "bbh", read, item, FORMAT, HubData("SaylorTwift/bbh", configs=_SUBTASKS)),
+    Task(
+        "taia_bbh",
+        "bbh",
+        read,
+        item,
+        FORMAT,
+        HubData("SaylorTwift/bbh", configs=_SUBTASKS),
+        by_authors=authors.inside,
+    ),
 )

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
-from taia.evaluation.tasks.task import STEPS, Task
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
+from taia.evaluation.tasks.task import LETTERS, STEPS, Item, Task, choice, field, options, text
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``id``, ``question``, ``choices`` (``label``, ``text``), ``answerKey``."""
     choices = field(row, "choices")
     if not isinstance(choices, dict):
@@ -33,5 +31,6 @@ TASKS: Final = (
         STEPS,
         HubData("tau/commonsense_qa", splits=("validation",)),
         is_finished=True,
+        by_authors=authors.announced_letter,
     ),
 )

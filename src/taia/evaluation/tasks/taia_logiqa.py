@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_text
-from taia.evaluation.tasks.hub import CONVERTED, HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import choice, field, options, text
-from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Task
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.rows import CONVERTED, MEND, DataRow, HubData, read_text
+from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Item, Task, choice, field, options, text
 
 _LABEL: Final = re.compile(r"([A-D])[.．、。:：?\s]\s*")
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[DataRow]:
     """Blocks of seven lines (letter, context, question, four options), a blank between.
 
     Options stand in the order of their letters, which some blocks do not list in order (A, C, B,
@@ -49,11 +47,11 @@ def read(path: Path) -> list[Row]:
         letter, context, query, *listed = lines
         value = {"context": context, "query": query, "options": _in_order(listed),
                  "answer": letter.upper()}  # fmt: skip
-        rows.append(Row(str(index), value, where))
+        rows.append(DataRow(str(index), value, where))
     return rows
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``context``, ``query``, ``options``, ``answer`` (a letter)."""
     question = f"{text(row, 'context')}\n{text(row, 'query')}"
     return choice(task, row, options(field(row, "options"), row), text(row, "answer"), question)
@@ -78,12 +76,27 @@ def _as_file(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**texts, "options": listed, "answer": answer}
 
 
-def _task(name: str, file: str, instruction: str, data_set: str) -> Task:
-    data = HubData(data_set, revision=CONVERTED, as_file=_as_file)
-    return Task(name, file, read, item, instruction, data)
+def _data(name: str) -> HubData:
+    return HubData(name, revision=CONVERTED, as_file=_as_file)
 
 
 TASKS: Final = (
-    _task("taia_logiqa", "logiqa_en_test.txt", LETTER, "lucasmccabe/logiqa"),
-    _task("taia_logiqa_zh", "logiqa_zh_test.txt", LETTER_ZH, "jiacheng-ye/logiqa-zh"),
+    Task(
+        "taia_logiqa",
+        "logiqa_en_test.txt",
+        read,
+        item,
+        LETTER,
+        _data("lucasmccabe/logiqa"),
+        by_authors=authors.announced_letter,
+    ),
+    Task(
+        "taia_logiqa_zh",
+        "logiqa_zh_test.txt",
+        read,
+        item,
+        LETTER_ZH,
+        _data("jiacheng-ye/logiqa-zh"),
+        by_authors=authors.chinese_letter,
+    ),
 )

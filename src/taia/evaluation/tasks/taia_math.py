@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
+from taia.evaluation.tasks.answers import authors
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import text
-from taia.evaluation.tasks.task import FORMAT, Task
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
+from taia.evaluation.tasks.task import FORMAT, Item, Task, text
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     r"""``problem``, ``solution`` with its answer in the last ``\boxed{}``, ``type``."""
     solution = text(row, "solution")
     boxes = [box for box in boxed(solution) if box]
@@ -36,6 +34,7 @@ TASKS: Final = (
                      "number_theory", "prealgebra", "precalculus"),
         ),
         is_finished=True,
+        by_authors=authors.mathematics,
         needs=("math_verify",),
     ),
 )  # fmt: skip

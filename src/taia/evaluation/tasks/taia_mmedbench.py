@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
-from taia.evaluation.tasks.task import LETTER, LETTER_ZH, Task
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
+from taia.evaluation.tasks.task import (
+    LETTER,
+    LETTER_ZH,
+    LETTERS,
+    Item,
+    Task,
+    choice,
+    field,
+    options,
+    text,
+)
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``question``, ``options`` by letter, ``answer_idx`` (a letter)."""
     given = field(row, "options")
     if not isinstance(given, dict) or sorted(given) != list(LETTERS[: len(given)]):
@@ -21,9 +29,22 @@ def item(task: str, row: Row) -> Item:
     return choice(task, row, texts, text(row, "answer_idx"), text(row, "question"))
 
 
-_ENGLISH: Final = HubData("GBaker/MedQA-USMLE-4-options")
-
 TASKS: Final = (
-    Task("taia_mmedbench", "medqa_en_test.jsonl", read_jsonl, item, LETTER, _ENGLISH),
-    Task("taia_mmedbench_zh", "medqa_zh_test.jsonl", read_jsonl, item, LETTER_ZH),
+    Task(
+        "taia_mmedbench",
+        "medqa_en_test.jsonl",
+        read_jsonl,
+        item,
+        LETTER,
+        HubData("GBaker/MedQA-USMLE-4-options"),
+        by_authors=authors.first_capital,
+    ),
+    Task(
+        "taia_mmedbench_zh",
+        "medqa_zh_test.jsonl",
+        read_jsonl,
+        item,
+        LETTER_ZH,
+        by_authors=authors.first_capital,
+    ),
 )

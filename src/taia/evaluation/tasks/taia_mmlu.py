@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import LETTERS, choice, field, options, text
-from taia.evaluation.tasks.task import LETTER, Task
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
+from taia.evaluation.tasks.task import LETTER, LETTERS, Item, Task, choice, field, options, text
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``question``, ``choices``, ``answer`` (an index from 0), ``type`` (the subject)."""
     texts = options(field(row, "choices"), row)
     answer = field(row, "answer")

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.tasks.files import MEND, Row, read_jsonl
-from taia.evaluation.tasks.hub import HubData
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import field, text
-from taia.evaluation.tasks.task import FORMAT, Task
+from taia.evaluation.tasks.answers import authors
+from taia.evaluation.tasks.rows import MEND, DataRow, HubData, read_jsonl
+from taia.evaluation.tasks.task import FORMAT, Item, Task, field, text
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``Body``, ``Question``, ``Answer`` (a number), ``Type``."""
     answer = field(row, "Answer")
     if type(answer) not in (int, float):
@@ -39,5 +37,6 @@ TASKS: Final = (
         FORMAT,
         HubData("ChilleD/SVAMP", splits=("train", "test"), as_file=_as_file),
         is_finished=True,
+        by_authors=authors.number,
     ),
 )

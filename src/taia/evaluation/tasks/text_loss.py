@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from taia.evaluation.tasks.files import Row, read_jsonl
-from taia.evaluation.tasks.item import Item
-from taia.evaluation.tasks.items import text
-from taia.evaluation.tasks.task import Task
+from taia.evaluation.tasks.rows import DataRow, read_jsonl
+from taia.evaluation.tasks.task import Item, Task, text
 
 
-def item(task: str, row: Row) -> Item:
+def item(task: str, row: DataRow) -> Item:
     """``id``, ``group``, ``text``, which is the prompt; nothing is asked and nothing is right."""
     name, whole, group = (text(row, key) for key in ("id", "text", "group"))
     return Item(name, task, whole, "text", "", group=group)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from taia.runtime.generation import Finish, Progress, Token
-from taia.serving.requests import Asked
+from taia.serving.requests import RequestBody
 from taia.serving.texts import TokenTexts
 
 #: A cancelled answer has no reader, but for one whose server stops: its length was cut.
@@ -39,7 +39,9 @@ class Form(ABC):
     whole_name: ClassVar[str]
     piece_name: ClassVar[str]
 
-    def __init__(self, asked: Asked, prompts: Sequence[tuple[int, ...]], texts: TokenTexts) -> None:
+    def __init__(
+        self, asked: RequestBody, prompts: Sequence[tuple[int, ...]], texts: TokenTexts
+    ) -> None:
         self.asked, self.prompts, self.texts = asked, prompts, texts
         self.choices = [Choice() for _ in range(len(prompts) * asked.n)]
         self._head = {

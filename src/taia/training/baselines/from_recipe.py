@@ -16,8 +16,8 @@ from taia.errors import DataError
 from taia.loading.cache import cache_folder
 from taia.training.baselines.regularisers import Regulariser, ewc, fisher, l2
 from taia.training.baselines.sdft import SdftOptions, rewrite
-from taia.training.callbacks import Watch
-from taia.training.data import DataOptions, Prepared, Source, prepare, read_source
+from taia.training.callbacks import TrainingWatch
+from taia.training.data import DataOptions, PreparedData, Source, prepare, read_source
 from taia.training.recipe import Recipe
 from taia.training.techniques import load
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def regulariser(
-    recipe: Recipe, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, watch: Watch
+    recipe: Recipe, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, watch: TrainingWatch
 ) -> Regulariser | None:
     """What pulls the weights towards the base, ``None`` where nothing does.
 
@@ -55,14 +55,14 @@ def regulariser(
     return ewc(model, recipe.regulariser_strength, importance)
 
 
-def _examples(data: Prepared) -> Iterator[Mapping[str, torch.Tensor]]:
+def _examples(data: PreparedData) -> Iterator[Mapping[str, torch.Tensor]]:
     for row in data.train:
         ids, counts = torch.tensor([row["input_ids"]]), torch.tensor([row["completion_mask"]])
         yield {"input_ids": ids, "labels": ids.masked_fill(counts == 0, -100)}
 
 
 def self_distilled(
-    recipe: Recipe, place: Located, tokenizer: PreTrainedTokenizerBase, watch: Watch
+    recipe: Recipe, place: Located, tokenizer: PreTrainedTokenizerBase, watch: TrainingWatch
 ) -> tuple[list[Source], str]:
     """The recipe's sources with every answer rewritten by the base model (SDFT).
 

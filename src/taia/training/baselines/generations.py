@@ -24,7 +24,7 @@ _SAMPLES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class Rollout:
     """What a model wrote.
 
     Attributes:
@@ -43,7 +43,7 @@ def generate(
     prompts: Sequence[tuple[int, ...]],
     ends: frozenset[int],
     most: int,
-) -> Iterator[Generation]:
+) -> Iterator[Rollout]:
     """Greedy answers to prompts, in one batch padded on the left.
 
     Args:
@@ -86,7 +86,7 @@ def generate(
         stop = next((place for place, token in enumerate(row) if token in ends), None)
         text = tokenizer.decode(row[:stop], skip_special_tokens=True)
         assert isinstance(text, str)
-        yield Generation(text.strip(), stop is not None)
+        yield Rollout(text.strip(), stop is not None)
 
 
 class Generations:
@@ -108,7 +108,7 @@ class Generations:
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
         self._salt = json.dumps(settings, sort_keys=True).encode()
-        self._found: dict[str, Generation] = {}
+        self._found: dict[str, Rollout] = {}
         self._file: BinaryIO | None = None
         self._claim = ExitStack()
 
@@ -147,10 +147,10 @@ class Generations:
     def __contains__(self, tokens: tuple[int, ...]) -> bool:
         return self._key(tokens) in self._found
 
-    def __getitem__(self, tokens: tuple[int, ...]) -> Generation:
+    def __getitem__(self, tokens: tuple[int, ...]) -> Rollout:
         return self._found[self._key(tokens)]
 
-    def add(self, tokens: tuple[int, ...], answer: Generation) -> None:
+    def add(self, tokens: tuple[int, ...], answer: Rollout) -> None:
         """Keep an answer, in the file before in memory; one that is there stays as it is."""
         key = self._key(tokens)
         if key in self._found:
@@ -181,7 +181,7 @@ class Generations:
                 f"{self._path}, line {number} is not an answer that was kept.",
                 "Remove the line, or name another file.",
             ) from error
-        self._found[key] = Generation(text, ended)
+        self._found[key] = Rollout(text, ended)
 
     def _unusable(self, error: OSError) -> OutputError:
         return OutputError(

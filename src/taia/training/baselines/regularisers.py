@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from taia.errors import DataError, InputError, MismatchError, RunError
-from taia.training.baselines.updates import Update, gathered, like, updates, wide
+from taia.training.baselines.updates import WeightUpdate, gathered, like, updates, wide
 
 #: Told after each example or batch how many there were.
-Progress: TypeAlias = Callable[[int], None]
+BatchProgress: TypeAlias = Callable[[int], None]
 
 
 class Regulariser(Protocol):
@@ -125,7 +125,7 @@ def ewc(
 def fisher(
     model: nn.Module,
     batches: Iterable[Mapping[str, Tensor]],
-    progress: Progress | None = None,
+    progress: BatchProgress | None = None,
     *,
     per: Literal["example", "batch"] = "example",
 ) -> dict[str, Tensor]:
@@ -197,7 +197,7 @@ class _Towards:
             total = total + term.to(total.device)
         return self.strength * total
 
-    def _term(self, update: Update) -> Tensor:
+    def _term(self, update: WeightUpdate) -> Tensor:
         if update.needs_base and update.name not in self.base:
             raise MismatchError(
                 f"{update.name} trains, but did not when the regulariser was made.",
@@ -226,7 +226,7 @@ def _strength(value: float) -> float:
     return float(value)
 
 
-def _trained(model: nn.Module) -> list[Update]:
+def _trained(model: nn.Module) -> list[WeightUpdate]:
     found = list(updates(model))
     if not found:
         raise InputError("Nothing of the model trains.", "Choose what trains first.")

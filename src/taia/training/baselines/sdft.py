@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from taia.errors import InputError
 from taia.loading.models import end_tokens
-from taia.training.baselines.generations import Generation, Generations, fingerprint, generate
+from taia.training.baselines.generations import Generations, Rollout, fingerprint, generate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Messages: TypeAlias = list[dict[str, str]]
 
 #: Told after each batch how many answers of how many are there.
-Progress: TypeAlias = Callable[[int, int], None]
+AnswerProgress: TypeAlias = Callable[[int, int], None]
 
 #: What the model is given for each answer: sail-sg/sdft's ``alpaca_distill_using``.
 PROMPT: Final = """\
@@ -118,7 +118,7 @@ def rewrite(
     tokenizer: PreTrainedTokenizerBase,
     options: SdftOptions,
     cache: Path,
-    progress: Progress | None = None,
+    progress: AnswerProgress | None = None,
     *,
     agrees: Callable[[str, str], bool] | None = None,
 ) -> list[Rewritten]:
@@ -179,7 +179,7 @@ def rewrite(
 
 
 def refusal(
-    answer: Generation,
+    answer: Rollout,
     reference: str,
     options: SdftOptions,
     agrees: Callable[[str, str], bool] | None = None,
@@ -247,7 +247,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, chat: Messages) -> tuple[int, ..
 def _apply(
     rows: Sequence[Messages],
     jobs: Sequence[_Job],
-    answers: Mapping[tuple[int, ...], Generation],
+    answers: Mapping[tuple[int, ...], Rollout],
     options: SdftOptions,
     agrees: Callable[[str, str], bool] | None,
 ) -> list[Rewritten]:

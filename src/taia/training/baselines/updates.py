@@ -26,7 +26,7 @@ _QUANTISED = {"Linear4bit", "Linear8bitLt"}
 _PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")
 
 
-class Update(Protocol):
+class WeightUpdate(Protocol):
     """The difference between one weight and its base."""
 
     @property
@@ -61,7 +61,7 @@ class Update(Protocol):
         ...
 
 
-def updates(model: nn.Module) -> Iterator[Update]:
+def updates(model: nn.Module) -> Iterator[WeightUpdate]:
     """Everything that trains in a model.
 
     Args:

@@ -18,20 +18,20 @@ from __future__ import annotations
 
 from taia.training.data.options import DataOptions
 from taia.training.data.prepare import prepare
-from taia.training.data.prepared import Prepared
+from taia.training.data.prepared import PreparedData
 from taia.training.data.preview import preview
 from taia.training.data.reading import read_source
-from taia.training.data.row import BadRow, Row, Rows, Turn
+from taia.training.data.row import BadRow, Row, Rows, RowTurn
 from taia.training.data.source import Source
 
 __all__ = [
     "BadRow",
     "DataOptions",
-    "Prepared",
+    "PreparedData",
     "Row",
+    "RowTurn",
     "Rows",
     "Source",
-    "Turn",
     "prepare",
     "preview",
     "read_source",

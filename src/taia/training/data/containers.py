@@ -24,7 +24,7 @@ _HELD_OUT: Final = re.compile(r"(?:^|[^a-z])(test|valid|validation|dev|eval)(?:[
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RawRows:
     """The rows of one file, not yet understood.
 
     Attributes:
@@ -42,7 +42,7 @@ class Part:
     sha256: str
 
 
-def read_path(path: Path) -> list[Part]:
+def read_path(path: Path) -> list[RawRows]:
     """Read a file, a folder of files, or a folder that ``datasets`` saved.
 
     Raises:
@@ -71,7 +71,7 @@ def read_path(path: Path) -> list[Part]:
     return [_read_file(file, name) for file, name in zip(files, names, strict=True)]
 
 
-def digest(parts: Iterable[Part]) -> str:
+def digest(parts: Iterable[RawRows]) -> str:
     """One hash of all parts: the file's own if there is but one file, given by name."""
     parts = list(parts)
     if len(parts) == 1 and not parts[0].name:
@@ -80,7 +80,7 @@ def digest(parts: Iterable[Part]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _read_file(path: Path, name: str) -> Part:
+def _read_file(path: Path, name: str) -> RawRows:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(
@@ -93,7 +93,7 @@ def _read_file(path: Path, name: str) -> Part:
         raise DataError(
             f"{path} cannot be read: {error.strerror or error}.", "Give a file of rows."
         ) from error
-    part = Part(name, "row" if suffix == ".parquet" else "line", [], [], _sha256(raw))
+    part = RawRows(name, "row" if suffix == ".parquet" else "line", [], [], _sha256(raw))
     if suffix == ".parquet":
         part.values.extend(enumerate(_parquet(path, raw), 1))
         return part
@@ -124,7 +124,7 @@ def _decode(path: Path, raw: bytes) -> str:
     return text
 
 
-def _json(path: Path, text: str, part: Part) -> Part:
+def _json(path: Path, text: str, part: RawRows) -> RawRows:
     """A list, ``{"data": [...]}``, or JSON lines; whichever it is, whatever its name."""
     lines_first = path.suffix.lower() == ".jsonl"
     if lines_first:
@@ -155,10 +155,10 @@ def _json(path: Path, text: str, part: Part) -> Part:
         whole = [whole]
     if not isinstance(whole, list) or not whole:
         raise DataError(f"{path} holds no rows.", "Give a list of objects, or one object a line.")
-    return Part(part.name, "row", list(enumerate(whole, 1)), [], part.sha256)
+    return RawRows(part.name, "row", list(enumerate(whole, 1)), [], part.sha256)
 
 
-def _is_list_of_rows(part: Part) -> bool:
+def _is_list_of_rows(part: RawRows) -> bool:
     """Whether the one line there is holds many rows, and is not one conversation."""
     only = part.values[0][1]
     return (
@@ -169,7 +169,7 @@ def _is_list_of_rows(part: Part) -> bool:
     )
 
 
-def _json_lines(text: str, part: Part) -> None:
+def _json_lines(text: str, part: RawRows) -> None:
     # Not splitlines(): JSON allows U+2028 and its kin inside strings.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -182,7 +182,7 @@ def _json_lines(text: str, part: Part) -> None:
             part.bad.append((number, f"not JSON: {error}"))
 
 
-def _csv(path: Path, text: str, part: Part) -> None:
+def _csv(path: Path, text: str, part: RawRows) -> None:
     limit = csv.field_size_limit(2**31 - 1)
     first = 1
     try:
@@ -232,7 +232,7 @@ def _parquet(path: Path, raw: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _saved(path: Path) -> Part:
+def _saved(path: Path) -> RawRows:
     """A folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote."""
     from datasets import DatasetDict, load_from_disk
 
@@ -254,6 +254,6 @@ def _saved(path: Path) -> Part:
     return from_dataset(loaded, hashlib.sha256(whole.encode()).hexdigest())
 
 
-def from_dataset(dataset: Dataset, sha256: str) -> Part:
+def from_dataset(dataset: Dataset, sha256: str) -> RawRows:
     """The rows of a ``datasets.Dataset``."""
-    return Part("", "row", list(enumerate(dataset.to_list(), 1)), [], sha256)
+    return RawRows("", "row", list(enumerate(dataset.to_list(), 1)), [], sha256)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from taia.errors import DataError
-from taia.training.data.row import Row, Turn
+from taia.training.data.row import Row, RowTurn
 
 #: Rows whose keys are looked at.
 LOOKED_AT: Final = 100
@@ -64,13 +64,18 @@ def _alpaca(fields: Fields) -> Row:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise UnusableError(f"entry {number} of 'history' is not a question and an answer")
         turns += [
-            Turn("user", _text(pair[0], f"the question of entry {number} of 'history'")),
-            Turn("assistant", _text(pair[1], f"the answer of entry {number} of 'history'"), True),
+            RowTurn("user", _text(pair[0], f"the question of entry {number} of 'history'")),
+            RowTurn(
+                "assistant", _text(pair[1], f"the answer of entry {number} of 'history'"), True
+            ),
         ]
     asked = [_text(fields[key], f"{key!r}") for key in ("instruction", "input") if fields.get(key)]
     if not asked:
         raise UnusableError("'instruction' is missing or empty")
-    turns += [Turn("user", "\n".join(asked)), Turn("assistant", _field(fields, "output"), True)]
+    turns += [
+        RowTurn("user", "\n".join(asked)),
+        RowTurn("assistant", _field(fields, "output"), True),
+    ]
     return Row(tuple(turns))
 
 
@@ -85,7 +90,7 @@ def _openai(fields: Fields) -> Row:
 def _prompt_completion(fields: Fields) -> Row:
     if isinstance(fields.get("prompt"), str) and isinstance(fields.get("completion"), str):
         prompt, completion = (_field(fields, key) for key in ("prompt", "completion"))
-        return Row((Turn("text", prompt), Turn("text", completion, True)), chat=False)
+        return Row((RowTurn("text", prompt), RowTurn("text", completion, True)), chat=False)
     prompts = _messages(fields, "prompt", learnt=False)
     return _conversation(prompts + _messages(fields, "completion", learnt=True))
 
@@ -93,12 +98,12 @@ def _prompt_completion(fields: Fields) -> Row:
 def _question_answer(fields: Fields) -> Row:
     # Asked for by name, it makes turns of TRL's keys, too.
     question, answer = ("question", "answer") if "question" in fields else ("prompt", "completion")
-    asked = Turn("user", _field(fields, question))
-    return Row((*_system(fields), asked, Turn("assistant", _field(fields, answer), True)))
+    asked = RowTurn("user", _field(fields, question))
+    return Row((*_system(fields), asked, RowTurn("assistant", _field(fields, answer), True)))
 
 
 def _plain(fields: Fields) -> Row:
-    return Row((Turn("text", _field(fields, "text"), True),), chat=False)
+    return Row((RowTurn("text", _field(fields, "text"), True),), chat=False)
 
 
 #: Every format there is.
@@ -174,12 +179,12 @@ def to_row(value: object, form: Format) -> Row:
     return form.turns(fields)
 
 
-def _system(fields: Fields) -> list[Turn]:
+def _system(fields: Fields) -> list[RowTurn]:
     system = fields.get("system")
-    return [Turn("system", _text(system, "'system'"))] if system else []
+    return [RowTurn("system", _text(system, "'system'"))] if system else []
 
 
-def _messages(fields: Fields, key: str, learnt: bool) -> list[Turn]:
+def _messages(fields: Fields, key: str, learnt: bool) -> list[RowTurn]:
     messages = fields.get(key)
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise UnusableError(f"{key!r} is not a list of messages")
@@ -200,7 +205,9 @@ def _messages(fields: Fields, key: str, learnt: bool) -> list[Turn]:
         if role == "system" and content == "":
             continue
         counts = message.get("weight", 1) not in (0, False)
-        turns.append(Turn(role, _text(content, where), learnt and counts and role == "assistant"))
+        turns.append(
+            RowTurn(role, _text(content, where), learnt and counts and role == "assistant")
+        )
     return turns
 
 
@@ -214,7 +221,7 @@ def _joined(parts: list[object], where: str) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _conversation(turns: list[Turn]) -> Row:
+def _conversation(turns: list[RowTurn]) -> Row:
     if not any(turn.learnt for turn in turns):
         raise UnusableError("no answer to learn: no message is the assistant's")
     return Row(tuple(turns))

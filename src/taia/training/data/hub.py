@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from taia.errors import DataError, DownloadError, first_line
 from taia.offline import without_waiting
-from taia.training.data.containers import Part, from_dataset
+from taia.training.data.containers import RawRows, from_dataset
 from taia.training.data.source import HubName
 
 
-def read_hub(given: str) -> Part:
+def read_hub(given: str) -> RawRows:
     """Download and read a data set; ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` count.
 
     Args:

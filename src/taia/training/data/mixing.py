@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from taia.errors import DataError
+from taia.training.recipe import Mixing
 
 if TYPE_CHECKING:
     import numpy as np
 
-#: How sources follow one another; the first source is the in-domain one.
-Mixing: TypeAlias = Literal["uniform", "annealed", "in-domain-first", "in-domain-last"]
 MIXINGS: Final[tuple[Mixing, ...]] = get_args(Mixing)
 Indices: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 

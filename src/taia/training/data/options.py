@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from taia.errors import DataError
-from taia.training.data.mixing import Mixing
+from taia.training.recipe import Mixing
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from taia.training.data.facts import Facts, SourceFacts
 from taia.training.data.holdout import hold_out, without
 from taia.training.data.mixing import annealed_weights, draw, mixed_weights, run_order
 from taia.training.data.options import DataOptions
-from taia.training.data.prepared import Prepared
+from taia.training.data.prepared import PreparedData
 from taia.training.data.reading import read_source
 from taia.training.data.row import Row, Rows
 from taia.training.data.source import Source
-from taia.training.data.stream import Counter, Progress, Stream
+from taia.training.data.stream import Counter, RowProgress, Stream
 from taia.training.data.tables import pack, to_dataset
-from taia.training.data.tokens import Encoder, Tokens
+from taia.training.data.tokens import RowEncoder, Tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,8 +35,8 @@ def prepare(
     sources: Sequence[Source],
     tokenizer: PreTrainedTokenizerBase,
     options: DataOptions | None = None,
-    progress: Progress | None = None,
-) -> Prepared:
+    progress: RowProgress | None = None,
+) -> PreparedData:
     """Read, hold out, draw, tokenise, order and pack.
 
     The same sources, options, tokenizer and library versions give the same data.
@@ -61,7 +61,7 @@ def prepare(
     given = mixed_weights([source.weight for source in sources], options.mixing)
     read = [_read(source, options) for source in sources]
     held_rows, kept, held = _hold_out(read, options)
-    encoder = Encoder(
+    encoder = RowEncoder(
         tokenizer,
         max_length=options.max_length,
         truncation=options.truncation,
@@ -92,7 +92,7 @@ def prepare(
     facts = [each.counted(tokens) for each, tokens in zip(facts, drawn, strict=True)]
     validation, validated = _validation(held_rows, held, encoder, options, counter)
     train, lanes = _train(drawn, options)
-    return Prepared(
+    return PreparedData(
         train,
         validation,
         Facts(
@@ -136,7 +136,7 @@ def _hold_out(
 def _validation(
     sources: Sequence[Rows],
     held: Sequence[Sequence[int]],
-    encoder: Encoder,
+    encoder: RowEncoder,
     options: DataOptions,
     counter: Counter,
 ) -> tuple[Dataset | None, tuple[SourceFacts, ...]]:

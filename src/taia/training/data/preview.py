@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from taia.text import printable
-from taia.training.data.prepared import Prepared
+from taia.training.data.prepared import PreparedData
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,7 +19,7 @@ MARKS: Final = ("⟦", "⟧")
 
 
 def preview(
-    example: Prepared | Mapping[str, Sequence[int]],
+    example: PreparedData | Mapping[str, Sequence[int]],
     tokenizer: PreTrainedTokenizerBase,
     *,
     marks: bool = False,
@@ -35,7 +35,7 @@ def preview(
     Returns:
         The text, which renders without markup or highlighting.
     """
-    row: Mapping[str, Any] = example.train[0] if isinstance(example, Prepared) else example
+    row: Mapping[str, Any] = example.train[0] if isinstance(example, PreparedData) else example
     length = row["seq_lengths"][0] if "seq_lengths" in row else len(row["input_ids"])
     pairs = list(zip(row["input_ids"], row["completion_mask"], strict=True))[:length]
     text = Text()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from taia.errors import DataError
-from taia.training.data.containers import SUFFIXES, Part, digest, read_path
+from taia.training.data.containers import SUFFIXES, RawRows, digest, read_path
 from taia.training.data.formats import UnusableError, find_format, to_row
 from taia.training.data.hub import read_hub
 from taia.training.data.row import BadRow, Row, Rows
@@ -77,7 +77,7 @@ def refusal(name: str, bad: Sequence[BadRow], of: int, limit_shown: int = SHOWN)
     )
 
 
-def _absent(given: str) -> Part:
+def _absent(given: str) -> RawRows:
     if Path(given).suffix.lower() in SUFFIXES:
         raise DataError(f"{given!r} does not exist.", "Check the path.")
     return read_hub(given)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class RowTurn:
     """One message, or one stretch of text.
 
     Attributes:
@@ -31,7 +31,7 @@ class Row:
             joined as they are.
     """
 
-    turns: tuple[Turn, ...]
+    turns: tuple[RowTurn, ...]
     chat: bool = True
 
 

@@ -7,11 +7,11 @@ from typing import Final, Literal, TypeAlias
 
 from taia.training.data.reading import refusal
 from taia.training.data.row import BadRow, Rows
-from taia.training.data.template import RefusedError
-from taia.training.data.tokens import Encoder, Tokens
+from taia.training.data.template import UnrenderedError
+from taia.training.data.tokens import RowEncoder, Tokens
 
 #: Told how many rows of how many are done.
-Progress: TypeAlias = Callable[[int, int], None]
+RowProgress: TypeAlias = Callable[[int, int], None]
 
 #: Rows tokenised at once.
 _BATCH: Final = 1000
@@ -20,7 +20,7 @@ _BATCH: Final = 1000
 class Counter:
     """Counts rows done, and tells."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(self, total: int, progress: RowProgress | None) -> None:
         self._done = 0
         self._total = total
         self._progress = progress
@@ -41,7 +41,7 @@ class Stream:
     """
 
     def __init__(
-        self, rows: Rows, encoder: Encoder, on_bad_row: Literal["stop", "skip"], counter: Counter
+        self, rows: Rows, encoder: RowEncoder, on_bad_row: Literal["stop", "skip"], counter: Counter
     ) -> None:
         self.bad: list[BadRow] = []
         self.dropped = 0
@@ -68,7 +68,7 @@ class Stream:
             ):
                 if isinstance(coded, Tokens):
                     taken.append(coded)
-                elif isinstance(coded, RefusedError):
+                elif isinstance(coded, UnrenderedError):
                     where = self._rows.places[index]
                     number = int(where.rpartition(" ")[2])
                     refused.append(BadRow(number, str(coded), where))

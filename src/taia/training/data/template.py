@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taia.errors import first_line
-from taia.training.data.row import Row, Turn
+from taia.training.data.row import Row, RowTurn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 #: Characters ``[start, end)`` of a text that the loss counts.
 Span: TypeAlias = tuple[int, int]
 #: Per turn its role, whether it is learnt, and its contents with ``None`` where text may be.
-Shape: TypeAlias = tuple[tuple[str, bool, tuple[str | None, ...]], ...]
+TurnShape: TypeAlias = tuple[tuple[str, bool, tuple[str | None, ...]], ...]
 
 _WORD: Final = re.compile(r"Zq(\d{5})qZ")
 _THINK: Final = re.compile(r"(</?think(?:ing)?>)")
 _MARKED: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-class RefusedError(Exception):
+class UnrenderedError(Exception):
     """A conversation that the template does not render, or whose answers are not found in it."""
 
 
@@ -76,7 +76,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._frames: dict[Shape, _Frame | RefusedError] = {}
+        self._frames: dict[TurnShape, _Frame | UnrenderedError] = {}
         self._marked = bool(_MARKED.search(tokenizer.get_chat_template()))
         added = {token.content for token in tokenizer.added_tokens_decoder.values()}
         self._added = sorted((t for t in added if t.strip()), key=len, reverse=True)
@@ -96,13 +96,13 @@ class ChatTemplate:
         if shape not in self._frames:
             try:
                 self._frames[shape] = self._frame(shape)
-            except RefusedError as error:
+            except UnrenderedError as error:
                 self._frames[shape] = error
         frame = self._frames[shape]
-        if isinstance(frame, RefusedError):
+        if isinstance(frame, UnrenderedError):
             # A frame's refusal may be about the words put in: the template's own comes first.
             self._text([(turn.role, turn.content) for turn in row.turns])
-            raise RefusedError(*frame.args)
+            raise UnrenderedError(*frame.args)
         text = self._text([(turn.role, turn.content) for turn in row.turns]) + frame.suffix
         slots = [piece for pieces in parts for slot, piece in pieces if slot]
         return Rendered(text, _fit(frame, text, slots))
@@ -133,10 +133,10 @@ class ChatTemplate:
             )
             (text,), (marked,) = rendered
         except (TemplateError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise RefusedError(f"the chat template refuses it: {first_line(error)}") from error
+            raise UnrenderedError(f"the chat template refuses it: {first_line(error)}") from error
         return text, marked
 
-    def _frame(self, shape: Shape) -> _Frame:
+    def _frame(self, shape: TurnShape) -> _Frame:
         messages, owners = _worded(shape)
         text, marks = self._call(messages, False, self._marked)
         found = [(match.start(), match.end(), int(match[1])) for match in _WORD.finditer(text)]
@@ -152,11 +152,11 @@ class ChatTemplate:
                 continue
             if not own or slots.count(own[-1]) != 1:
                 how = "repeats" if own and own[-1] in slots else "leaves out"
-                raise RefusedError(f"the chat template {how} message {turn + 1} ({role})")
+                raise UnrenderedError(f"the chat template {how} message {turn + 1} ({role})")
             if not learnt:
                 continue
             if turn == len(shape) - 1 and not set(own) <= set(slots):
-                raise RefusedError(
+                raise UnrenderedError(
                     f"the chat template leaves out the reasoning of message {turn + 1}, the last"
                 )
             places = sorted(slots.index(slot) for slot in own if slot in slots)
@@ -166,7 +166,7 @@ class ChatTemplate:
                 places = [place for place in places if found[place][0] >= begin]
             first = places[0]
             if places != list(range(first, last)):
-                raise RefusedError(f"the chat template tears message {turn + 1} apart")
+                raise UnrenderedError(f"the chat template tears message {turn + 1} apart")
             skip = max(self._prompt(messages[:turn], literals[first]), begin - starts[first])
             if last == len(slots):
                 suffix = self._suffix(messages, literals[-1])
@@ -179,7 +179,7 @@ class ChatTemplate:
         """How much of the literal before an answer is the generation prompt."""
         try:
             prompt = self._text(before, prompt=True) if before else literal
-        except RefusedError:
+        except UnrenderedError:
             return len(literal)
         words = list(_WORD.finditer(prompt))
         prompt = prompt[words[-1].end() :] if words else prompt
@@ -209,7 +209,7 @@ class ChatTemplate:
             return ""
         try:
             longer = self._text([*messages, ("user", _word(len(messages) * 99))])
-        except RefusedError:
+        except UnrenderedError:
             return ""
         between = longer[list(_WORD.finditer(longer))[-2].end() :]
         if not between.startswith(tail):
@@ -227,14 +227,14 @@ class ChatTemplate:
         # Text that is no token of its own: what follows the answer when nothing else does.
         tail = _WORD.split(self._text(upto))[-1].rstrip()
         if not tail or not literal.startswith(tail):
-            raise RefusedError(
+            raise UnrenderedError(
                 "the chat template ends an answer with nothing that the model could learn to "
                 "stop with"
             )
         return len(tail)
 
 
-def _parts(turn: Turn) -> list[tuple[bool, str]]:
+def _parts(turn: RowTurn) -> list[tuple[bool, str]]:
     """A turn's content in pieces; true for those that a word stands for in the frame."""
     if turn.role != "assistant" or not _THINK.search(turn.content):
         return [(True, turn.content)]
@@ -246,7 +246,7 @@ def _word(number: int) -> str:
     return f"Zq{number:05d}qZ"
 
 
-def _worded(shape: Shape) -> tuple[list[tuple[str, str]], list[int]]:
+def _worded(shape: TurnShape) -> tuple[list[tuple[str, str]], list[int]]:
     """The messages with words for contents, and per word the message it is in."""
     messages = []
     owners: list[int] = []
@@ -264,7 +264,7 @@ def _mark_around(marks: list[Span], word: Span, turn: int) -> int:
     for start, end in marks:
         if start <= word[0] and word[1] <= end:
             return start
-    raise RefusedError(f"the chat template's generation marks leave out message {turn + 1}")
+    raise UnrenderedError(f"the chat template's generation marks leave out message {turn + 1}")
 
 
 def _fit(frame: _Frame, text: str, contents: list[str]) -> tuple[Span, ...]:
@@ -307,8 +307,8 @@ def _forms(content: str) -> tuple[str, ...]:
     )
 
 
-def _misfit(place: int) -> RefusedError:
-    return RefusedError(
+def _misfit(place: int) -> UnrenderedError:
+    return UnrenderedError(
         f"the chat template changes the messages (character {place + 1} of what it renders), so "
         "the answers in it cannot be told for certain"
     )

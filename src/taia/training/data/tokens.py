@@ -10,12 +10,12 @@ import numpy as np
 
 from taia.errors import DataError
 from taia.training.data.row import Row
-from taia.training.data.template import ChatTemplate, RefusedError, Rendered, Span
+from taia.training.data.template import ChatTemplate, Rendered, Span, UnrenderedError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+TokenArray: TypeAlias = "np.ndarray[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +29,19 @@ class Tokens:
         cut: Whether it was longer.
     """
 
-    input_ids: Array
-    counts: Array
+    input_ids: TokenArray
+    counts: TokenArray
     cut: bool = False
 
 
-class Encoder:
+class RowEncoder:
     """A tokenizer with what was learnt about its chat template.
 
     A row is rendered whole and tokenised once, so that no token differs from what the model sees
     when it is asked; the mask is made from the tokens' places in the text.
 
     Without a chat template a conversation is ``Question: …`` and ``Answer: …``, the words that
-    scoring uses (:mod:`taia.evaluation.likelihood`), and each answer ends with the end token.
+    scoring uses (:mod:`taia.demo.questions`), and each answer ends with the end token.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Encoder:
         self._all = train_on_prompt
         self._end = str(tokenizer.eos_token) if tokenizer.eos_token else ""
 
-    def encode(self, rows: Sequence[Row]) -> list[Tokens | RefusedError | None]:
+    def encode(self, rows: Sequence[Row]) -> list[Tokens | UnrenderedError | None]:
         """Tokenise rows.
 
         Returns:
@@ -72,8 +72,8 @@ class Encoder:
             long or nothing to learn is left of it.
         """
         rendered = [self._render(row) for row in rows]
-        result: list[Tokens | RefusedError | None] = [
-            each if isinstance(each, RefusedError) else None for each in rendered
+        result: list[Tokens | UnrenderedError | None] = [
+            each if isinstance(each, UnrenderedError) else None for each in rendered
         ]
         for special in (False, True):
             batch = [
@@ -104,17 +104,17 @@ class Encoder:
                 result[index] = self._cut(array, counts)
         return result
 
-    def _render(self, row: Row) -> Rendered | RefusedError:
+    def _render(self, row: Row) -> Rendered | UnrenderedError:
         if not row.chat:
             return _literal(row, self._end)
         if self._template is None:
             return _plain(row, self._end)
         try:
             return self._template.render(row)
-        except RefusedError as error:
+        except UnrenderedError as error:
             return error
 
-    def _cut(self, ids: Array, counts: Array) -> Tokens | None:
+    def _cut(self, ids: TokenArray, counts: TokenArray) -> Tokens | None:
         if self._all:
             counts = np.ones_like(counts)
         counts[:1] = False
@@ -126,7 +126,7 @@ class Encoder:
         return Tokens(ids, counts, cut) if counts.any() else None
 
     def _verify(
-        self, masked: list[tuple[int, Rendered, Array, Array, list[tuple[int, int]]]]
+        self, masked: list[tuple[int, Rendered, TokenArray, TokenArray, list[tuple[int, int]]]]
     ) -> None:
         """Decode what is counted: it must be the answers, to the letter."""
         pieces = [ids[a:b].tolist() for _, _, ids, _, spans in masked for a, b in spans]
@@ -148,7 +148,7 @@ def _letters(text: str | list[str]) -> str:
     return "".join(str(text).split())
 
 
-def _counts(offsets: Array, row: Rendered) -> tuple[Array, list[Span]]:
+def _counts(offsets: TokenArray, row: Rendered) -> tuple[TokenArray, list[Span]]:
     """Which tokens lie in the spans, and per span from which token to which."""
     starts, ends = offsets[:, 0], offsets[:, 1]
     counts = np.zeros(len(offsets), dtype=bool)

@@ -31,7 +31,7 @@ _QUANTISED: Final = {"attention", "mlp", "experts", "router"}
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PlannedRun:
     """How a model is to be trained, as far as memory and time depend on it.
 
     Attributes:
@@ -73,7 +73,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class RunNeeds:
     """What a run will need.
 
     Attributes:
@@ -117,11 +117,11 @@ def estimate(
     parameters: Mapping[str, int],
     trained: Mapping[str, int],
     shape: Shape,
-    run: Run,
+    run: PlannedRun,
     *,
     tokens_per_second: float | None = None,
     flops_per_second: float | None = None,
-) -> Estimate:
+) -> RunNeeds:
     """Estimate a run.
 
     Args:
@@ -146,7 +146,7 @@ def estimate(
     elif flops_per_second:
         seconds = flops / (flops_per_second * run.processes)
     count, split = sum(trained.values()), run.processes if _splits(run) else 1
-    return Estimate(
+    return RunNeeds(
         weights=math.ceil(_weight_bytes(parameters, trained, run) / split),
         gradients=math.ceil(count * run.trained_bytes / split),
         optimiser=math.ceil(count * OPTIMISERS[run.optimiser] / split),
@@ -160,7 +160,7 @@ def estimate(
     )
 
 
-def activation_bytes(shape: Shape, run: Run) -> int:
+def activation_bytes(shape: Shape, run: PlannedRun) -> int:
     """Bytes that autograd keeps for the backward pass, the head's output left out.
 
     For each token of a layer of width h, inner width i and heads of total width q, with c bytes an
@@ -193,7 +193,7 @@ def activation_bytes(shape: Shape, run: Run) -> int:
 
 
 def flops_per_token(
-    parameters: Mapping[str, int], trained: Mapping[str, int], shape: Shape, run: Run
+    parameters: Mapping[str, int], trained: Mapping[str, int], shape: Shape, run: PlannedRun
 ) -> float:
     """Floating point operations of forward and backward pass for a token.
 
@@ -213,7 +213,7 @@ def flops_per_token(
     return forward * (2 if run.checkpointing else 1) + 2 * through + 2 * attention + 2 * own
 
 
-def _check(parameters: Mapping[str, int], trained: Mapping[str, int], run: Run) -> None:
+def _check(parameters: Mapping[str, int], trained: Mapping[str, int], run: PlannedRun) -> None:
     whole = ("batch", "length", "rows", "accumulation", "processes")
     wrong = [name for name in whole if getattr(run, name) < 1]
     if wrong or run.epochs <= 0:
@@ -234,11 +234,13 @@ def _check(parameters: Mapping[str, int], trained: Mapping[str, int], run: Run) 
                 )
 
 
-def _splits(run: Run) -> bool:
+def _splits(run: PlannedRun) -> bool:
     return run.sharding in ("fsdp", "zero3") and run.processes > 1
 
 
-def _weight_bytes(parameters: Mapping[str, int], trained: Mapping[str, int], run: Run) -> float:
+def _weight_bytes(
+    parameters: Mapping[str, int], trained: Mapping[str, int], run: PlannedRun
+) -> float:
     count = sum(trained.values())
     if run.technique == "full":
         frozen = sum(parameters.values()) - count
@@ -254,14 +256,14 @@ def _weight_bytes(parameters: Mapping[str, int], trained: Mapping[str, int], run
     return base + count * run.trained_bytes
 
 
-def _logit_bytes(shape: Shape, run: Run) -> int:
+def _logit_bytes(shape: Shape, run: PlannedRun) -> int:
     """The logits and their gradient as computed, and both in float32 for the loss."""
     each = 2 * run.compute_bytes + 8 if run.compute_bytes < 4 else 12
     return math.ceil(run.batch * run.length * run.head_share) * shape.vocabulary * each
 
 
 def _exchange_bytes(
-    parameters: Mapping[str, int], trained: Mapping[str, int], shape: Shape, run: Run
+    parameters: Mapping[str, int], trained: Mapping[str, int], shape: Shape, run: PlannedRun
 ) -> float:
     """DDP's buckets, as large as the gradients; or two layers gathered, and the head."""
     if run.processes == 1 or run.sharding == "none":

@@ -15,10 +15,10 @@ from taia.checkpoint.locate import Located, locate
 from taia.errors import CheckpointError, blaming
 from taia.loading.models import load_tokenizer
 from taia.loading.quiet import quiet
-from taia.training.callbacks import Watch
-from taia.training.data import Prepared, Source
+from taia.training.callbacks import TrainingWatch
+from taia.training.data import PreparedData, Source
 from taia.training.data import preview as one_example
-from taia.training.forecast.estimate import Estimate, Run, estimate
+from taia.training.forecast.estimate import PlannedRun, RunNeeds, estimate
 from taia.training.forecast.shape import shape_of
 from taia.training.recipe import Recipe, Sharding
 from taia.training.run import read_data
@@ -53,7 +53,7 @@ class Forecast:
     rows: int
     tokens: tuple[int, int]
     longest: int
-    estimate: Estimate
+    estimate: RunNeeds
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def preview(recipe: Recipe, *, marks: bool) -> Text:
     return one_example(data, tokenizer, marks=marks)
 
 
-def forecast(recipe: Recipe, sharding: Sharding, processes: int, watch: Watch) -> Forecast:
+def forecast(recipe: Recipe, sharding: Sharding, processes: int, watch: TrainingWatch) -> Forecast:
     """What a run would take: the data are read, the model is built without its weights.
 
     Args:
@@ -108,7 +108,7 @@ def forecast(recipe: Recipe, sharding: Sharding, processes: int, watch: Watch) -
     longest = max(map(len, data.train["input_ids"]))
     mixed = mixed_precision(recipe)
     weights = weights_dtype(recipe).itemsize
-    run = Run(
+    run = PlannedRun(
         technique=recipe.technique,
         batch=recipe.per_device_train_batch_size,
         length=longest,
@@ -179,7 +179,7 @@ def _counts(ready: Ready) -> tuple[dict[str, int], dict[str, int]]:
     return dict(parameters), dict(trained)
 
 
-def _epochs(recipe: Recipe, data: Prepared, processes: int) -> float:
+def _epochs(recipe: Recipe, data: PreparedData, processes: int) -> float:
     if recipe.max_steps < 1:
         return recipe.num_train_epochs
     rows = recipe.max_steps * recipe.per_device_train_batch_size * processes

@@ -16,6 +16,9 @@ It follows what ``eval_em.py`` of https://github.com/pixas/TAIA_LLM does, mistak
 Three things differ. Arithmetic is read here, where they evaluate what the model wrote as code.
 Where their program stops with an error (no letter found), the answer is wrong. Their second stage
 overwrote the stored right answer; here the right one is used.
+
+Each rule here takes an item and all that the model wrote, without the white space around it; of a
+two-stage answer, both stages joined. A task names its rule in ``by_authors``.
 """
 
 from __future__ import annotations
@@ -25,23 +28,16 @@ import math
 import operator
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from taia.evaluation.tasks.answers.statements import boxed
-from taia.evaluation.tasks.item import Item
+
+if TYPE_CHECKING:
+    from taia.evaluation.tasks.task import Item
 
 
-def is_right(item: Item, response: str) -> bool:
-    """Whether the authors' program would count a response as right.
-
-    Args:
-        item: What was asked.
-        response: All that the model wrote; of a two-stage answer, both stages joined.
-    """
-    return _RULES.get(item.task, _letter)(item, response.strip())
-
-
-def _math(item: Item, text: str) -> bool:
+def mathematics(item: Item, text: str) -> bool:
+    """MATH: inside what is boxed or announced, by value where both are numbers."""
     gold = next(boxed(item.solution), item.gold)
     if "\\text{" in gold:
         gold = gold[gold.index("\\text{") + len("\\text{") : -1]
@@ -57,7 +53,8 @@ def _math(item: Item, text: str) -> bool:
     return given is not None and right is not None and abs(given - right) < 1e-3
 
 
-def _svamp(item: Item, text: str) -> bool:
+def number(item: Item, text: str) -> bool:
+    """SVAMP: by value, of what is boxed or announced."""
     gold = float(item.gold)
     boxes = list(boxed(text))
     if boxes:
@@ -72,7 +69,8 @@ def _svamp(item: Item, text: str) -> bool:
         return gold == int(gold) and any(str(int(gold)) in x for x in found)
 
 
-def _bbh(item: Item, text: str) -> bool:
+def inside(item: Item, text: str) -> bool:
+    """BBH: the right answer is anywhere in the response, or in its first option in brackets."""
     if "(" not in text or ")" not in text:
         return item.gold in text
     bracketed = re.findall(r"\((.*?)\)", text)
@@ -82,38 +80,30 @@ def _bbh(item: Item, text: str) -> bool:
     return item.gold in bracketed
 
 
-def _announced_letter(item: Item, text: str) -> bool:
+def announced_letter(item: Item, text: str) -> bool:
+    """CommonsenseQA, LogiQA: the letter is in what is announced, or all there is."""
     if len(text) == 1:
         return text == item.gold
     return any(item.gold in found for found in _announced(text))
 
 
-def _chinese_letter(item: Item, text: str) -> bool:
+def chinese_letter(item: Item, text: str) -> bool:
+    """LogiQA in Chinese: the letter is what 答案是 announces, or all there is."""
     if len(text) == 1:
         return text == item.gold
     match = re.search(r"答案是 (.*?)。", text)
     return match is not None and match[1] == item.gold
 
 
-def _first_capital(item: Item, text: str) -> bool:
+def first_capital(item: Item, text: str) -> bool:
+    """MMedBench: the first of the capitals A to E."""
     match = re.search(r"[A-E]", text)
     return match is not None and match[0] == item.gold
 
 
-def _letter(item: Item, text: str) -> bool:
+def letter(item: Item, text: str) -> bool:
+    """MMLU, and whatever they did not have: the letter is all there is."""
     return text.removesuffix(".") == item.gold
-
-
-_RULES: Final[dict[str, Callable[[Item, str], bool]]] = {
-    "taia_math": _math,
-    "taia_svamp": _svamp,
-    "taia_bbh": _bbh,
-    "taia_csqa": _announced_letter,
-    "taia_logiqa": _announced_letter,
-    "taia_logiqa_zh": _chinese_letter,
-    "taia_mmedbench": _first_capital,
-    "taia_mmedbench_zh": _first_capital,
-}
 
 
 def _announced(text: str) -> list[str]:

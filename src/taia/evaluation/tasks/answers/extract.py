@@ -9,8 +9,8 @@ from typing import Final
 from taia.evaluation.tasks.answers.choices import choice, normal, one_of, starts_line
 from taia.evaluation.tasks.answers.numbers import number
 from taia.evaluation.tasks.answers.statements import BOX, affirmed, statements
-from taia.evaluation.tasks.item import Kind
 from taia.evaluation.tasks.spoken import spoken
+from taia.evaluation.tasks.task import AnswerKind
 
 _HEDGES: Final = re.compile(
     r"\b(?:if|whether|unless|not|cannot)\b|n['’]t\b|如果|是否|不", re.IGNORECASE
@@ -81,7 +81,7 @@ _EDGES: Final = re.compile(r"^[\s>#*_`]+|[\s*_`]+$")
 
 
 def final_answer(
-    response: str, options: Sequence[str] = (), kind: Kind | None = None
+    response: str, options: Sequence[str] = (), kind: AnswerKind | None = None
 ) -> str | None:
     r"""The answer a response comes to.
 
@@ -135,7 +135,7 @@ def _corrected(text: str) -> int | None:
     return found[-1].end() - len(found[-1].group().lstrip()) if found else None
 
 
-def _reading(text: str, options: Sequence[str], kind: Kind | None) -> str | None:
+def _reading(text: str, options: Sequence[str], kind: AnswerKind | None) -> str | None:
     """Of a correction's sentences, the last that is an answer."""
     read = None
     for sentence in _SENTENCES.findall(text):
@@ -145,7 +145,7 @@ def _reading(text: str, options: Sequence[str], kind: Kind | None) -> str | None
     return read
 
 
-def _bare(text: str, options: Sequence[str], kind: Kind | None) -> str | None:
+def _bare(text: str, options: Sequence[str], kind: AnswerKind | None) -> str | None:
     """The one line or first sentence that is nothing but an answer."""
     lines = [_EDGES.sub("", line) for line in _CODE.sub("", text).splitlines()]
     lines = [line for line in lines if line]
@@ -167,7 +167,7 @@ def _bare(text: str, options: Sequence[str], kind: Kind | None) -> str | None:
     return answers[0] if len(readings) == 1 else None
 
 
-def _conclusion(text: str, kind: Kind | None) -> str | None:
+def _conclusion(text: str, kind: AnswerKind | None) -> str | None:
     sentences = [part.strip() for part in _SENTENCES.findall(text) if part.strip()]
     last = sentences[-1] if sentences else ""
     equation = kind == "number" and re.fullmatch(r"[^=]*=[^=]*\d[^=]*", last)
@@ -176,7 +176,7 @@ def _conclusion(text: str, kind: Kind | None) -> str | None:
     return _stated(affirmed(_SO.sub("", last)), kind) or None
 
 
-def _stated(sentence: str, kind: Kind | None) -> str:
+def _stated(sentence: str, kind: AnswerKind | None) -> str:
     """What a sentence of mathematics says that something is: "2^10 is 1024"."""
     if kind not in ("math", "number") or _HEDGES.search(sentence):
         return sentence
@@ -184,11 +184,13 @@ def _stated(sentence: str, kind: Kind | None) -> str:
     return said if re.search(r"\w", said) else sentence
 
 
-def _is_answer(text: str, options: Sequence[str], kind: Kind | None) -> bool:
+def _is_answer(text: str, options: Sequence[str], kind: AnswerKind | None) -> bool:
     return _is_bare(text, options, kind) or _is_bare(_IT_IS.sub("", text), options, kind)
 
 
-def _is_bare(text: str, options: Sequence[str], kind: Kind | None, strict: bool = False) -> bool:
+def _is_bare(
+    text: str, options: Sequence[str], kind: AnswerKind | None, strict: bool = False
+) -> bool:
     """Whether a text is an answer and hardly anything else."""
     if kind == "option":
         if (
@@ -206,7 +208,7 @@ def _is_bare(text: str, options: Sequence[str], kind: Kind | None, strict: bool 
     return kind == "text" and re.fullmatch(r"[\"'“*(]*\w+[\"'”*).!。]*", text) is not None
 
 
-def _value(text: str, options: Sequence[str], kind: Kind | None) -> object:
+def _value(text: str, options: Sequence[str], kind: AnswerKind | None) -> object:
     if kind == "option":
         return choice(text, options)
     return number(text) if kind in ("number", "math") else normal(text)

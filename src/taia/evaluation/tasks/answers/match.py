@@ -11,7 +11,7 @@ from taia.errors import InputError
 from taia.evaluation.tasks.answers.choices import bare, choice, normal, plain
 from taia.evaluation.tasks.answers.extract import final_answer
 from taia.evaluation.tasks.answers.numbers import number
-from taia.evaluation.tasks.item import Item
+from taia.evaluation.tasks.task import Item
 
 _BRACKETS: Final = re.compile(r"[\s()\[\]{}<>]+")
 #: "The argument is valid": of a sentence that denies nothing, what it says.

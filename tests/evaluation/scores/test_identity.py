@@ -13,7 +13,7 @@ import pytest
 
 import taia
 from imports import importable
-from taia.evaluation.scores.source import canonical, source_hash
+from taia.evaluation.scores.identity import canonical, source_hash
 
 
 def loaded(file: Path, name: str):
@@ -49,7 +49,7 @@ def test_a_value_is_the_same_in_every_process(tmp_path, kind):
         sys.path.insert(0, {str(Path(taia.__file__).parents[1])!r})
         junk = [object() for _ in range(int(sys.argv[1]))]
         from task import what
-        from taia.evaluation.scores.source import canonical
+        from taia.evaluation.scores.identity import canonical
         print(canonical(what))
     """
     said = {

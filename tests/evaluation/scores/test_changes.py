@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taia.evaluation.scores.flips import flips
+from taia.evaluation.scores.changes import flips
 from taia.evaluation.scores.statistics import accuracy
 
 
