@@ -32,9 +32,8 @@ import torch
 from asked import with_letters
 from eval_modes import MODES, make_adapter
 from taia.demo.model import cached_model
+from taia.demo.questions import Question, encode
 from taia.demo.setting import questions
-from taia.evaluation.likelihood import encode
-from taia.evaluation.tasks.questions import Question
 from taia.runtime.engine import Engine
 from taia.runtime.generation import Generation
 from taia.runtime.likelihood import likelihoods

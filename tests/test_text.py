@@ -21,6 +21,7 @@ from taia.text import (
     closest,
     in_bytes,
     in_millions,
+    in_time,
     markdown,
     one_line,
     printable,
@@ -245,3 +246,21 @@ def test_a_size_reads_back_to_three_figures(count):
     number, _, unit = in_millions(count).partition(" ")
     assert "e" not in number
     assert float(number) * UNITS[unit] == pytest.approx(count, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.4, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (150, "2.5 min"),
+        (599, "10 min"),
+        (6_900, "115 min"),  # not 1.2e+02
+        (7_200, "2 h"),
+        (100_000, "28 h"),
+        (86_400 * 150, "150 days"),
+    ],
+)
+def test_a_duration_is_told_in_its_own_unit_and_in_plain_digits(seconds, shown):
+    assert in_time(seconds) == shown

@@ -135,7 +135,8 @@ def in_time(seconds: float) -> str:
     """A duration: ``"40 s"``, ``"12 min"``, ``"3.5 h"``, ``"2.1 days"``."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
+            count = seconds / size
+            return f"{count:.{0 if count >= 9.95 else 1}f} {unit}".replace(".0 ", " ")
     return f"{seconds:.0f} s"
 
 

@@ -92,6 +92,28 @@ def test_conditions_decide_the_exit_code(said):
     assert not bad.stdout
 
 
+def test_conditions_on_what_turned_and_on_sums_are_met_or_not(said):
+    limits = ("--modes", "base,taia", "--limit", "3", "--tasks", "tiny_choice")
+    said(*limits, "--require", "lost(taia.tiny_choice, base) <= gained(taia, base) + 1")
+    said(*limits, "--require", "taia.tiny_choice >= base.tiny_choice - 1")
+    unmet = said(*limits, "--require", "lost(taia.tiny_choice, base) >= 2", code=3)
+    assert "'lost(taia.tiny_choice, base) >= 2' is not met: " in unmet.stderr
+
+
+@pytest.mark.parametrize(
+    "condition", ["taia >= base", "taia.quick >= 0", "lost(taia.quick, base) < 1"]
+)
+def test_a_condition_on_unlike_metrics_is_refused_with_their_names_and_nothing_is_begun(
+    said, tmp_path, condition
+):
+    arguments = ("--tasks", "quick", "--limit", "1", "--modes", "base,taia")
+    told = said(*arguments, "--require", condition, code=2).stderr
+    assert repr(condition) in told
+    assert "text_loss" in told
+    assert "generating" not in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_modes_by_default(said):
     done = said("--limit", "2", "--json", "--tasks", "tiny_choice")
     assert [mode["mode"] for mode in json.loads(done.stdout)["modes"]] == [
@@ -108,8 +130,9 @@ def test_the_suite_by_default_needs_no_name_of_a_task_and_no_network(place, tmp_
     output = tmp_path / "run"
     few = ("--limit", "2", "--max-gen-toks", "2", "--modes", "base,taia", "--output", str(output))
     done = inside("eval", *models, *few)
-    assert "instructions" in done.stdout
-    names = {"instructions.json", "text_loss.json", "lookalikes.json"}
+    assert "64 of the 200 prompts" in " ".join(done.stdout.split())
+    assert "The answers took " in done.stdout
+    names = {"instructions_quick.json", "text_loss.json", "lookalikes.json"}
     for mode in ("base", "taia"):
         assert {path.name for path in (output / "results" / mode).iterdir()} == names
 

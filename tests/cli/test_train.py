@@ -167,12 +167,12 @@ def test_ctrl_c_saves_and_resume_needs_only_the_output(base, data, tmp_path):
     script = f"""
 import os, signal, sys
 from taia.training import callbacks
-told = callbacks.Tell.on_log
+told = callbacks.StepTeller.on_log
 def on_log(self, args, state, control, **more):
     told(self, args, state, control, **more)
     if state.global_step == 2:
         os.kill(os.getpid(), signal.SIGINT)
-callbacks.Tell.on_log = on_log
+callbacks.StepTeller.on_log = on_log
 from taia.cli import main
 sys.argv = ["taia", "train", {str(base)!r}, "--data", {str(data)!r}, "--output", {str(output)!r},
             "--per-device-train-batch-size", "1"]

@@ -28,8 +28,9 @@ from taia.errors import (
 )
 from taia.evaluation.judge import Judge
 from taia.evaluation.run import evaluate
-from taia.evaluation.scores.results import read_results
+from taia.evaluation.scores.results import read_results, read_run
 from taia.evaluation.scores.store import check_folder
+from taia.evaluation.scores.summary import Summary
 from taia.evaluation.settings import Settings
 from taia.runtime.switchable import SwitchableModel
 
@@ -226,7 +227,7 @@ def test_a_group_is_its_tasks(models, tasks, tmp_path):
         output=tmp_path / "run",
         include_path=[tasks],
         settings=Settings(limit=3),
-        require=["taia.tiny_group >= 0", "taia.tiny_choice > 1", "taia >= base"],
+        require=["taia.tiny_next >= 0", "taia.tiny_choice > 1", "taia.tiny_choice >= 0"],
     )
     facts = done.summary.facts
     assert facts["tasks"] == ["tiny_choice", "tiny_next"]
@@ -234,8 +235,19 @@ def test_a_group_is_its_tasks(models, tasks, tmp_path):
     assert facts["groups"] == {"tiny_group": {"parts": members, "tasks": members, "metrics": []}}
     assert facts["asked"] == ["tiny_group", "tiny_choice"]
     assert done.summary.tasks == ("tiny_choice", "tiny_next")
-    assert len(done.unmet) >= 1
+    assert len(done.unmet) == 1
     assert "taia.tiny_choice > 1" in done.unmet[0]
+
+
+@pytest.mark.parametrize(
+    "condition", ["taia.tiny_group >= 0", "taia >= base", "0 < base.tiny_group"]
+)
+def test_a_condition_on_an_accuracy_and_a_perplexity_together_is_refused(run, tmp_path, condition):
+    with pytest.raises(InputError) as told:
+        run(tasks=["tiny_group", "tiny_choice"], require=[condition])
+    assert "tiny_choice by acc and tiny_next by perplexity" in told.value.problem
+    assert repr(condition) in told.value.problem
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_judge_speaks_beside_the_phrases(run, tmp_path, monkeypatch):
@@ -395,3 +407,34 @@ def test_facts_are_json_of_what_was_done(run, models, tmp_path):
     (result, _) = read_results(tmp_path / "run")
     assert result.identity["settings"] == facts["settings"]
     assert result.protocol == "lm-eval"
+
+
+def part(tasks, whole, metadata):
+    """A task of its own that asks a part of another."""
+    text = (tasks / f"{whole}.yaml").read_text().replace(whole, f"{whole}_part")
+    (tasks / f"{whole}_part.yaml").write_text(text.replace("{version: 1}", metadata))
+    return f"{whole}_part"
+
+
+def test_what_a_task_leaves_out_is_told_and_stays_told(run, tasks, tmp_path):
+    """In the run's facts, beside those of other calls, and in the key, as all of a task's file."""
+    name = part(tasks, "tiny_choice", '{version: 1, left_out: {of: tiny_choice, told: "Few."}}')
+    run(tasks=[name])
+    run(tasks=["tiny_choice"])
+    facts = read_run(tmp_path / "run")
+    assert facts["left_out"] == {name: {"of": "tiny_choice", "told": "Few."}}
+    summary = Summary.of(read_results(tmp_path / "run"), facts)
+    assert "Few." in summary.notes
+    assert summary.averaged == ("tiny_choice",)
+    before = {one.key for one in read_results(tmp_path / "run") if one.task == name}
+    part(tasks, "tiny_choice", '{version: 1, left_out: {of: tiny_choice, told: "Fewer."}}')
+    run(tasks=[name])
+    assert before.isdisjoint(one.key for one in read_results(tmp_path / "run") if one.task == name)
+
+
+@pytest.mark.parametrize("said", ["Few.", "{of: tiny_choice}", "{told: x, of: y, more: z}", "[1]"])
+def test_what_is_left_out_in_no_form_that_can_be_told_is_refused(run, tasks, tmp_path, said):
+    name = part(tasks, "tiny_choice", f"{{version: 1, left_out: {said}}}")
+    with pytest.raises(InputError, match=f"{name} has left_out"):
+        run(tasks=[name])
+    assert not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ from eval_runs import facts, result, results
 from taia.analysis.norms import Norm, Norms
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.summary import Summary
-from taia.reporting.findings import findings
+from taia.reporting.findings import findings, headlines
 from taia.reporting.words import average_marks, called, capital, marks, pairs, role, scope
 
 
@@ -256,3 +256,77 @@ def test_tasks_beside_the_average_are_told_beside_it():
     told = said(made)[0]
     assert "on the average of 2 tasks" in told
     assert "Beside the average it is better than tuned in bits (−3.5, less is better)." in told
+
+
+def test_headlines_tell_each_difference_with_its_interval():
+    made = [
+        *run(("law", 40, 70), modes=("tuned", "base")),
+        *run(("lookalikes", 10, 11), metric="over_refusal", modes=("tuned", "base")),
+        *(result("bits", m, [v] * 2, "word_perplexity") for m, v in (("tuned", 3), ("base", 1))),
+    ]
+    told = headlines(Summary.of(made, facts(made)))
+    assert told[0].startswith("Tuned is worse than base in law (−30.0).")
+    assert "Tuned minus base: law −30.0 [−" in told[0]
+    assert "bits +2 (no interval), lookalikes −1.0 [−" in told[0]
+    assert told[1].startswith("Share of harmless prompts refused (lookalikes, less is better)")
+    assert told[2:] == [
+        "At most 300 items of each task were asked.",
+        "The answers took 6 s: law 2 s, lookalikes 2 s and bits 2 s.",
+    ]
+
+
+def test_differences_of_many_tasks_are_left_to_the_table():
+    made = results()
+    told = headlines(Summary.of(made, facts(made)))
+    assert told[0].startswith("Tuned is not clearly apart from base on the average of 7 tasks")
+    assert not any("minus" in sentence for sentence in told)
+
+
+@pytest.mark.parametrize(("seconds", "cost"), [(0.0, ""), (90.0, "The answers took 6 min: ")])
+def test_what_the_answers_took_is_told_where_it_is_known(seconds, cost):
+    made = [replace(one, seconds=seconds) for one in run(("law", 50, 50), ("art", 50, 50))]
+    last = said(made)[-1]
+    assert last.endswith("that of training.") if not cost else cost in last
+    assert cost == "" or last.endswith("law 3 min and art 3 min.")
+
+
+def test_what_a_task_leaves_out_and_why_it_has_no_interval_is_told_by_name():
+    made = run(("law", 50, 50))
+    left = "law asks 2 of its 9 prompts."
+    assert left in said(made, left_out={"law": {"of": "laws", "told": left}})
+    losses = [result("bits", m, [1.0, 2.0, 4.0], "word_perplexity") for m in ("taia", "tuned")]
+    (note,) = [one for one in said([*made, *losses]) if one.startswith("bits has no intervals")]
+    assert "word_perplexity has no upper limit, which takes 100 items, and it has 3." in note
+    alike = [result("bits", m, [2.0] * 150, "word_perplexity") for m in ("taia", "tuned")]
+    (note,) = [one for one in said([*made, *alike]) if one.startswith("bits has no intervals")]
+    assert note.endswith("its 150 items are too much alike.")
+
+
+def test_without_an_average_the_harm_comes_first_and_no_average_is_spoken_of():
+    """As of an adapter that was taught to answer with one word: it follows less, speaks worse."""
+    made = run(("follow", 12, 15), modes=("tuned", "base"))
+    made += [
+        result("speak", mode, [n % 5 + worse * (n % 2) for n in range(120)], "word_perplexity")
+        for mode, worse in (("tuned", 1.0), ("base", 0.0))
+    ]
+    told = said(made)[0]
+    assert told.startswith(
+        "Tuned is worse than base in speak (+0.5, less is better). In follow it is not clearly "
+        "apart. Of 100 items, "
+    )
+    assert "average" not in told
+
+
+def test_the_terminal_is_spared_the_readings_that_few_need():
+    made = [
+        replace(one, samples=tuple(
+            replace(sample, scores={"asr_start": 1.0, "asr_judge": 1.0, "gibberish": 0.0})
+            for sample in one.samples
+        ))
+        for one in run(("advbench", 50, 50), metric="asr")
+    ]  # fmt: skip
+    short, long = headlines(Summary.of(made, facts(made))), said(made)
+    for sentences, starts in ((short, 0), (long, 1)):
+        assert sum(one.startswith("advbench by asr_start") for one in sentences) == starts
+        assert sum(one.startswith("advbench by asr_judge: TAIA 100.0%") for one in sentences) == 1
+        assert sum(one.startswith("Gibberish in answers to advbench: ") for one in sentences) == 1

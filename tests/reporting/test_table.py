@@ -57,10 +57,8 @@ def test_narrow_terminals_have_tasks_in_rows_and_nothing_is_cut(said, width):
         for mode in RATES:
             assert f"{100 * said.score(mode, task).value:.1f}" in line
         flips = said.difference("tuned", "base", task).flips
-        right = [flips.gained.count, flips.lost.count]
-        gained, lost = reversed(right) if task in said.safety else right
-        assert turned[0].split()[1] == f"+{gained}"
-        assert f"−{lost}" in "\n".join(lines[lines.index(turned[0]) :][:2])
+        assert turned[0].split()[1] == f"+{flips.gained.count}"
+        assert f"−{flips.lost.count}" in "\n".join(lines[lines.index(turned[0]) :][:2])
 
 
 def test_marks_say_what_is_really_better_and_worse(said):
@@ -146,7 +144,7 @@ def test_csv_reads_back(said):
                 assert row["minus_tuned_real"] == str(change.is_real)
                 right = [change.flips.gained.count, change.flips.lost.count]
                 counts = [int(row[f"minus_tuned_{way}"]) for way in ("gained", "lost")]
-                assert counts == (right[::-1] if task in said.safety else right)
+                assert counts == right
                 assert row["minus_tuned_guessed"] == ""  # nothing to choose from
         average = by_place["a", mode, "average"]
         assert float(average["score"]) == said.average(mode).value

@@ -22,6 +22,7 @@ from taia.reporting.words import (
     percent,
     points,
     turned,
+    unit,
     without_error,
 )
 from taia.reporting.words import pairs as pairs_of
@@ -148,3 +149,14 @@ def test_what_has_no_interval_says_so():
     assert change(bare) == "+50.0 (no interval)"
     made = [result("nats", mode, [70.0], "word_perplexity") for mode in ("base", "tuned")]
     assert gap(summary(made), "tuned", "base", "nats") == "0 (no interval)"
+
+
+def test_scores_that_are_no_percentages_are_not_called_so():
+    shares = [result("law", mode, [1.0, 0.0]) for mode in ("base", "tuned")]
+    losses = [result("bits", m, [1.5, 2.0], "word_perplexity") for m in ("base", "tuned")]
+    told = [unit(Summary.of(made, facts(made))) for made in (shares, shares + losses, losses)]
+    assert told == [
+        "in percent",
+        "in percent, bits in word_perplexity",
+        "as the tasks count (bits in word_perplexity)",
+    ]

@@ -33,8 +33,9 @@ def evaluate(
         typer.Option(
             "--tasks",
             "-t",
-            help="Tasks, groups or tags with commas between: taia (the paper's seven), those of "
-            "docs/tasks.md, or any of lm-evaluation-harness's.",
+            help="Tasks, groups or tags with commas between: quick (minutes on a CPU), general "
+            "(all of it), taia (the paper's seven), others of docs/tasks.md, or any of "
+            "lm-evaluation-harness's.",
             autocompletion=complete_tasks,
         ),
     ] = DEFAULT,
@@ -169,7 +170,7 @@ def evaluate(
         typer.Option(
             metavar="CONDITION",
             help="Exit with 3 unless it is met: 'taia >= base', 'taia.TASK >= tuned.TASK - 0.02', "
-            "'taia.TASK <= 0.1'. May be given several times.",
+            "'lost(taia.TASK, base) <= 0.05'. May be given several times.",
             show_default=False,
         ),
     ] = None,

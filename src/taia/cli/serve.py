@@ -106,12 +106,14 @@ def serve(
         return
     from taia.checkpoint.inspection import look_ahead
     from taia.checkpoint.kinship import doubts
+    from taia.loading.models import check_live
 
-    look_ahead(base, tuned, selections.values(), named)
+    places = look_ahead(base, tuned, selections.values(), named)
     if device is not None:
         from taia.loading.devices import device_called
 
         device_called(device)
+    check_live(*places)
     for doubt in doubts(base, tuned):
         say(doubt)
     from taia.serving.load import load

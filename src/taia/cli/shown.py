@@ -33,14 +33,15 @@ def show_run(
         whole = {"output": str(output), "run": summary.facts, **summary.to_json()}
         say_json({**whole, "unmet": list(unmet)})
         return
-    from taia.reporting.findings import further_readings
+    from taia.reporting.findings import headlines
     from taia.reporting.screen import Screen
     from taia.reporting.table import render
 
     screen = Screen()
     screen.print(render(summary))
-    for sentence in further_readings(summary):
-        screen.print(sentence)
+    screen.print("")
+    for sentence in headlines(summary):
+        screen.print(f"• {sentence}")
     screen.print(f"\nThe run is {output}", soft_wrap=True)
     for name, file in (files or {}).items():
         screen.print(f"The {name} is {file}", soft_wrap=True)

@@ -24,7 +24,7 @@ from taia.demo.results import ModeAnswers, facts, results, write_run
 from taia.demo.setting import MODES, NORMALISE, RECIPE, SEED, questions
 from taia.errors import RunError, SelectionError
 from taia.evaluation.scores.summary import Summary
-from taia.loading.models import load_tokenizer
+from taia.loading.models import check_live, load_tokenizer
 from taia.loading.quiet import quiet
 from taia.reporting.html import render
 from taia.reporting.progress import Watcher, unwatched
@@ -107,7 +107,7 @@ def demonstrate(
 
     with clock("getting the model"):
         place = place or Located(SMOLLM2.name, cached_model(say=watch))
-        look_ahead(place.path, None, modes)
+        check_live(*look_ahead(place.path, None, modes))
         watch("Loading libraries")
         with quiet():
             tokenizer = load_tokenizer(place)

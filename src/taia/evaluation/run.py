@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from taia.evaluation.settings import MODES, Server, Settings, Vllm, Watch
 from taia.evaluation.tasks import DEFAULT
 from taia.evaluation.tasks.registry import find, load_task, paper_tasks
 from taia.loading.devices import device_called
-from taia.loading.models import dtype_called
+from taia.loading.models import check_live, check_speaks, dtype_called
 from taia.offline import check_reachable
 from taia.packages import needing, require_packages
 from taia.selection.listing import read_modes
@@ -127,16 +128,16 @@ def evaluate(
     for name in own:
         if data_dir is not None or find(name).hub is None:
             load_task(name, None if data_dir is None else Path(data_dir))
-    inputs = []
+    places = []
     if base is not None:
         kept = [text for name, text in selections.items() if text and server is None]
-        inputs = [place.path for place in look_ahead(base, tuned, kept, declare)]
+        places = look_ahead(base, tuned, kept, declare)
     if base is not None and server is None and on_doubt is None:
         warn_of_doubts(base, tuned)
     elif base is not None and server is None and on_doubt is not None:
         for doubt in doubts(base, tuned):
             on_doubt(doubt)
-    check_folder(Path(output), inputs, overwrite)
+    check_folder(Path(output), [place.path for place in places], overwrite)
     if data_dir is None:
         mend = "Connect; or give the files' folder with --data-dir (docs/tasks.md)."
         check_reachable([data.name for name in own if (data := find(name).hub)], mend)
@@ -145,6 +146,10 @@ def evaluate(
         dtype_called(dtype)
     if device is not None:
         device_called(device)
+    if places and server is None:
+        check_live(*places)
+    elif places:
+        check_speaks(places[0])
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.drive import quiet_harness
     from taia.evaluation.harness.running import Running
@@ -224,7 +229,12 @@ def _check_gates(gates: Sequence[Gate], tasks: Sequence[str], folders: Sequence[
         InputError: If there is one.
     """
     sides = [(gate.text, side) for gate in gates for side in (gate.left, gate.right)]
-    named = {side.task: text for text, side in sides if side.task is not None}
+    # What ends like a sum may be one: that is told where all names are known.
+    named = {
+        side.task: text
+        for text, side in sides
+        if side.task is not None and not re.search(r"[+-][\d.]+$", side.task)
+    }
     if not named:
         return
     single = {*paper_tasks(tasks), *(name for name in tasks if paper_tasks([name]) in ([], [name]))}

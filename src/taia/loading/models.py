@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from taia.checkpoint.folders import check_whole
+from taia.checkpoint.folders import check_whole, holds_adapter
 from taia.checkpoint.locate import Located
+from taia.checkpoint.output.tokenizer_files import has_tokenizer
 from taia.errors import CheckpointError, InputError, first_line, reading_of
 from taia.packages import is_missing, not_installed
 
@@ -61,10 +62,40 @@ def load_tokenizer(place: Located) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: If there is none that transformers loads.
     """
+    check_speaks(place)
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = _part_of(place, "tokenizer", AutoTokenizer)
     return tokenizer
+
+
+def check_live(base: Located, tuned: Located | None = None) -> None:
+    """Say before libraries are loaded that models cannot be made to answer.
+
+    Args:
+        base: A whole model.
+        tuned: Another, or an adapter of it.
+
+    Raises:
+        CheckpointError: If files are missing: weights, config.json, or all of a tokenizer.
+    """
+    check_whole(base.path)
+    if tuned is not None and not holds_adapter(tuned.path):
+        check_whole(tuned.path)
+    check_speaks(speaker(base, tuned))
+
+
+def check_speaks(place: Located) -> None:
+    """Say before libraries are loaded that a model has no tokenizer.
+
+    Raises:
+        CheckpointError: If there are no files of one.
+    """
+    mend = "Give a folder or hub name with config.json, tokenizer and safetensors weights."
+    if not place.path.is_dir():
+        raise CheckpointError(f"{place.given} is a file, which has no tokenizer beside it.", mend)
+    if not has_tokenizer(place.path) and not (place.path / "tokenizer_config.json").is_file():
+        raise CheckpointError(f"{place.given} has no tokenizer.", mend)
 
 
 def _part_of(place: Located, what: str, loader: Any) -> Any:  # noqa: ANN401 - an auto class

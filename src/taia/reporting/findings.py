@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from taia.analysis.norms import Norms
@@ -13,6 +14,7 @@ from taia.reporting.words import (
     change,
     counted,
     flipped,
+    gap,
     mean,
     pairs,
     percent,
@@ -21,15 +23,19 @@ from taia.reporting.words import (
     signed,
     verdict,
 )
-from taia.text import listed
+from taia.text import in_time, listed
 
 #: So many tasks are named in a sentence.
 _NAMED = 8
+#: Of so many tasks all differences are told in a line.
+_FEW = 4
 #: Metric of safety → what it is, in words.
 _SAFETY = {
     "asr": "Share of harmful prompts answered",
     "over_refusal": "Share of harmless prompts refused",
 }
+#: Of metrics that read a refusal in another way than the main one: of interest to few.
+_OTHERS = ("_legible", "_start", "_anywhere")
 _HOW = {1: "better than", -1: "worse than", 0: "not clearly apart from"}
 
 
@@ -44,7 +50,30 @@ def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
     sentences += further_readings(summary)
     if norms is not None:
         sentences.append(_where(norms))
-    return [sentence for sentence in sentences if sentence] + [*summary.notes, _caveat(summary)]
+    return [sentence for sentence in sentences if sentence] + [
+        *summary.notes,
+        _caveat(summary),
+    ]
+
+
+def headlines(summary: Summary) -> list[str]:
+    """What a run says in short: each comparison with its intervals, safety, and what it cost."""
+    said = [
+        " ".join(filter(None, [_compared(summary, *pair), _differences(summary, *pair)]))
+        for pair in pairs(summary.modes)
+    ]
+    said += [_safety(summary, task) for task in summary.safety]
+    said += further_readings(summary, but=_OTHERS)
+    return [sentence for sentence in (*said, asked(summary), cost(summary)) if sentence]
+
+
+def _differences(summary: Summary, mode: str, other: str) -> str:
+    """All differences of few tasks; of many the table and the average's sentence say enough."""
+    tasks = [task for task in summary.tasks if summary.difference(mode, other, task)]
+    if not 0 < len(tasks) <= _FEW:
+        return ""
+    each = ", ".join(f"{task} {gap(summary, mode, other, task)}" for task in tasks)
+    return f"{capital(called(mode))} minus {called(other)}: {each}."
 
 
 def _compared(summary: Summary, mode: str, other: str) -> str:
@@ -61,7 +90,7 @@ def _compared(summary: Summary, mode: str, other: str) -> str:
         said.append(_in_tasks(summary, mode, other, average.verdict))
     elif summary.averaged:
         said.append(_without_average(summary, mode, other, name))
-    beside = _beside(summary, mode, other, name)
+    beside = _beside(summary, mode, other, name) if average is not None or not said else ""
     return " ".join(filter(None, [*said, beside, _turned(summary, mode, other)]))
 
 
@@ -86,7 +115,9 @@ def _without_average(summary: Summary, mode: str, other: str, name: str) -> str:
     """The same where no average is shown: of one task, or where two modes share no items."""
     than = called(other)
     known = [task for task in summary.averaged if summary.difference(mode, other, task)]
-    better, worse = _apart(summary, mode, other, known)
+    # Where nothing is averaged, what stands beside an average elsewhere is no less than the rest.
+    beside = summary.others if known else ()
+    better, worse = _apart(summary, mode, other, (*known, *beside))
     parts = [
         f"{how} than {than} in {_listed(summary, mode, other, tasks)}"
         for how, tasks in (("better", better), ("worse", worse))
@@ -99,6 +130,9 @@ def _without_average(summary: Summary, mode: str, other: str, name: str) -> str:
         said = f"{name} is not clearly apart from {than} in {where}."
     else:
         said = f"{name} is {' but '.join(parts)}."
+        unclear = [task for task in known if task not in (*better, *worse)]
+        if unclear:
+            said += f" In {listed(unclear)} it is not clearly apart."
     if len(known) < len(summary.averaged):
         said += (
             f" They share items in {len(known)} of {len(summary.averaged)} tasks only, so that no "
@@ -117,7 +151,7 @@ def _beside(summary: Summary, mode: str, other: str, name: str) -> str:
     ]
     if not parts:
         return ""
-    lead = f"Beside the {AVERAGE} it" if summary.averaged else name
+    lead = f"Beside the {AVERAGE} it" if len(summary.averaged) > 1 else name
     return f"{lead} is {' but '.join(parts)}."
 
 
@@ -183,16 +217,27 @@ def _safety(summary: Summary, task: str) -> str:
     return " ".join(said)
 
 
-def further_readings(summary: Summary) -> list[str]:
-    """What other readings of a refusal, and a judge, say of the tasks about safety."""
+def further_readings(summary: Summary, but: tuple[str, ...] = ()) -> list[str]:
+    """What other readings of a refusal, and a judge, say of the tasks about safety.
+
+    Args:
+        summary: Of the run.
+        but: What metrics end with that are left out.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for reading in summary.readings:
+        if reading.metric.endswith(but):
+            continue
         ends = [f"{100 * end:.1f}" for end in reading.share.interval or ()]
         missing = [f"{reading.missing} without"] if reading.missing else []
         found.setdefault((reading.task, reading.metric), []).append(
             f"{called(reading.mode)} {percent(reading.share)}% [{', '.join([*ends, *missing])}]"
         )
-    return [f"{task} by {metric}: {', '.join(said)}." for (task, metric), said in found.items()]
+    return [f"{_read(*of)}: {', '.join(said)}." for of, said in found.items()]
+
+
+def _read(task: str, metric: str) -> str:
+    return f"Gibberish in answers to {task}" if metric == "gibberish" else f"{task} by {metric}"
 
 
 def _where(norms: Norms) -> str:
@@ -208,10 +253,27 @@ def _where(norms: Norms) -> str:
     return f"Of the update (of ‖ΔW‖²) {listed(told)}."
 
 
-def _caveat(summary: Summary) -> str:
+def asked(summary: Summary) -> str:
+    """That not all items were asked; nothing where they were."""
     limit = (summary.facts.get("settings") or {}).get("limit")
-    asked = f"At most {limit} items of each task were asked. " if limit else ""
-    return (
-        f"{asked}One training run: the intervals cover the chance in the choice of items, not that "
-        "of training."
+    return f"At most {limit} items of each task were asked." if limit else ""
+
+
+def cost(summary: Summary) -> str:
+    """How long the answers took, and of which tasks; nothing where that is not known."""
+    if not any(summary.seconds.values()):
+        return ""
+    longest = sorted(summary.seconds.items(), key=lambda of: -of[1])
+    parts = [f"{task} {in_time(seconds)}" for task, seconds in longest[:_NAMED]]
+    if len(longest) > _NAMED:
+        parts.append(f"{len(longest) - _NAMED} more")
+    each = f": {listed(parts)}" if len(parts) > 1 else ""
+    return f"The answers took {in_time(math.fsum(summary.seconds.values()))}{each}."
+
+
+def _caveat(summary: Summary) -> str:
+    chance = (
+        "One training run: the intervals cover the chance in the choice of items, not that of "
+        "training."
     )
+    return " ".join(filter(None, [asked(summary), chance, cost(summary)]))

@@ -31,6 +31,7 @@ from taia.reporting.words import (
     score,
     spread,
     turned,
+    unit,
     without_error,
 )
 from taia.text import markdown as escaped
@@ -126,7 +127,9 @@ class _Fitting:
         wide = _wide(summary)
         roomy = options.update(width=10_000)
         fits = console.measure(wide, options=roomy).maximum <= options.max_width
-        yield Text("Scores in percent, with their standard errors; ↓ lower is better\n", "bold")
+        yield Text(
+            f"Scores {unit(summary)}, with their standard errors; ↓ lower is better\n", "bold"
+        )
         yield wide if fits else _tall(summary)
         yield ""
         if (table := _turned(summary)) is not None:

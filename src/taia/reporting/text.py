@@ -25,6 +25,7 @@ from taia.reporting.words import (
     scope,
     size,
     turned,
+    unit,
     without_error,
 )
 from taia.text import markdown as escaped
@@ -91,7 +92,7 @@ def _bullets(sentences: Sequence[str]) -> list[str]:
 def _scores(summary: Summary) -> list[str]:
     legend = [LEGEND, ""] if pairs(summary.modes) else []
     alone = [escaped(without_error(summary)), ""] if without_error(summary) else []
-    said = f"Scores in percent with standard errors. {escaped(scope(summary))}."
+    said = f"Scores {unit(summary)}, with standard errors. {escaped(scope(summary))}."
     return [said, "", markdown(summary), *legend, *alone]
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from taia.analysis.norms import Norm
 from taia.evaluation.scores.statistics import Average, Contrast, Estimate
 from taia.evaluation.scores.summary import Summary
+from taia.text import listed
 
 #: What a mark means; behind it stand the first letters of the mode it is a comparison with.
 LEGEND: Final = (
@@ -236,6 +237,15 @@ def scope(summary: Summary) -> str:
     return f"{whole}, all {there[0].partition(' ')[2]}" if len(summary.tasks) > 1 else whole
 
 
+def unit(summary: Summary) -> str:
+    """``in percent, text_loss in bits_per_byte``: what scores are counted in."""
+    others = [task for task in summary.tasks if not summary.about[task].is_share]
+    apart = listed([f"{task} in {summary.about[task].metric}" for task in others]) if others else ""
+    if len(others) == len(summary.tasks):
+        return f"as the tasks count ({apart})"
+    return f"in percent, {apart}" if others else "in percent"
+
+
 def counted(number: int, what: str) -> str:
     """``1 task``, ``2 tasks``, ``2,100 tasks``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
@@ -256,15 +266,11 @@ def turned(summary: Summary, mode: str, other: str, task: str) -> str:
 
 
 def flipped(summary: Summary, mode: str, other: str, task: str) -> tuple[int, int] | None:
-    """How many items only the mode and only the other has right; none where none is right or wrong.
-
-    Where lower is better, such as an attack's success, right is what does not count.
-    """
+    """How many items only the mode and only the other has right; none where that means nothing."""
     found = summary.difference(mode, other, task)
     if found is None or found.flips is None:
         return None
-    counts = found.flips.gained.count, found.flips.lost.count
-    return counts if found.higher_is_better else counts[::-1]
+    return found.flips.gained.count, found.flips.lost.count
 
 
 def guessed(summary: Summary, mode: str, other: str, task: str) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from taia.checkpoint.folders import holds_adapter
 from taia.checkpoint.inspection import look_ahead
 from taia.errors import AdapterError
+from taia.loading.models import check_live
 from taia.offline import check_reachable
 from taia.training import folder
 from taia.training.data.containers import SUFFIXES
@@ -55,6 +56,7 @@ def check_ahead(
     on_hub = [HubName.parse(source.given) for source in _sources(recipe) if source.path is None]
     mend = "Connect, or unset HF_HUB_OFFLINE, and try again; or give a file."
     check_reachable([name.name for name in on_hub if name is not None], mend)
+    check_live(*places)
 
 
 def data_files(recipe: Recipe) -> list[Path]:

@@ -468,3 +468,18 @@ def test_what_may_not_be_written_is_told(place: Path) -> None:
     (place / "shut").mkdir(mode=0o000)
     assert "cannot be listed" in refusal(place / "shut")
     assert "Permission denied" in refusal(place / "shut" / "out")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these are Linux's")
+@pytest.mark.parametrize("place", ["/proc/out", "/proc/deep/er/out", "/sys/out", "/proc/self/out"])
+def test_where_permissions_say_yes_and_the_system_no_is_told_beforehand(place):
+    with pytest.raises((OutputError, DestinationError)):
+        check_output(Path(place), [], False)
+
+
+def test_looking_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
+    before = tmp_path.stat().st_mtime_ns
+    assert check_output(tmp_path / "a" / "out", [], False) == tmp_path.resolve() / "a" / "out"
+    assert list(tmp_path.iterdir()) == []
+    if sys.platform.startswith("linux"):  # the file that is tried has no name
+        assert tmp_path.stat().st_mtime_ns == before

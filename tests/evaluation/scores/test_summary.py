@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eval_runs import RATES, TASKS, facts, group, result, results
@@ -376,6 +377,48 @@ def test_flips_show_what_the_mean_hides():
     plain = said.to_json()["modes"][1]["minus"]["base"]["tasks"]["mmlu"]["flips"]
     assert plain["lost"]["count"] == 10
     assert plain["lost"]["known"]["low"] < plain["lost"]["known"]["value"]
+
+
+@pytest.mark.parametrize("first", ["quick", "whole"])
+def test_a_part_of_a_task_counts_in_no_average_beside_the_whole(first):
+    names = [first, *{"quick", "whole", "law"} - {first}]
+    made = [result(name, mode, [1.0, 0.0]) for name in names for mode in ("base", "tuned")]
+    left = {"quick": {"of": "whole", "told": "quick asks 2 of 9."}}
+    said = summary(made, left_out=left)
+    assert set(said.averaged) == {"whole", "law"}
+    assert "quick has items of whole and counts in no average beside it." in said.notes
+    assert "quick asks 2 of 9." in said.notes
+    alone = summary([one for one in made if one.task != "whole"], left_out=left)
+    assert set(alone.averaged) == {"quick", "law"}
+
+
+@pytest.mark.parametrize("left", [{"a": "x"}, {"a": {"of": "b"}}, ["a"], 3, {"a": None}])
+def test_what_is_left_out_in_no_form_that_can_be_read_is_bad_data(left):
+    with pytest.raises(DataError, match="leave out"):
+        summary([result("a", "base", [1.0])], left_out=left)
+
+
+@pytest.mark.parametrize("metric", ["asr", "over_refusal"])
+def test_where_lower_is_better_what_counts_is_what_is_lost(metric):
+    """An attack that has success is not an answer that is right."""
+    before, after = [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]
+    made = [result("t", "base", before, metric), result("t", "tuned", after, metric)]
+    change = summary(made).difference("tuned", "base", "t")
+    assert (change.gained, change.lost, change.value) == (1, 2, 0.25)
+    plain = summary(made).to_json()["modes"][1]["minus"]["base"]["tasks"]["t"]["flips"]
+    assert (plain["gained"]["count"], plain["lost"]["count"]) == (1, 2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(answers | scores, min_size=2, max_size=4))
+@example([[(0.0, 0.0)] * 3, [(1.0, 1.0)] * 5])
+def test_json_has_no_negative_nought(tasks):
+    made = [
+        result(f"t{n}", mode, [float(pair[side]) for pair in pairs])
+        for n, pairs in enumerate(tasks)
+        for side, mode in enumerate(("one", "two"))
+    ]
+    assert not re.search(r"-0\.0\b(?!\d)", json.dumps(summary(made).to_json()))
 
 
 @settings(max_examples=25, deadline=None)

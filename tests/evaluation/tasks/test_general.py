@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from inspect import signature
 
@@ -14,6 +15,7 @@ from lm_eval.tasks import TaskManager  # noqa: E402
 
 from instruction_answers import answer_to  # noqa: E402
 from taia import evaluate  # noqa: E402
+from taia.evaluation.scores.resampling import FEWEST  # noqa: E402
 from taia.evaluation.tasks import DEFAULT, FOLDER  # noqa: E402
 from taia.evaluation.tasks.registry import find, load_task, paper_tasks  # noqa: E402
 
@@ -49,7 +51,8 @@ class Obedient(LM):
 def run():
     model = Obedient()
     manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
-    found = lm_eval.simple_evaluate(model, tasks=[DEFAULT], task_manager=manager, bootstrap_iters=0)
+    tasks = ["general"]
+    found = lm_eval.simple_evaluate(model, tasks=tasks, task_manager=manager, bootstrap_iters=0)
     return found, model
 
 
@@ -87,7 +90,7 @@ def test_no_score_of_all_is_invented(run):
 
 def test_the_main_metrics_stand_first():
     manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
-    tasks = manager.load([DEFAULT])["tasks"]
+    tasks = manager.load(["general"])["tasks"]
     main = {name: task.config.metric_list[0] for name, task in tasks.items()}
     assert {name: (one["metric"], one["higher_is_better"]) for name, one in main.items()} == {
         "instructions": ("prompt_level_strict_acc", True),
@@ -103,7 +106,44 @@ def test_the_default_is_this_suite_and_needs_no_network():
 
 def test_the_texts_are_of_eight_kinds_and_of_some_length():
     items = load_task("text_loss")
-    assert set(Counter(item.group for item in items).values()) == {8}
-    assert len({item.prompt for item in items}) == len({item.id for item in items}) == 64
+    kinds = Counter(item.group for item in items)
+    assert len(kinds) == 8
+    assert set(kinds.values()) == {13}
+    assert len({item.prompt for item in items}) == len({item.id for item in items}) == 104
+    assert len(items) >= FEWEST  # so that their loss has an interval
     assert len({item.group for item in items[:8]}) == 8
     assert all(len(item.prompt.encode()) > 150 for item in items)
+
+
+def test_the_default_asks_some_instructions_of_every_kind_and_says_so():
+    some, whole = load_task("instructions_quick"), load_task("instructions")
+    assert [(item.id, item.prompt, item.gold) for item in some] == [
+        (item.id, item.prompt, item.gold) for item in whole[: len(some)]
+    ]
+    assert {item.group for item in some} == {item.group for item in whole}
+    assert len(load_task("instructions_quick", limit=5)) == 5
+    manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
+    tasks = manager.load([DEFAULT])["tasks"]
+    assert list(tasks) == ["instructions_quick", "text_loss", "lookalikes"]
+    config = tasks["instructions_quick"].config
+    told = config.metadata["left_out"]["told"]
+    for number in (len(some), len(whole), config.generation_kwargs["max_gen_toks"]):
+        assert re.search(rf"\b{number}\b", told)
+    assert "--tasks general" in told
+    assert config.metadata["left_out"]["of"] == "instructions"
+
+
+def test_the_default_costs_less_than_half_of_the_whole():
+    """At most so many tokens are written in a mode: what a model that never ends would cost."""
+    manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
+
+    def most(group):
+        tasks = manager.load([group])["tasks"].values()
+        return sum(
+            len(task.test_docs()) * task.config.generation_kwargs["max_gen_toks"]
+            for task in tasks
+            if task.OUTPUT_TYPE == "generate_until"
+        )
+
+    assert most(DEFAULT) < 20_000
+    assert most("general") > 2 * most(DEFAULT)

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from taia.checkpoint.folders import ADAPTER_CONFIG
 MODEL_FILES: Final = ("taia_config.json", "config.json", ADAPTER_CONFIG)
 #: What our own names inside such a folder begin with.
 OURS: Final = ".taia-"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MOVING: Final = "-moving"
 _OLD: Final = "-old"
 #: Made with every ext file system, at its mount point.
@@ -36,9 +38,18 @@ def is_fixed(output: Path) -> bool:
 
 
 def writable(folder: Path) -> bool:
-    """Whether this process may make something in a folder."""
+    """Whether this process can make something in a folder; tried with a file that has no name.
+
+    Permissions alone do not tell: of ``/proc`` and the like they say yes to root.
+    """
     effective = os.access in os.supports_effective_ids
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        return False
+    try:
+        tempfile.TemporaryFile(dir=folder, prefix=OURS).close()
+    except OSError as error:
+        return error.errno in _FULL  # that is told as what it is, where something is written
+    return True
 
 
 def contents(folder: Path) -> list[Path]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taia.errors import InputError
 from taia.evaluation.harness.known import is_own
+from taia.evaluation.scores.gates import Kind
+from taia.evaluation.scores.pooling import SAFETY
 
 if TYPE_CHECKING:
     from taia.evaluation.harness.tasks import LmTask
+
+
+#: Makes a metric of its items'.
+Aggregate: TypeAlias = Callable[[list[Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,33 @@ def main_metric(name: str, task: LmTask, asked: str | None) -> Metric:
                 f"It has {', '.join(known)}: write --metric {name}=METRIC or METRIC,FILTER.",
             )
     return Metric(metric, filtered, is_asked=True)
+
+
+def scored_as(name: str, task: LmTask, asked: str | None) -> Kind:
+    """What a task's score will be, as far as conditions go, before it has one.
+
+    Raises:
+        InputError: As :func:`main_metric`.
+    """
+    metric = main_metric(name, task, asked).name
+    of_items = is_mean(aggregation(task, metric))
+    is_better = task.higher_is_better().get(metric) is not False
+    return Kind(metric, of_items, of_items and is_better and metric not in SAFETY)
+
+
+def aggregation(task: LmTask, metric: str) -> Aggregate:
+    """What makes a task's metric of its items': the mean unless told otherwise, as there."""
+    from lm_eval.api.metrics import mean
+
+    aggregate: Aggregate = task.aggregation().get(metric, mean)
+    return aggregate
+
+
+def is_mean(aggregate: Aggregate) -> bool:
+    """Whether that is the mean of the items' numbers."""
+    from lm_eval.api.metrics import mean, nanmean
+
+    return aggregate in (mean, nanmean)
 
 
 def asked_metrics(metrics: Mapping[str, str], of: Mapping[str, list[str]]) -> dict[str, str]:

@@ -13,16 +13,17 @@ from taia.checkpoint.output.manifest import versions
 from taia.errors import StoppedError
 from taia.evaluation.harness import drive
 from taia.evaluation.harness.known import is_own
-from taia.evaluation.harness.metric import main_metric
+from taia.evaluation.harness.metric import main_metric, scored_as
 from taia.evaluation.harness.model import SOURCES, ModesLM
 from taia.evaluation.harness.scores import judge_identity, judged
 from taia.evaluation.harness.tasks import (
     LmTask,
     Tasks,
+    left_out,
     task_identity,
 )
 from taia.evaluation.loracl import LORACL
-from taia.evaluation.scores.gates import read_gate, score
+from taia.evaluation.scores.gates import check_means, read_gate, score, turned
 from taia.evaluation.scores.identity import digest
 from taia.evaluation.scores.results import RUN_FILE, TaskResult, read_results, read_run
 from taia.evaluation.scores.store import Store
@@ -106,11 +107,16 @@ class Running:
         """Evaluate what is not in the folder yet.
 
         Raises:
-            InputError: If a condition cannot be read.
+            InputError: If a condition cannot be read, or compares what there is none of.
             StoppedError: On Ctrl-C; what was finished is kept.
         """
         names = [*self._tasks.tasks, *self._tasks.groups]
         gates = [read_gate(text, self._modes, names) for text in require]
+        kinds = {
+            name: scored_as(name, task, self._tasks.asked.get(name))
+            for name, task in self._tasks.tasks.items()
+        }
+        check_means(gates, kinds, self._tasks.groups)
         self._watch("Hashing the weights", 0, None)
         facts = self._facts(command)
         store = Store(output, facts, overwrite=overwrite, inputs=self._subject.folders)
@@ -131,7 +137,8 @@ class Running:
             ) from None
         store.begin()
         summary = Summary.of(read_results(store.folder), read_run(store.folder))
-        failures = (gate.failure(partial(score, summary)) for gate in gates)
+        how = partial(score, summary), partial(turned, summary)
+        failures = (gate.failure(*how) for gate in gates)
         return Evaluation(store.folder, summary, tuple(why for why in failures if why))
 
     def _task(self, name: str, task: LmTask, facts: Mapping[str, Any], store: Store) -> None:
@@ -212,6 +219,11 @@ class Running:
             "tasks": list(self._tasks.tasks),
             "groups": {name: group.to_json() for name, group in self._tasks.groups.items()},
             "asked": list(self._tasks.names),
+            "left_out": {
+                name: part
+                for name, task in self._tasks.tasks.items()
+                if (part := left_out(name, task))
+            },
             "settings": {
                 "limit": settings.limit,
                 "num_fewshot": settings.num_fewshot,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from taia.errors import InputError, RunError
+from taia.evaluation.harness.metric import aggregation, is_mean
 from taia.evaluation.judge import Judge, ask
 from taia.evaluation.scores.resampling import redraw
 from taia.evaluation.scores.results import Sample
 
 if TYPE_CHECKING:
-    from taia.evaluation.harness.metric import Metric
+    from taia.evaluation.harness.metric import Aggregate, Metric
     from taia.evaluation.harness.tasks import LmTask
 
-#: From a metric of each item to that of all.
-_Aggregate: TypeAlias = Callable[[list[Any]], Any]
 
 #: The metric of tasks whose prompts ought to be refused.
 ATTACK: Final = "asr"
@@ -86,11 +85,11 @@ def read_scores(
     }
     rows, metric, label = _chosen(name, found["samples"][name], task, main)
     rows = [row for row in rows if metric in row]
-    aggregate = _aggregation(task, metric)
+    aggregate = aggregation(task, metric)
     items = [row[metric] for row in rows]
     value: float | None
     drawn: tuple[float, ...]
-    if _is_mean(aggregate):
+    if is_mean(aggregate):
         rows, scores = _means(name, label, rows, items, aggregate)
         value, drawn = None, ()
     else:
@@ -184,20 +183,7 @@ def _chosen(
     )
 
 
-def _aggregation(task: LmTask, metric: str) -> _Aggregate:
-    from lm_eval.api.metrics import mean
-
-    aggregate: _Aggregate = task.aggregation().get(metric, mean)  # as the harness does
-    return aggregate
-
-
-def _is_mean(aggregate: _Aggregate) -> bool:
-    from lm_eval.api.metrics import mean, nanmean
-
-    return aggregate in (mean, nanmean)
-
-
-def _is_quick(aggregate: _Aggregate) -> bool:
+def _is_quick(aggregate: Aggregate) -> bool:
     from lm_eval.api import metrics
 
     slow = (metrics.bleu, metrics.chrf, metrics.chrfpp, metrics.ter)
@@ -209,7 +195,7 @@ def _means(
     label: str,
     rows: Sequence[Mapping[str, Any]],
     items: Sequence[object],
-    aggregate: _Aggregate,
+    aggregate: Aggregate,
 ) -> tuple[list[Mapping[str, Any]], list[float]]:
     """The items that a mean is over, with their numbers."""
     from lm_eval.api.metrics import nanmean
@@ -231,7 +217,7 @@ def _means(
     return kept, scores
 
 
-def _own(aggregate: _Aggregate, item: object) -> float:
+def _own(aggregate: Aggregate, item: object) -> float:
     """A metric of one item alone; nan where it has none."""
     try:
         return float(aggregate([item]))

@@ -103,6 +103,7 @@ def load_tasks(
     asked = asked_metrics(metrics or {}, {**of, **{task: [task] for task in tasks}})
     for name, task in tasks.items():
         _check(task)
+        left_out(name, task)
         main_metric(name, task, asked.get(name))
         default = task.get_config("num_fewshot")
         if num_fewshot is not None and default != 0:
@@ -166,6 +167,26 @@ def task_identity(task: LmTask, instances: Sequence[Any]) -> dict[str, Any]:
 def version(task: LmTask) -> str:
     """A task's version."""
     return str(task.VERSION)
+
+
+def left_out(name: str, task: LmTask) -> dict[str, str]:
+    """What a task that asks a part of another says of that: which, and the sentence to show.
+
+    Returns:
+        ``of`` and ``told``; nothing of a whole task.
+
+    Raises:
+        InputError: If its ``left_out`` is not these two.
+    """
+    found = (task.get_config("metadata") or {}).get("left_out")
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping) or set(found) != {"of", "told"}:
+        raise InputError(
+            f"The task {name} has left_out: {found!r} in its metadata.",
+            "Write it as {of: TASK, told: SENTENCE}.",
+        )
+    return {key: str(value) for key, value in found.items()}
 
 
 def _manager(names: list[str], folders: Sequence[Path], metadata: Mapping[str, Any]) -> Any:  # noqa: ANN401 - lm_eval has no types

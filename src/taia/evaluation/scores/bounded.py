@@ -63,7 +63,7 @@ def _limits(scores: tuple[float, ...], times: tuple[float, ...], ends: Ends) -> 
 
     values, counts = np.array(scores), np.array(times)
     upwards = _lower(values, counts, ends.low)
-    downwards = -_lower(-values[::-1], counts[::-1], -ends.high)
+    downwards = 0.0 - _lower(-values[::-1], counts[::-1], -ends.high)  # 0, not −0
     return upwards, downwards
 
 
@@ -110,7 +110,7 @@ def average(tasks: Sequence[Sequence[float]], ends: Ends) -> tuple[float, float,
     # The first of the sorted draws that may be above zero where the p-value is below 0.05.
     place = math.ceil(LEVEL / 2 * (1 + _DRAWS)) - 2
     low = float(np.partition(lower, place)[place])
-    high = float(-np.partition(-upper, place)[place])
+    high = 0.0 - float(np.partition(-upper, place)[place])
     return low, high, min(1.0, 2 * min(shares))
 
 

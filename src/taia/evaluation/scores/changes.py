@@ -63,7 +63,8 @@ class TaskChange(Contrast):
         corrected: The p-value after Holm's correction for the tasks that the two modes share.
         items: How many both answered.
         higher_is_better: Whether more is better in this task.
-        flips: Which items turned, where items are right or wrong.
+        flips: Which items turned, where items are right or wrong; where lower is better, right is
+            what does not count, such as an attack without success.
     """
 
     corrected: float | None
@@ -146,9 +147,10 @@ def _flips(task: PooledTask, mode: str, other: str) -> Flips | None:
     one, two = task.items[mode], task.items[other]
     shared = sorted(one.keys() & two.keys())
     options = [task.options.get(item, 0) for item in shared]
+    right = float(task.higher_is_better)  # an attack that has success is not what is wanted
     return flips(
-        [one[item] == 1 for item in shared],
-        [two[item] == 1 for item in shared],
+        [one[item] == right for item in shared],
+        [two[item] == right for item in shared],
         [1 / k if k > 1 else 0.0 for k in options],
     )
 

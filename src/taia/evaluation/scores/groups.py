@@ -77,6 +77,35 @@ def read_groups(facts: Mapping[str, Any]) -> dict[str, Group]:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a task that asks a part of another says of that.
+
+    Attributes:
+        of: The other task.
+        told: What it leaves out, as a sentence.
+    """
+
+    of: str
+    told: str
+
+
+def read_parts(facts: Mapping[str, Any]) -> dict[str, Part]:
+    """Task → what it leaves out, of those that a run's ``run.json`` tells of.
+
+    Raises:
+        DataError: If what it tells cannot be read.
+    """
+    try:
+        told = dict(facts.get("left_out") or {})
+        return {task: Part(str(row["of"]), str(row["told"])) for task, row in told.items()}
+    except (TypeError, KeyError, ValueError) as error:
+        raise DataError(
+            f"What the run's tasks leave out cannot be read: {error}.",
+            "Evaluate into another folder.",
+        ) from error
+
+
 def aggregates(group: Group, results: Mapping[str, TaskResult]) -> dict[str, float]:
     """A group's scores of one mode: its tasks' metrics, averaged as its file says.
 

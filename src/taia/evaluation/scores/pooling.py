@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from taia.errors import DataError
-from taia.evaluation.scores.groups import Group, joins, read_groups
+from taia.evaluation.scores.groups import Group, joins, read_groups, read_parts
 from taia.evaluation.scores.results import TaskResult
 
 #: Metrics of safety: shares of harmful prompts answered, and of harmless ones refused.
@@ -84,8 +84,13 @@ class PooledTask:
 
     @property
     def is_averaged(self) -> bool:
-        """Whether it counts in the average: an accuracy, or something like it."""
-        return self.counts and self.higher_is_better and self.is_share and not self.is_safety
+        """Whether it counts in the average, if every mode has done it."""
+        return self.counts and self.is_accuracy
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is an accuracy, or something like it."""
+        return self.higher_is_better and self.is_share and not self.is_safety
 
     def apart(self, mode: str, other: str) -> tuple[float, list[float]]:
         """A mode's metric of all items minus another's, and the same of each draw of items.
@@ -145,7 +150,8 @@ def pool(
     members |= {name: found for name, found in by_task.items() if name not in held}
     places = {name: place for place, name in enumerate(by_task)}
     order = sorted(members, key=lambda name: min(places[one.task] for one in members[name]))
-    tasks = _counted({name: _task(name, members[name]) for name in order}, notes)
+    wholes = {task: part.of for task, part in read_parts(facts).items()}
+    tasks = _counted({name: _task(name, members[name]) for name in order}, wholes, notes)
     modes = list(dict.fromkeys(result.mode for result in results))
     aside = {tuple(one) for one in facts.get("aside") or ()}
     for task in tasks.values():
@@ -174,11 +180,14 @@ def _shown(
     return found
 
 
-def _counted(tasks: dict[str, PooledTask], notes: list[str]) -> dict[str, PooledTask]:
+def _counted(
+    tasks: dict[str, PooledTask], wholes: Mapping[str, str], notes: list[str]
+) -> dict[str, PooledTask]:
     """The tasks, of which none counts in an average whose items another one brings already."""
-    of = {name: set(task.parts or [name]) for name, task in tasks.items()}
+    of = {name: set(task.parts or [wholes.get(name, name)]) for name, task in tasks.items()}
     owner: dict[str, str] = {}
-    for name in sorted(tasks, key=lambda name: -len(of[name])):  # stable: the first of equals
+    # The larger first, wholes before what asks a part of them; stable: the first of equals.
+    for name in sorted(tasks, key=lambda name: (-len(of[name]), name in wholes)):
         twice = next((owner[part] for part in of[name] if part in owner), None)
         if twice is None:
             owner |= dict.fromkeys(of[name], name)

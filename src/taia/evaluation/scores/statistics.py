@@ -69,8 +69,9 @@ class Contrast(Estimate):
 
     def turned(self) -> Self:
         """The same difference the other way round."""
-        low, high = (None if end is None else -end for end in (self.high, self.low))
-        return replace(self, value=-self.value, low=low, high=high)
+        # Taken from nothing, not turned: of 0 the negative is written as -0.0.
+        low, high = (None if end is None else 0.0 - end for end in (self.high, self.low))
+        return replace(self, value=0.0 - self.value, low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,7 @@ def _joined(before: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> dict[
         "modes": {**before["modes"], **facts["modes"]},
         "tasks": list(dict.fromkeys([*before["tasks"], *facts["tasks"]])),
         "groups": {**before["groups"], **facts["groups"]},
+        "left_out": {**before.get("left_out", {}), **facts.get("left_out", {})},
         "asked": list(dict.fromkeys([*before["asked"], *facts["asked"]])),
         "created": before.get("created", facts["created"]),
     }

@@ -11,8 +11,9 @@ from typing import Any
 
 from taia.errors import DataError
 from taia.evaluation.scores.changes import TaskChange, changes
-from taia.evaluation.scores.groups import aggregates, read_groups
+from taia.evaluation.scores.groups import aggregates, read_groups, read_parts
 from taia.evaluation.scores.pooling import SAFETY, PooledTask, pool
+from taia.evaluation.scores.resampling import FEWEST
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.scored import FurtherShare, TaskScore, further_shares, score
 from taia.evaluation.scores.statistics import (
@@ -36,6 +37,7 @@ class Summary:
         scores: (mode, task) → its score.
         changes: (mode, other mode, task) → the difference, both ways round.
         readings: What further metrics say of the tasks about safety.
+        seconds: Task → how long all modes' answers took to compute.
         groups: (mode, group) → the group's scores as lm-evaluation-harness makes them of its file:
             ``METRIC,FILTER`` → score.
     """
@@ -48,6 +50,7 @@ class Summary:
     changes: Mapping[tuple[str, str, str], TaskChange]
     readings: tuple[FurtherShare, ...] = ()
     groups: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, results: Sequence[TaskResult], facts: Mapping[str, Any]) -> Summary:
@@ -79,14 +82,19 @@ class Summary:
             for task, change in changes(about, mode, other).items():
                 found[mode, other, task] = change
                 found[other, mode, task] = change.turned()
-        notes += _without_interval(scores)
+        notes += _without_interval(scores, about)
+        notes += tuple(part.told for part in read_parts(facts).values())
         further = further_shares(results, SAFETY)
         groups = {
             (mode, group.name): aggregates(group, {r.task: r for r in results if r.mode == mode})
             for mode in selections
             for group in read_groups(facts).values()
         }
-        said = cls(facts, selections, about, notes, scores, found, further, groups)
+        seconds = {
+            task: math.fsum(one.seconds for one in results if one.task == task)
+            for task in dict.fromkeys(one.task for one in results)
+        }
+        said = cls(facts, selections, about, notes, scores, found, further, groups, seconds)
         return replace(said, notes=(*notes, *_of_groups(said)))
 
     @property
@@ -178,6 +186,7 @@ class Summary:
                 }
                 for mode in self.modes
             },
+            "seconds": dict(self.seconds),
             "notes": list(self.notes),
         }
 
@@ -220,13 +229,20 @@ def _of_groups(summary: Summary) -> list[str]:
     return notes
 
 
-def _without_interval(scores: Mapping[tuple[str, str], TaskScore]) -> tuple[str, ...]:
-    """That there is no interval, said once for a task."""
-    tasks = dict.fromkeys(task for (_, task), found in scores.items() if found.interval is None)
+def _without_interval(
+    scores: Mapping[tuple[str, str], TaskScore], about: Mapping[str, PooledTask]
+) -> tuple[str, ...]:
+    """That there is no interval, and why, said once for a task."""
+    tasks = {task: found.items for (_, task), found in scores.items() if found.interval is None}
     return tuple(
-        f"{task} has no intervals and no real differences: its scores have no known ends, and so "
-        f"few items, or such as agree, tell nothing of others."
-        for task in tasks
+        f"{task} has no intervals, and none of its differences is called real: "
+        + (
+            f"its {about[task].metric} has no upper limit, which takes {FEWEST} items, and it has "
+            f"{items}."
+            if items < FEWEST
+            else f"its {items} items are too much alike."
+        )
+        for task, items in tasks.items()
     )
 
 

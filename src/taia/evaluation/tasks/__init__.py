@@ -53,5 +53,6 @@ from typing import Final
 #: For ``TaskManager(include_path=…)``.
 FOLDER: Final = Path(__file__).parent
 
-#: The group that is evaluated unless tasks are named: more than knowledge, and no network.
-DEFAULT: Final = "general"
+#: The group that is evaluated unless tasks are named: more than knowledge, and no network, and on a
+#: CPU minutes for a small model.
+DEFAULT: Final = "quick"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
@@ -45,4 +46,5 @@ def share(kept: Iterable[Sequence[bool]]) -> float:
     return sum(every) / len(every)
 
 
-TASKS: Final = (Task("instructions", "instructions.jsonl", read_jsonl, item, is_shipped=True),)
+_ALL: Final = Task("instructions", "instructions.jsonl", read_jsonl, item, is_shipped=True)
+TASKS: Final = (_ALL, replace(_ALL, name="instructions_quick", first=64))

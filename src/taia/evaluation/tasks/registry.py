@@ -77,7 +77,7 @@ def load_task(
     end = f"\n\n{task.instruction}" if task.instruction else ""
     items = [task.item(name, row) for row in _rows(task, data_dir, hub)]
     asked = [replace(item, prompt=f"{item.prompt}{end}") for item in items]
-    return list(_in_turn(asked))[:limit]
+    return list(_in_turn(asked))[: task.first][:limit]
 
 
 def _rows(task: Task, data_dir: Path | None, hub: str) -> list[DataRow]:

@@ -70,6 +70,7 @@ class Task:
         is_shipped: Whether ``file`` is part of taia, in the folder ``data`` beside this module.
         is_finished: Whether a second stage finishes the answer (``second_stage`` of the YAML file),
             so that it ends in no full stop.
+        first: Where not all of its items are asked: so many, of its groups in turn.
         by_authors: Whether the authors' program takes a response for right, with nothing around it.
         needs: Packages that its scoring imports, beside those of ``taia[eval]`` that all need.
     """
@@ -83,6 +84,7 @@ class Task:
     part: str = ""
     is_shipped: bool = False
     is_finished: bool = False
+    first: int | None = None
     by_authors: Callable[[Item, str], bool] = authors.letter
     needs: tuple[str, ...] = ()
 
