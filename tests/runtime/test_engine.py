@@ -223,6 +223,22 @@ def test_offline_prompts_do_not_begin_one_by_one():
     assert min(prompts[:-1]) >= 2
 
 
+def test_offline_modes_share_a_batch_only_to_fill_it():
+    model = switchable("adapter")
+    running, seen = engine(model, max_rows=8), []
+    handle = model.model.register_forward_pre_hook(
+        lambda *_: seen.append(len(set(model.current.split(", "))))
+    )
+    try:
+        running.generate([Generation(mode, (1, 2, n), 4) for mode in MODES for n in range(2)])
+        assert max(seen) == len(MODES)
+        seen.clear()
+        running.generate([Generation(mode, (1, 2, n), 4) for mode in MODES for n in range(7)])
+        assert max(seen) == 1
+    finally:
+        handle.remove()
+
+
 @pytest.mark.parametrize("kind", ["adapter", "pair"])
 @pytest.mark.parametrize("max_rows", [1, 4, 32])
 def test_every_mode_as_alone(kind, max_rows):

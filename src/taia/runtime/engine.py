@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 
     from taia.runtime.switchable import SwitchableModel
 
-#: Tokens of prompts that run together, padding included.
-_PROMPT_TOKENS: Final = 4096
+_PROMPT_TOKENS: Final = 4096  # that run together, padding included
 _PADDING: Final = 0.2  # of a group of prompts, at most; beyond it, two forwards are cheaper
 
 
@@ -171,23 +171,23 @@ class Engine:
             self._limits.check(request, self._model.modes)
         # One mode after the other, as rows of several cost more; rows of like length together, the
         # longest first: little padding, and no long answer that is alone at the end.
-        order = sorted(
-            range(len(requests)), key=lambda i: (requests[i].mode, -len(requests[i].prompt))
-        )
-        parts: dict[int, list[Progress]] = {self.add(requests[index]): [] for index in order}
+        order = sorted(enumerate(requests), key=lambda one: (one[1].mode, -len(one[1].prompt)))
+        modes = deque([*some] for _, some in groupby(order, key=lambda one: one[1].mode))
+        parts: dict[int, list[Progress]] = {}
+        tickets: dict[int, int] = {}
         try:
             self._together = max(1, self._max_rows // 4)
             self._heads = Heads(self._model, self._forward, requests)
-            while self.has_work:
+            while modes or self.has_work:
+                while modes and len(self._open) <= self._max_rows - self._together:
+                    tickets |= {index: self.add(request) for index, request in modes.popleft()}
                 for part in (done := self.step()):
-                    parts[part.ticket].append(part)
-                ended = sum(part.finish is not None for part in done)
-                if ended and progress:
+                    parts.setdefault(part.ticket, []).append(part)
+                if progress and (ended := sum(part.finish is not None for part in done)):
                     progress(ended)
         finally:
             self.abort()
-        answers = dict(zip(order, map(Generated.of, parts.values()), strict=True))
-        return [answers[index] for index in range(len(requests))]
+        return [Generated.of(parts[tickets[index]]) for index in range(len(requests))]
 
     def _step(self) -> list[Progress]:
         gone, fresh = self._intake()
