@@ -12,9 +12,7 @@ import taia
 SRC = Path(taia.__file__).parents[1]
 
 #: Twins that may stay, each with its modules. Remove a line once it is not needed.
-TWINS: dict[str, set[str]] = {
-    "Progress": {"taia.runtime.generation", "taia.runtime.likelihood"},
-}
+TWINS: dict[str, set[str]] = {}
 
 
 def public_kinds(source: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from taia.runtime.likelihood import Progress
+    from taia.runtime.likelihood import RatingProgress
     from taia.runtime.rating import Request
 
 #: Divide an option's score by nothing, or by its number of characters.
@@ -79,7 +79,7 @@ def score_options(
     *,
     normalise: Normalise = "none",
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
+    progress: RatingProgress | None = None,
 ) -> list[list[float]]:
     """Score each option of each question as the assistant's answer.
 

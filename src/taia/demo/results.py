@@ -17,7 +17,7 @@ from taia.checkpoint.locate import Located
 from taia.checkpoint.output.manifest import versions
 from taia.demo.model import sha256
 from taia.demo.setting import KNOWLEDGE, NORMALISE, QUESTIONS, SKILL, TRAIN, VERSION, task_of
-from taia.evaluation.scores.groups import Aggregate, Group
+from taia.evaluation.scores.groups import GroupMetric, Group
 from taia.evaluation.scores.identity import digest, tokenizer_hash, weights
 from taia.evaluation.scores.results import (
     RUN_FILE,
@@ -127,7 +127,7 @@ def facts(
     import torch
 
     tasks = list(dict.fromkeys(task_of(question.kind) for question in asked))
-    knows, mean = tuple(task for task in tasks if task != SKILL), Aggregate("acc", None, True)
+    knows, mean = tuple(task for task in tasks if task != SKILL), GroupMetric("acc", None, True)
     data = {path.name: sha256(path) for path in (TRAIN, *QUESTIONS)}
     kept = changed(recipe) | {"data": [Path(name).name for name in recipe.data]}
     return {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 #: Called with the number of requests just rated.
-Progress: TypeAlias = Callable[[int], None]
+RatingProgress: TypeAlias = Callable[[int], None]
 
 
 def likelihoods(
@@ -29,7 +29,7 @@ def likelihoods(
     *,
     batch_tokens: int | None = None,
     share: bool | None = None,
-    progress: Progress | None = None,
+    progress: RatingProgress | None = None,
 ) -> list[list[Likelihood]]:
     """How likely each option of each request is.
 

@@ -19,7 +19,7 @@ from taia.errors import (
 from taia.evaluation.harness.known import check_tasks, family
 from taia.evaluation.harness.metric import asked_metrics, main_metric
 from taia.evaluation.harness.stages import read_stages
-from taia.evaluation.scores.groups import Aggregate, Group
+from taia.evaluation.scores.groups import Group, GroupMetric
 from taia.evaluation.scores.identity import canonical
 from taia.evaluation.tasks import FOLDER
 from taia.offline import without_waiting
@@ -124,7 +124,7 @@ def _group(group: Any) -> Group:  # noqa: ANN401 - lm_eval has no types
         tuple(group.child_names),
         tuple(task.task_name for task in group.get_all_tasks()),
         tuple(
-            Aggregate(
+            GroupMetric(
                 one.metric,
                 None if one.filter_list is None else tuple(one.filter_list),
                 bool(one.weight_by_size),

@@ -11,7 +11,7 @@ from taia.evaluation.scores.results import TaskResult
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate:
+class GroupMetric:
     """One entry of a group's ``aggregate_metric_list``.
 
     Attributes:
@@ -39,7 +39,7 @@ class Group:
     name: str
     parts: tuple[str, ...]
     tasks: tuple[str, ...]
-    metrics: tuple[Aggregate, ...] = ()
+    metrics: tuple[GroupMetric, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Itself without its name, as JSON values."""
@@ -61,7 +61,7 @@ def read_groups(facts: Mapping[str, Any]) -> dict[str, Group]:
                 tuple(row["parts"]),
                 tuple(row["tasks"]),
                 tuple(
-                    Aggregate(
+                    GroupMetric(
                         one["metric"],
                         None if one["filters"] is None else tuple(one["filters"]),
                         one["weight_by_size"],
@@ -78,7 +78,7 @@ def read_groups(facts: Mapping[str, Any]) -> dict[str, Group]:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TaskPart:
     """What a task that asks a part of another says of that.
 
     Attributes:
@@ -90,7 +90,7 @@ class Part:
     told: str
 
 
-def read_parts(facts: Mapping[str, Any]) -> dict[str, Part]:
+def read_parts(facts: Mapping[str, Any]) -> dict[str, TaskPart]:
     """Task → what it leaves out, of those that a run's ``run.json`` tells of.
 
     Raises:
@@ -98,7 +98,7 @@ def read_parts(facts: Mapping[str, Any]) -> dict[str, Part]:
     """
     try:
         told = dict(facts.get("left_out") or {})
-        return {task: Part(str(row["of"]), str(row["told"])) for task, row in told.items()}
+        return {task: TaskPart(str(row["of"]), str(row["told"])) for task, row in told.items()}
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(
             f"What the run's tasks leave out cannot be read: {error}.",
