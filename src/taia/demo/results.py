@@ -17,7 +17,7 @@ from taia.checkpoint.locate import Located
 from taia.checkpoint.output.manifest import versions
 from taia.demo.model import sha256
 from taia.demo.setting import KNOWLEDGE, NORMALISE, QUESTIONS, SKILL, TRAIN, VERSION, task_of
-from taia.evaluation.scores.groups import GroupMetric, Group
+from taia.evaluation.scores.groups import Group, GroupMetric
 from taia.evaluation.scores.identity import digest, tokenizer_hash, weights
 from taia.evaluation.scores.results import (
     RUN_FILE,
