@@ -1,5 +1,6 @@
 """Draws against transformers' own warpers, over a grid of uniforms instead of chance."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -93,3 +94,42 @@ def test_the_logits_stay_as_they_are():
     before = row.clone()
     choose(row, [request(logit_bias={1: 5.0}, temperature=1.0)], [0.5])
     assert torch.equal(row, before)
+
+
+def among_all(row, asked, uniform):
+    """The tokens that a draw may be, by sorting everything in double precision.
+
+    More than one only where the uniform lies on the edge between them.
+    """
+    size = len(row)
+    order = np.lexsort((np.arange(size), -row))
+    scaled = (row[order] - row[order][0]) / asked.temperature
+    weights = np.exp(scaled)
+    weights[asked.top_k or size :] = 0
+    likely = weights / weights.sum()
+    likely[np.cumsum(likely) - likely >= asked.top_p] = 0
+    passed = np.cumsum(likely) / likely.sum()
+    return {
+        int(order[np.searchsorted(passed, min(u, 1 - 1e-9), side="right")])
+        for u in (max(0, uniform - 1e-5), uniform, uniform + 1e-5)
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [0.1, 3.0, 8.0])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"top_k": 1}, {"top_k": 256}, {"top_k": 700}, {"top_p": 0.9}, {"top_p": 0.3, "top_k": 40}],
+    ids=str,
+)
+def test_a_vocabulary_of_thousands_is_drawn_from_as_if_all_of_it_were_sorted(dtype, scale, options):
+    """Flat rows, whose likeliest few decide nothing, and steep ones; in bfloat16 full of equals."""
+    rows = torch.randn(200, 3000, generator=torch.Generator().manual_seed(6)) * scale
+    rows = rows.to(dtype)
+    asked = request(temperature=0.9, **options)
+    uniforms = [place / 200 for place in range(200)]
+    found = choose(rows, [asked] * 200, uniforms)
+    for row, token, uniform in zip(rows.double().numpy(), found, uniforms, strict=True):
+        assert token.id in among_all(row, asked, uniform)
+    each = [choose(rows[i : i + 1], [asked], [uniforms[i]])[0] for i in range(0, 200, 25)]
+    assert each == found[::25]

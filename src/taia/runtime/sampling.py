@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
 from taia.runtime.generation import Generation, Token
+
+#: So many likeliest tokens are looked at first.
+_FEW: Final = 256
 
 
 def choose(
@@ -58,23 +62,68 @@ def _biased(logits: torch.Tensor, requests: Sequence[Generation]) -> torch.Tenso
 def _drawn(
     scores: torch.Tensor, requests: Sequence[Generation], uniforms: Sequence[float]
 ) -> torch.Tensor:
-    """Tokens ``[rows]`` where the cumulative probability, likeliest first, passes the uniforms."""
-    device, size = scores.device, scores.shape[-1]
+    """Tokens ``[rows]`` where the cumulative probability, likeliest first, passes the uniforms.
+
+    The likeliest few decide nearly always; only where they do not is the whole vocabulary sorted.
+    """
+    ids, decided = _among(scores, requests, uniforms, min(_FEW, scores.shape[-1]))
+    if left := torch.nonzero(~decided)[:, 0].tolist():
+        some = [requests[row] for row in left], [uniforms[row] for row in left]
+        ids[left], _ = _among(scores[left], *some, scores.shape[-1])
+    return ids
+
+
+def _among(
+    scores: torch.Tensor, requests: Sequence[Generation], uniforms: Sequence[float], few: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw among so many likeliest tokens.
+
+    Returns:
+        Tokens ``[rows]``, and whether each is what it would be among all.
+    """
+    device, whole = scores.device, few == scores.shape[-1]
 
     def column(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, device=device)[:, None]
 
-    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    ordered, order = _ordered(scores, few)
+    temperature = column([request.temperature for request in requests])
+    top_k = column([request.top_k or scores.shape[-1] for request in requests])
+    top_p = column([request.top_p for request in requests])
     # Differences to the best, so that no temperature is too small.
-    ordered = (ordered - ordered[:, :1]) / column([request.temperature for request in requests])
-    beyond = torch.arange(size, device=device) >= column([r.top_k or size for r in requests])
-    likely = ordered.masked_fill(beyond, -torch.inf).softmax(-1)
-    enough = likely.cumsum(-1) - likely >= column([request.top_p for request in requests])
+    weights = ((ordered - ordered[:, :1]) / temperature).exp()
+    weights = weights.masked_fill(torch.arange(few, device=device) >= top_k, 0.0)
+    ends = (top_k <= few) | whole
+    mass = weights.sum(-1, keepdim=True)
+    if not whole:
+        mass = torch.where(
+            ends, mass, ((scores - ordered[:, :1]) / temperature).exp().sum(-1, keepdim=True)
+        )
+    likely = weights / mass
+    enough = likely.cumsum(-1) - likely >= top_p
     likely = likely.masked_fill(enough, 0.0)
     passed = likely.cumsum(-1)
-    place = (passed <= column(uniforms) * passed[:, -1:]).sum(-1, keepdim=True)
+    # What all that may be drawn have together: known if the last of them is here, or if none is
+    # left out.
+    ends |= (top_k >= scores.shape[-1]) & enough.any(-1, keepdim=True)
+    everything = (top_k >= scores.shape[-1]) & (top_p >= 1)
+    together = torch.where(ends, passed[:, -1:], torch.ones_like(mass))
+    place = (passed <= column(uniforms) * together).sum(-1, keepdim=True)
+    is_here = ends | (place < few)
     place = torch.minimum(place, (likely > 0).sum(-1, keepdim=True) - 1)
-    return order.gather(-1, place)[:, 0]
+    # Of equals, some of which are not among the few, the order is not known.
+    is_known = (ordered.gather(-1, place) > ordered[:, -1:]) | whole
+    return order.gather(-1, place)[:, 0], ((ends | everything) & is_here & is_known)[:, 0]
+
+
+def _ordered(scores: torch.Tensor, few: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The highest scores and their tokens; of equals the lowest token first."""
+    if few == scores.shape[-1]:
+        ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+        return ordered, order
+    tokens = scores.topk(few, dim=-1, sorted=False).indices.sort(dim=-1).values
+    ordered, places = scores.gather(-1, tokens).sort(dim=-1, descending=True, stable=True)
+    return ordered, tokens.gather(-1, places)
 
 
 def _logged(logits: torch.Tensor, ids: torch.Tensor, wanted: Sequence[int]) -> list[Token]:
