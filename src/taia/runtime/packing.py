@@ -43,7 +43,7 @@ class Longer(NamedTuple):
 Pack: TypeAlias = list[Longer]
 
 
-def width(pack: Pack) -> int:
+def size(pack: Pack) -> int:
     """How many tokens of a row run."""
     return sum(len(one.run) for one in pack)
 
@@ -58,14 +58,16 @@ def packed(longer: Sequence[Longer], most: int) -> Iterator[Pack]:
     for _, options in groupby(longer, key=lambda one: one.row):
         pack: Pack = []
         for one in options:
-            if pack and width([*pack, one]) > most:
+            if pack and size([*pack, one]) > most:
                 yield pack
                 pack = []
             pack.append(one)
         yield pack
 
 
-def run_packs(forward: Forward, packs: Sequence[Pack], after: Prefix) -> torch.Tensor:
+def run_packs(
+    forward: Forward, packs: Sequence[Pack], after: Prefix
+) -> tuple[torch.Tensor, list[tuple[int, int]]]:
     """Run options after their prompts.
 
     Args:
@@ -74,16 +76,18 @@ def run_packs(forward: Forward, packs: Sequence[Pack], after: Prefix) -> torch.T
         after: What the rows go on from.
 
     Returns:
-        Logits ``[rows, new, vocabulary]``, of each row's options one after the other.
+        Logits ``[rows, new, vocabulary]``, and the row and position at which each option begins.
     """
-    new = max(map(width, packs))
+    new = max(map(size, packs))
     # The pad is any token: it comes after everything that is read.
     ids = torch.zeros(len(packs), new, dtype=torch.long)
     fork = torch.full_like(ids, -1)
     offset = torch.zeros_like(ids)
+    places = []
     for row, pack in enumerate(packs):
         place = 0
         for number, one in enumerate(pack):
+            places.append((row, place))
             end = place + len(one.run)
             ids[row, place:end] = torch.tensor(one.run)
             fork[row, place:end] = number
@@ -99,7 +103,7 @@ def run_packs(forward: Forward, packs: Sequence[Pack], after: Prefix) -> torch.T
             "attention_mask": mask.masked_fill(hidden, torch.finfo(forward.dtype).min),
             "position_ids": (after.width - after.padding)[:, None] + offset,
         }
-    return after.run(forward, ids, new, placed)[0]
+    return after.run(forward, ids, new, placed)[0], places
 
 
 def can_pack(model: PreTrainedModel | PeftModel) -> bool:
@@ -113,8 +117,10 @@ def can_pack(model: PreTrainedModel | PeftModel) -> bool:
     options = [Longer(0, 0, number, option) for number, option in enumerate(_TRIED)]
     with at_rest(model):
         after = Prefix.of(forward, _TRIED_AFTER)
-        together = run_packs(forward, [options], after.rows([0])).float()
-        alone = [run_packs(forward, [[one]], after.rows([0])).float() for one in options]
+        together, *alone = (
+            run_packs(forward, [pack], after.rows([0]))[0].float()
+            for pack in (options, *([one] for one in options))
+        )
     apart = torch.cat(alone, dim=1)
     return bool((together - apart).abs().max() <= MOVED * apart.std())
 

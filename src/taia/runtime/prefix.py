@@ -50,10 +50,6 @@ class Prefix(NamedTuple):
                 cache.batch_select_indices(index.to(cache.layers[0].keys.device))
         return self._replace(cache=cache, padding=self.padding[index])
 
-    def padded(self, padding: Sequence[int], rests: int) -> Prefix:
-        """After rows of so many columns of their own, of which so many are padding."""
-        return self._replace(padding=torch.tensor(padding), width=self.width + rests)
-
     def seen(self, columns: int) -> torch.Tensor:
         """Which of so many columns are no padding: ``[rows, columns]``."""
         place, padding = torch.arange(columns), self.padding[:, None]

@@ -9,14 +9,17 @@ a mask for it, else each has a row of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 
-from taia.runtime.packing import Longer, Pack, packed, run_packs, width
+from taia.runtime.packing import Longer, Pack, packed, run_packs, size
 from taia.runtime.prefix import Prefix, common
 from taia.runtime.rating import Likelihood, Rater, Request, rate
+
+T = TypeVar("T")
 
 
 def shared(
@@ -42,24 +45,15 @@ def shared(
 def _prompts(rater: Rater, requests: Sequence[Request], start: Prefix) -> Iterator[list[int]]:
     """Requests whose prompts run together, shorter ones first."""
     lengths = [len(request.prompt) - start.width for request in requests]
-    batch: list[int] = []
-    tokens = 0
-    for index in sorted(range(len(requests)), key=lengths.__getitem__):
-        length = lengths[index]
-        whole = (len(batch) + 1) * length
-        padding = whole - length - tokens
-        fits = (
-            whole <= rater.batch_tokens
-            and (not padding or (rater.pads and not rater.wastes(padding, whole)))
-            and len(batch) < rater.rows_that_fit(start.cache, start.width + length)
+
+    def fits(rows: int, width: int, padding: int) -> bool:
+        return (
+            rows * width <= rater.batch_tokens
+            and (not padding or (rater.pads and not rater.wastes(padding, rows * width)))
+            and rows <= rater.rows_that_fit(start.cache, start.width + width)
         )
-        if batch and not fits:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(index)
-        tokens += length
-    if batch:
-        yield batch
+
+    yield from _batches(list(range(len(requests))), lengths.__getitem__, fits)
 
 
 def _first_tokens(
@@ -92,21 +86,36 @@ def _packs(rater: Rater, longer: Sequence[Longer], after: Prefix) -> Iterator[li
     several = any(one.row == other.row for one, other in pairwise(longer))
     together = several and rater.packs
     packs = [*packed(longer, rater.batch_labels)] if together else [[one] for one in longer]
-    batch: list[Pack] = []
-    tokens = 0
-    for pack in sorted(packs, key=width):
-        more = width(pack)
-        whole = (len(batch) + 1) * more
-        fits = (
-            whole <= rater.batch_labels
-            and not rater.wastes(whole - more - tokens, whole)
-            and len(batch) < rater.rows_that_fit(after.cache, after.width + more)
+
+    def fits(rows: int, width: int, padding: int) -> bool:
+        return (
+            rows * width <= rater.batch_labels
+            and not rater.wastes(padding, rows * width)
+            and rows <= rater.rows_that_fit(after.cache, after.width + width)
         )
-        if batch and not fits:
+
+    yield from _batches(packs, size, fits)
+
+
+def _batches(
+    rows: Sequence[T], width: Callable[[T], int], fits: Callable[[int, int, int], bool]
+) -> Iterator[list[T]]:
+    """Rows that run together, narrow ones first; one that fits nowhere runs alone.
+
+    Args:
+        rows: Any.
+        width: How many tokens one is.
+        fits: Whether so many rows, padded to so many tokens, may run with so much padding.
+    """
+    batch: list[T] = []
+    tokens = 0
+    for row in sorted(rows, key=width):
+        tokens += width(row)
+        count = len(batch) + 1
+        if batch and not fits(count, width(row), count * width(row) - tokens):
             yield batch
-            batch, tokens = [], 0
-        batch.append(pack)
-        tokens += more
+            batch, tokens = [], width(row)
+        batch.append(row)
     if batch:
         yield batch
 
@@ -116,15 +125,11 @@ def _continue(
 ) -> None:
     """Add the options' tokens after their first, run after the prompts' cache."""
     packs = sorted(packs, key=lambda pack: pack[0].row)
-    logits = run_packs(rater.forward, packs, after.rows([pack[0].row for pack in packs]))
-    options = [(row, one) for row, pack in enumerate(packs) for one in pack]
-    places = [
-        (row, sum(len(one.run) for one in pack[:number]))
-        for row, pack in enumerate(packs)
-        for number in range(len(pack))
-    ]
-    rated = rate(logits, places, [one.option[1:] for _, one in options])
-    for (_, one), rest in zip(options, rated, strict=True):
+    before = after.rows([pack[0].row for pack in packs])
+    logits, places = run_packs(rater.forward, packs, before)
+    longer = [one for pack in packs for one in pack]
+    rated = rate(logits, places, [one.option[1:] for one in longer])
+    for one, rest in zip(longer, rated, strict=True):
         first = found[one.request][one.number]
         found[one.request][one.number] = Likelihood(
             first.logprob + rest.logprob, first.is_greedy and rest.is_greedy
