@@ -12,19 +12,7 @@ from taia.evaluation.settings import Settings, Vllm
 
 #: Short, so that the prompts of the check are.
 LENGTH = 512
-#: A task that draws.
-DRAWN = """task: tiny_drawn
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/test.json}}}}
-test_split: test
-output_type: generate_until
-doc_to_text: "Q: {{{{question}}}}\\nA:"
-doc_to_target: "{{{{choices[answer]}}}}"
-generation_kwargs: {{until: ["e"], max_gen_toks: 6, do_sample: true, temperature: 0.7, top_k: 9}}
-metric_list: [{{metric: exact_match}}]
-"""
-#: One in which the answer is a letter, and one in two stages.
-STAGES = """task: {name}
+_GENERATED = """task: {name}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {folder}/test.json}}}}
 test_split: test
@@ -34,8 +22,12 @@ doc_to_target: "{{{{choices[answer]}}}}"
 generation_kwargs: {kwargs}
 metric_list: [{{metric: exact_match}}]
 """
-LETTER = "{letters: abcd, letter_bias: 15}"
-TWO = "{max_gen_toks: 6, second_stage: {append: true, max_gen_toks: 4}}"
+#: A task that draws, one in which the answer is a letter, and one in two stages.
+GENERATED = {
+    "tiny_drawn": '{until: ["e"], max_gen_toks: 6, do_sample: true, temperature: 0.7, top_k: 9}',
+    "tiny_letter": "{letters: abcd, letter_bias: 15}",
+    "tiny_two": "{max_gen_toks: 6, second_stage: {append: true, max_gen_toks: 4}}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +37,8 @@ def place(tmp_path_factory):
     uneven = {"rank_pattern": {"q_proj": 9}, "alpha_pattern": {"down_proj": 3}}
     tiny_models.lora(tiny_models.llama(), **uneven).save_pretrained(folder / "tuned")
     tasks = tiny_tasks.write(folder / "tasks")
-    (tasks / "drawn.yaml").write_text(DRAWN.format(folder=tasks))
-    for name, kwargs in (("tiny_letter", LETTER), ("tiny_two", TWO)):
-        text = STAGES.format(name=name, folder=tasks, kwargs=kwargs)
+    for name, kwargs in GENERATED.items():
+        text = _GENERATED.format(name=name, folder=tasks, kwargs=kwargs)
         (tasks / f"{name}.yaml").write_text(text)
     return folder
 
