@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from taia.errors import DataError
 
@@ -28,7 +29,7 @@ class Example:
         if (
             not places
             or not 1 <= places[0] <= places[-1] < len(self.ids)
-            or any(later <= before for before, later in zip(places, places[1:], strict=False))
+            or any(later <= before for before, later in pairwise(places))
         ):
             raise DataError(
                 f"The example {self.key} counts the places {list(places[:8])} of "
