@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import torch
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 #: Most logits of one batch: 128 MiB in float32 on a CPU, 1 GiB elsewhere.
 _ON_CPU: Final = 1 << 25
 _ELSEWHERE: Final = 1 << 28
+
+
+#: Nats of each row of a batch, ``[rows]``.
+Measure: TypeAlias = Callable[[ExampleBatch], torch.Tensor]
 
 
 class Paired(NamedTuple):

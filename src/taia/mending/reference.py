@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -15,6 +15,10 @@ from taia.runtime.forward import MOVED
 
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
+
+
+#: The components that a head's weight may be: a tied one is the embedding.
+_OF_HEAD: Final = ("head", "embedding")
 
 
 class Reader:
@@ -127,8 +131,8 @@ class Reference:
     """Base's own distribution at the places of examples.
 
     What its head was given is kept, ``[counted, width]``, and not its logits, which are as wide as
-    the vocabulary; the head runs again whenever they are wanted, in the mode ``base``, as the
-    update may change the head itself.
+    the vocabulary; the head runs again whenever they are wanted, in the mode ``base`` where the
+    update changes the head, too.
 
     Args:
         reader: The model.
@@ -141,6 +145,7 @@ class Reference:
     ) -> None:
         self._reader = reader
         self._inputs: dict[int, torch.Tensor] = {}
+        self._changes_head = any(part.label.component in _OF_HEAD for part in reader.model.changed)
         if not reader.has_head:
             return
         with torch.no_grad(), reader.model.mode("base"):
@@ -158,7 +163,8 @@ class Reference:
             ``[counted, vocabulary]``, without a gradient.
         """
         reader = self._reader
-        with torch.no_grad(), reader.model.mode("base"):
+        stays = reader.has_head and not self._changes_head
+        with torch.no_grad(), nullcontext() if stays else reader.model.mode("base"):
             if not reader.has_head:
                 return reader.logits(batch)
             return reader.of_inputs(torch.cat([self._inputs[i] for i in batch.examples]))
