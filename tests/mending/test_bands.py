@@ -1,6 +1,6 @@
 """Bands of layers against every way to cut."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ def every_cut(layers, count):
     """All ways to cut so many layers into so many bands."""
     for inner in combinations(range(1, layers), count - 1):
         edges = (0, *inner, layers)
-        yield [range(*edge) for edge in zip(edges, edges[1:], strict=False)]
+        yield [range(*edge) for edge in pairwise(edges)]
 
 
 def cheapest(columns, layers, count, alphas, weights):
