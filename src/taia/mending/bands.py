@@ -99,7 +99,7 @@ def _bands(grouping: str, groups: Sequence[_Group], cuts: Sequence[int]) -> Band
         for places, value in group.bands(count):
             numbers |= dict.fromkeys(places, len(values))
             values.append(value)
-    return Bands(grouping, numbers, tuple(values), cost)
+    return Bands(grouping, dict(sorted(numbers.items())), tuple(values), cost)
 
 
 class _Group:
