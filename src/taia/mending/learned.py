@@ -176,7 +176,8 @@ class Search:
             path.append(step)
             if progress:
                 progress(step)
-        toward, known = np.ones(self._tuning.size), self._tuned
+        toward = np.ones(self._tuning.size)
+        known: Nats | None = self._tuned
         if self._tuned.mean > ceiling and self._of_loss.count:  # then down the loss's slope
             slope = self._of_loss.value
             toward = np.clip(self.values - slope / (np.abs(slope).max() + _TINY), 0.0, 1.0)
