@@ -105,3 +105,14 @@ def test_from_python_ranges_hold(value: float) -> None:
 def test_values_cannot_be_changed_afterwards() -> None:
     with pytest.raises(TypeError):
         Applied.parse("dare").values["keep"] = 2  # type: ignore[index]
+
+
+@given(st.text() | st.from_regex(r"(dare|magnitude|intruder):[a-z_]{0,9}=?[-+.0-9a-z]{0,9},?"))
+def test_whatever_is_typed_is_read_or_refused(text: str) -> None:
+    try:
+        applied = Applied.parse(text)
+    except MethodError as error:
+        assert error.problem
+        assert error.mend
+    else:
+        assert Applied.parse(str(applied)) == applied
