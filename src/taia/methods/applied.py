@@ -67,7 +67,8 @@ class Applied:
             key, equals, number = (piece.strip() for piece in part.partition("="))
             if not equals or not key:
                 raise MethodError(
-                    f"The method {quoted(text)} has {quoted(part.strip())} where a parameter should be.",
+                    f"The method {quoted(text)} has {quoted(part.strip())} where a parameter "
+                    "should be.",
                     f"Write it as {_form(method)}.",
                 )
             _parameter(method, key)
