@@ -426,6 +426,11 @@ def test_a_quantised_base_has_no_numbers_to_compare_with(pairs, tmp_path) -> Non
     assert all(torch.equal(first[name], second[name]) for name in second)
 
 
+def test_an_adapter_of_nothing_is_refused_by_the_methods_name(pairs, tmp_path) -> None:
+    error = refused(*pairs("llama"), tmp_path / "out", method="wise-ft:alpha=0")
+    assert "all by wise-ft:alpha=0 keeps nothing" in error.problem
+
+
 def test_without_the_base_there_is_no_method(pairs, tmp_path) -> None:
     error = refused(None, pairs("llama")[1], tmp_path / "out", method="wise-ft")
     assert "needs the base" in error.problem
