@@ -70,7 +70,8 @@ def plan_filter(
     if not kept:
         by = "" if formula is None else f" by {formula.applied}"
         raise AdapterError(
-            f"{selection}{by} keeps nothing of {adapter.folder}: the result would be the base model",
+            f"{selection}{by} keeps nothing of {adapter.folder}: the result would be the base "
+            "model",
             "use the base model, or select something that the adapter has; it has "
             + ", ".join(dict.fromkeys(part.row.component for part in parts)),
         )
