@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taia.analysis.norms import Norms
 from taia.errors import RunError
 from taia.reporting import plots, svg, update, words
-from taia.reporting.findings import findings
+from taia.reporting.findings import findings, other_readings
 from taia.reporting.runs import FinishedRun, are_alike, columns, run_to_run, side_by_side
 from taia.reporting.table import guesses, turned_tasks
 from taia.reporting.words import pairs
@@ -26,6 +26,7 @@ class _Section:
     Attributes:
         run: The run.
         findings: What it says.
+        otherwise: What other readings of a refusal say.
         keys: Mode → its mark.
         compared: The differences shown.
         guesses: What guessing gives, column by column; none where it is not known.
@@ -38,6 +39,7 @@ class _Section:
 
     run: FinishedRun
     findings: Sequence[str]
+    otherwise: Sequence[str]
     keys: Mapping[str, Markup]
     compared: Sequence[tuple[str, str]]
     guesses: Sequence[str]
@@ -122,6 +124,7 @@ def _section(run: FinishedRun) -> _Section:
     return _Section(
         run,
         findings(summary, run.norms),
+        other_readings(summary),
         _legends(summary.modes),
         pairs(summary.modes),
         guesses(summary),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from taia.evaluation.scores.summary import Summary
 from taia.reporting import update
-from taia.reporting.findings import findings
+from taia.reporting.findings import findings, other_readings
 from taia.reporting.runs import FinishedRun, are_alike, columns, run_to_run, side_by_side
 from taia.reporting.table import cells_row, markdown, turned_tasks
 from taia.reporting.words import (
@@ -75,6 +75,8 @@ def _run(run: FinishedRun) -> Iterator[str]:
     yield from _scores(run.summary)
     yield from _differences(run.summary)
     yield from _tasks(run.summary)
+    if otherwise := other_readings(run.summary):
+        yield from ("### Other readings of a refusal", "", *_bullets(otherwise))
     if run.norms is not None:
         yield from _update(run)
     yield from _command(run)
