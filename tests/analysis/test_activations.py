@@ -15,6 +15,7 @@ from taia import SwitchableModel
 from taia.analysis.activations import activations, residual_rank
 from taia.errors import DataError, RunError
 
+
 def made(family: str) -> Any:
     if family in tiny_adapters.USUAL:
         return tiny_adapters.model(family)

@@ -197,7 +197,7 @@ def test_an_adapters_ranks_are_those_of_what_peft_merges(tmp_path, name):
         merged = load_adapted(base, adapter).merge_and_unload()
     ranks = {(r.layer, r.component, r.projection): r.rank for r in found.rows if r.rank is not None}
     assert ranks == pytest.approx(ranks_by_hand(load_base(base), merged), rel=1e-3)
-    assert len(ranks) > 4
+    assert len(ranks) >= 4
     low = {rank for (*_, where), rank in ranks.items() if where != "embed_tokens"}
     if name != "dora":
         assert max(low) <= 4 + 1e-6
@@ -248,7 +248,8 @@ def test_written_and_read_back(tmp_path):
     del first["rows"][0]["rank"]
     (tmp_path / "update.json").write_text(json.dumps(first))
     assert read_norms(tmp_path) == norms
-    for spoilt in ({"schema": 3}, {**norms.to_json(), "schema": 3}, {"schema": 1}, {**norms.to_json(), "rows": [{"layer": 1}]}):
+    whole = norms.to_json()
+    for spoilt in ({"schema": 1}, {**whole, "schema": 3}, {**whole, "rows": [{"layer": 1}]}):
         (tmp_path / "update.json").write_text(json.dumps(spoilt))
         with pytest.raises(DataError):
             read_norms(tmp_path)

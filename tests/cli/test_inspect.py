@@ -104,7 +104,7 @@ def test_two_models_show_where_the_update_lives(pair):
     shown = inside("inspect", base, adapter, "--by", "rank").stdout
     assert "effective rank of ΔW" in shown
     attention, mlp = (
-        next(line.split() for line in shown.splitlines() if line.startswith(name))
+        next(line.split() for line in shown.splitlines() if line.split()[:1] == [name])
         for name in ("attention", "mlp")
     )
     assert float(attention[4]) + float(mlp[4]) == pytest.approx(100, abs=0.2)

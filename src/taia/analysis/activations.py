@@ -1,11 +1,11 @@
 """What a mode does to a model's hidden states on given prompts.
 
 **Residual rank** (TAIA's RQ5): ‖X − 1μᵀ‖/‖X‖ of the states X [tokens, width] after each attention
-block, with ‖·‖ = √(‖·‖₁·‖·‖_∞) and μ the mean over tokens (Dong et al. 2021, arXiv 2103.03404). Near
-zero, all tokens are alike.
+block, with ‖·‖ = √(‖·‖₁·‖·‖_∞) and μ the mean over tokens (Dong et al. 2021, arXiv 2103.03404).
+Near zero, all tokens are alike.
 
-**Activation similarity** (its §4.6): the cosine between a mode's hidden states and the base's, token
-by token, after each layer.
+**Activation similarity** (its §4.6): the cosine between a mode's hidden states and the base's,
+token by token, after each layer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
@@ -170,12 +170,14 @@ def _places(anatomy: Anatomy, inside: Mapping[str, Any]) -> dict[str, list[str]]
             continue
         layer, name = f"{label.stack}.{label.layer}", label.tensor.name.rpartition(".")[0]
         if label.component in _FEED_FORWARD:
-            blocks[layer].append(f"{name}.")
+            blocks[layer].append(name)
         elif label.component == "norm" and label.block in ("mlp", "both"):
             norms[layer].add(name)
     places = {}
     for layer, names in blocks.items():
-        block = commonprefix(names).rpartition(".")[0]
+        together = zip(*(name.split(".") for name in names), strict=False)
+        alike = takewhile(lambda parts: len({*parts}) == 1, together)
+        block = ".".join(parts[0] for parts in alike)
         found = {*norms[layer], block} - {layer}
         places[layer] = [name for name in sorted(found) if name in inside]
     return places

@@ -122,9 +122,7 @@ class _Update(NamedTuple):
 _NOTHING: Final = _Update(0.0, ())
 
 
-def _update(
-    adapter: Adapter, changes: Sequence[Change], sources: Sources, ranks: bool
-) -> _Update:
+def _update(adapter: Adapter, changes: Sequence[Change], sources: Sources, ranks: bool) -> _Update:
     """What is done to one tensor."""
     first = changes[0]
     update = first.placed.update

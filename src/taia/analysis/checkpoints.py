@@ -53,7 +53,8 @@ def _measured(
 ) -> Iterator[Measured]:
     with Sources() as sources:
         for pair in pairs:
-            update, found = 0.0, ()
+            update = 0.0
+            found: tuple[float, ...] = ()
             if pair.tuned is not None:
                 update = distance(pair.base, pair.tuned, sources)
                 if ranks and len(pair.shape) > 1 and update and math.isfinite(update):

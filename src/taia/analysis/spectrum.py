@@ -49,8 +49,8 @@ def of_product(a: Array, b: Array) -> float:
         a: [r, inputs].
         b: [outputs, r].
     """
-    left = np.linalg.qr(b.astype(np.float64), mode="r")
-    right = np.linalg.qr(a.T.astype(np.float64), mode="r")
+    left = np.linalg.qr(b.astype(np.float64)).R
+    right = np.linalg.qr(a.T.astype(np.float64)).R
     singular = np.linalg.svd(left @ right.T, compute_uv=False)
     noise = singular.max(initial=0.0) * max(len(b), a.shape[1]) * np.finfo(float).eps
     return effective_rank(singular[singular > noise])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -78,7 +79,9 @@ def drawn(norms: Norms, shade: str = "size") -> str | None:
 
 
 def shaded(norms: Norms, shade: str = "size") -> Table | None:
-    """The same for a terminal: the numbers, on shades; none without layers.
+    """The same for a terminal: the numbers, on shades; none without an update in layers.
+
+    Projections that are not updated in any layer are left out.
 
     Args:
         norms: Of the update.
@@ -88,10 +91,11 @@ def shaded(norms: Norms, shade: str = "size") -> Table | None:
     if not found:
         return None
     layers, columns = _axes(norms)
-    most = max((value for _, value in found.values() if value != float("inf")), default=0.0)
-    table = Table(
-        title=Text(SHADES[shade].unit, "bold"), box=None, show_edge=False, pad_edge=False
-    )
+    columns = [
+        one for one in columns if any(cell[0].update for at, cell in found.items() if at[1] == one)
+    ]
+    most = max((value for _, value in found.values() if math.isfinite(value)), default=0.0)
+    table = Table(title=Text(SHADES[shade].unit, "bold"), box=None, show_edge=False, pad_edge=False)
     table.add_column("layer", justify="right", no_wrap=True)
     for name in _names(columns):
         table.add_column(name, justify="right", overflow="fold")
@@ -171,9 +175,10 @@ def _names(columns: Iterable[_Column]) -> list[str]:
 
 def _square(value: float, most: float) -> Text:
     strength = min(1.0, value / most) if most else 0.0
-    shown = "·" if not value else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-    if not strength:
-        return Text(shown)
+    if not value:
+        return Text("·")
+    shown = f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    shown = "∞" if value == math.inf else shown
     back = [round(255 + (deep - 255) * strength) for deep in _DEEP]
     return Text(f" {shown} ", Style(color="black", bgcolor=f"rgb({back[0]},{back[1]},{back[2]})"))
 
