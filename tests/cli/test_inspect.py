@@ -117,6 +117,8 @@ def test_the_page_is_written_once(pair, tmp_path):
     assert str(page) in inside("inspect", base, adapter, "-o", str(page)).stdout
     before = page.read_bytes()
     assert b"Where the update lives" in before
+    shown = inside("inspect", base, adapter, "-o", "-").stdout
+    assert shown == before.decode().replace(str(page), "-")
     again = inside("inspect", base, adapter, "-o", str(page), code=2)
     assert "--overwrite" in again.stderr
     assert page.read_bytes() == before

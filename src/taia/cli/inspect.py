@@ -63,7 +63,10 @@ def inspect(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Write it as an HTML page to this file.", show_default=False
+            "--output",
+            "-o",
+            help="Write it as an HTML page to this file, - for stdout.",
+            show_default=False,
         ),
     ] = None,
     overwrite: Annotated[
@@ -117,13 +120,18 @@ def _where(
 
     for doubt in doubts(base, tuned):
         say(doubt)
-    if output is not None:
+    page = None if output == Path("-") else output
+    if page is not None:
         from taia.checkpoint.output.staging import check_file
 
-        check_file(output, overwrite)
+        check_file(page, overwrite)
     norms = update_norms(base, tuned, declared(declare), ranks=ranks)
-    if output is not None:
-        _write(norms, output, overwrite, ["--ranks"] if ranks else [])
+    flags = ["--ranks"] if ranks else []
+    if page is not None:
+        _write(norms, page, overwrite, flags)
+    elif output is not None:
+        print(printable(_page(norms, output, flags)), end="")
+        return
     if as_json:
         say_json(norms.to_json())
         return
@@ -137,18 +145,23 @@ def _where(
         screen.print(shades)
     for note in norms.notes:
         screen.print(note)
-    if output is not None:
-        screen.print(printable(f"The page is {output}"))
+    if page is not None:
+        screen.print(printable(f"The page is {page}"))
 
 
 def _write(norms: Norms, output: Path, overwrite: bool, flags: list[str]) -> None:
     from taia.checkpoint.output.staging import check_file, claimed, write_file
+
+    with claimed(output) as place:
+        check_file(place, overwrite)
+        write_file(place, _page(norms, output, flags))
+
+
+def _page(norms: Norms, output: Path, flags: list[str]) -> str:
     from taia.reporting.html import render_update
 
     command = ["taia", "inspect", norms.base, norms.tuned, *flags, "--output", str(output)]
-    with claimed(output) as place:
-        check_file(place, overwrite)
-        write_file(place, render_update(norms, shlex.join(command)))
+    return render_update(norms, shlex.join(command))
 
 
 def _plain(label: Label, alphas: dict[str, Alpha] | None) -> dict[str, Any]:
