@@ -1,7 +1,7 @@
 """Fine-tunes on real data that ``benchmarks/mend.py`` mends: what each is, and how it is made.
 
-They were written down before any mode but base and tuned of any of them was looked at: three models,
-LoRA and full, mild and harsh rates, five sets of data that people use.
+They were written down before any mode but base and tuned of any of them was looked at: three
+models, LoRA and full, mild and harsh rates, five sets of data that people use.
 """
 
 from __future__ import annotations
