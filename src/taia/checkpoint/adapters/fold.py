@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING
 
+from taia.checkpoint.adapters.factors import factored, on_factors
 from taia.checkpoint.adapters.find import token_rows
 from taia.checkpoint.adapters.names import AdapterTensor
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
+from taia.checkpoint.formula import Formula, TensorFormula
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import with_rows
 from taia.checkpoint.plan import Tensor
@@ -20,9 +24,14 @@ from taia.errors import AdapterError
 from taia.selection import Pieces
 from taia.selection.alpha import shown
 
+if TYPE_CHECKING:
+    from taia.methods.given import Array
 
-def folded(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an update that a fraction of α changes.
+
+def folded(
+    adapter: Adapter, item: Placed, formula: Formula | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an update that a fraction of α changes, or a method.
 
     Yields:
         The kind of a part, and the output's tensor under PEFT's name for it.
@@ -34,7 +43,7 @@ def folded(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     if update.kind in ("router", "unused"):
         return  # a router chooses as before; its experts have the fraction
     if update.kind in SIDES:
-        yield from _scaled(adapter, item)
+        yield from _scaled(adapter, item, on_factors(adapter, item, formula))
         return
     (part,) = update.parts.values()
     if item.base is None:
@@ -74,7 +83,9 @@ def _token_runs(
         yield from cut(runs, first * width, (first + 1) * width)
 
 
-def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
+def _scaled(
+    adapter: Adapter, item: Placed, method: TensorFormula | None
+) -> Iterator[tuple[str, Tensor]]:
     from taia.checkpoint.adapters.low_rank import changed_by
 
     update, alpha = item.update, item.alpha
@@ -95,23 +106,32 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     changed = changed_by(
         alpha, stored_inputs_first=item.transposed, experts=experts(adapter, update)
     )
+    made = None
+    if method is not None:
+        changed = ("a", "b", *(key for key in changed if key == "bias" and alpha != 1.0))
+        made = _Made(partial(_stacked, adapter, item, method))
     for key in (key for key in changed if sides.get(key) in update.parts):
         part = update.parts[sides[key]]
-        fold = partial(_fold, adapter, item, key, part)
+        fold = partial(_fold, adapter, item, key, part, None if key == "bias" else made)
         entry = adapter.entries[part.tensor]
         yield sides[key], Tensor.made(part.name, entry.dtype, entry.shape, fold)
 
 
 def _fold(
-    adapter: Adapter, item: Placed, key: str, part: AdapterTensor, sources: Sources
+    adapter: Adapter,
+    item: Placed,
+    key: str,
+    part: AdapterTensor,
+    made: _Made | None,
+    sources: Sources,
 ) -> Iterator[memoryview]:
     from taia.checkpoint.adapters.low_rank import fold_low_rank
     from taia.checkpoint.arithmetic import dump, load
 
     entry = adapter.entries[part.tensor]
-    tensor = load(entry, sources)
-    stacked = item.update.kind == "experts"
-    if stacked:  # one LoRA of rank experts · r
+    tensor = load(entry, sources) if made is None else made.get(key, sources)
+    routed = item.update.kind == "experts"
+    if routed:  # one LoRA of rank experts · r
         tensor = tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
         tensor = tensor.T if key == "b" else tensor
     values = fold_low_rank(
@@ -119,5 +139,30 @@ def _fold(
         item.alpha,
         stored_inputs_first=item.transposed,
         experts=experts(adapter, item.update),
-    )[key]
-    yield dump(values.T if stacked and key == "b" else values, entry.dtype)
+    ).get(key, tensor)
+    yield dump(values.T if routed and key == "b" else values, entry.dtype)
+
+
+class _Made:
+    """Both factors as a method leaves them, made once, whichever thread first asks for one."""
+
+    def __init__(self, make: Callable[[Sources], tuple[Array, Array]]) -> None:
+        self._make, self._lock = make, Lock()
+        self._waiting: dict[str, Array] = {}
+
+    def get(self, key: str, sources: Sources) -> Array:
+        """One of them, ``"a"`` or ``"b"``; the other waits until it is asked for."""
+        with self._lock:
+            if key not in self._waiting:
+                a, b = self._make(sources)
+                self._waiting = {"a": a, "b": b}
+            return self._waiting.pop(key)
+
+
+def _stacked(
+    adapter: Adapter, item: Placed, method: TensorFormula, sources: Sources
+) -> tuple[Array, Array]:
+    from taia.checkpoint.adapters.low_rank import stacked
+
+    each = factored(adapter, item, sources, method, item.base)
+    return stacked([(one.a, one.b) for one in each])
