@@ -14,15 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taia.anatomy.fused import TRANSPOSED_EXPERTS
 from taia.anatomy.labels import Label, depths
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.locate import Located
+from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.manifest import identity
 from taia.checkpoint.sources import FLOATS, Sources, cut, runs_of
 from taia.checkpoint.spelling import newer
-from taia.checkpoint.statistics import CalibrationStatistics
+from taia.checkpoint.statistics import CalibrationStatistics, shape_wanted
 from taia.checkpoint.steps import TensorPair
 from taia.errors import MethodError
 from taia.methods import Applied, Given
@@ -43,6 +42,7 @@ class Formula:
         unaligned: The model before its alignment, ``None`` where it needs none.
         unaligned_at: Where that was found.
         depths: How many layers each stack of the model has.
+        base: The base of an adapter.
     """
 
     applied: Applied
@@ -50,40 +50,44 @@ class Formula:
     unaligned: Checkpoint | None = None
     unaligned_at: Located | None = None
     depths: Mapping[str, int] = field(default_factory=dict)
+    base: Checkpoint | None = None
 
     @classmethod
     def open(
-        cls, method: str | Applied, statistics: str | Path | None, unaligned: Located | None
+        cls, method: str | Applied, statistics: str | Path | None, unaligned: str | Path | None
     ) -> Formula:
         """A method with what it reads.
 
         Raises:
-            CheckpointError: If what it reads is damaged.
+            CheckpointError: If what it reads is damaged, or not there.
+            DownloadError: If the unaligned model cannot be fetched.
             MethodError: If the method cannot be read, or lacks what it needs, or is given what it
                 does not need.
         """
         applied = Applied.parse(method) if isinstance(method, str) else method
         needs = set(applied.method.needs)
-        measured = bool(needs - {"unaligned"})
-        for flag, given, needed, mend in (
-            ("--statistics", statistics, measured, "what calibration rows gave"),
+        measured = sorted(needs - {"unaligned"})
+        rows = f"statistics of calibration rows ({', '.join(measured)})"
+        for flag, given, needed, what in (
+            ("--statistics", statistics, bool(measured), rows),
             ("--unaligned", unaligned, "unaligned" in needs, "the model before its alignment"),
         ):
             if needed and given is None:
                 raise MethodError(
-                    f"The method {applied.method.name} needs {mend}.",
-                    f"Give it with {flag} FOLDER; docs/methods.md says what must be in it.",
+                    f"The method {applied.method.name} needs {what}.",
+                    f"Give its folder with {flag}; docs/methods.md says what must be in it.",
                 )
             if given is not None and not needed:
                 raise MethodError(
                     f"{flag} has no effect with the method {applied.method.name}.",
                     "Leave it out, or choose a method that needs it.",
                 )
+        there = None if unaligned is None else locate(unaligned)
         return cls(
             applied,
             None if statistics is None else CalibrationStatistics.open(statistics),
-            None if unaligned is None else Checkpoint.open(unaligned.path),
-            unaligned,
+            None if there is None else Checkpoint.open(there.path),
+            there,
         )
 
     @property
@@ -102,9 +106,9 @@ class Formula:
             found["unaligned"] = identity(self.unaligned_at, self.unaligned, full)
         return found
 
-    def fitted(self, labels: Mapping[str, Label]) -> Formula:
-        """The same, knowing how deep a model is."""
-        return replace(self, depths=depths(labels.values()))
+    def fitted(self, labels: Mapping[str, Label], base: Checkpoint | None = None) -> Formula:
+        """The same, knowing how deep a model is, and where its own numbers lie."""
+        return replace(self, depths=depths(labels.values()), base=base)
 
     def depth(self, label: Label) -> int:
         """How many layers a tensor's stack has, 0 outside of one."""
@@ -133,7 +137,7 @@ class Formula:
         if not self.applied.calculates(label):
             return None
         found = {
-            need: self._needed(need, label, _wanted(need, label, inputs_first, rank))
+            need: self._needed(need, label, shape_wanted(need, label, inputs_first, rank))
             for need in self.applied.method.needs
         }
         return TensorFormula(self, label, inputs_first, found)
@@ -244,10 +248,10 @@ class TensorFormula:
 
         given = self.given(base, update, sources, expert)
         change = changed(self.formula.applied, given)
-        every = base, tuned, update, change
         if expert is None:
-            return moved(*every, alpha)
-        return moved(*(array[None] for array in every), alpha)[0]
+            return moved(base, tuned, update, change, alpha)
+        matrix: Array = moved(base[None], tuned[None], update[None], change[None], alpha)[0]
+        return matrix
 
     def given(
         self,
@@ -288,23 +292,3 @@ class TensorFormula:
             self.inputs_first,
             expert,
         )
-
-
-def inputs_first(label: Label, base: Checkpoint) -> bool:
-    """Whether a checkpoint stores a tensor [inputs, outputs]."""
-    if is_stack(label):
-        return (base.config or {}).get("model_type") in TRANSPOSED_EXPERTS
-    return label.layer is not None and base.is_conv1d
-
-
-def _wanted(need: str, label: Label, inputs_first: bool, rank: int | None) -> tuple[int, ...]:
-    """The shape of what a method needs of a tensor."""
-    shape = label.tensor.shape
-    assert shape is not None
-    if need == "unaligned":
-        return shape
-    *experts, first, last = shape
-    inputs = first if inputs_first else last
-    if need == "inputs":
-        return (*experts, inputs, inputs)
-    return (*experts, min(first, last, rank or first))

@@ -111,9 +111,8 @@ def stacked(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     Returns:
         ``lora_A.weight`` [experts·r, inputs] and ``lora_B.weight`` [outputs, r·experts].
     """
-    outputs = len(pairs[0][1])
     b = np.stack([one for _, one in pairs], axis=2)
-    return np.concatenate([one for one, _ in pairs]), b.reshape(outputs, -1)
+    return np.concatenate([one for one, _ in pairs]), b.reshape(len(b), -1)
 
 
 def fold_low_rank(

@@ -19,10 +19,10 @@ from taia.checkpoint.adapters.method import Work, check_method
 from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.adapters.shapes import is_quantised
-from taia.checkpoint.adapters.tied import Untied, as_embedding, untie
+from taia.checkpoint.adapters.tied import Untied, as_embedding, untie, with_tied_heads
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config
-from taia.checkpoint.formula import Formula, TensorFormula, inputs_first
+from taia.checkpoint.formula import Formula, TensorFormula
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import Vocab, is_of_vocabulary, rows_of, vocab_notes
 from taia.checkpoint.index import Checkpoint
@@ -71,8 +71,8 @@ def plan_merge(
     _check_experts(placement.items)
     told: tuple[str, ...] = ()
     if formula is not None:
-        formula = formula.fitted(placement.labels)
-        told = check_method(adapter, placement.items, formula, merge=True)
+        formula = formula.fitted(placement.labels, base)
+        told = check_method(adapter, with_tied_heads(base, placement), formula, merge=True)
     placement, untied = untie(base, adapter, placement)
     changes = changes_of(base, adapter, placement, untied, vocab)
     entries = dict(base.tensors)
@@ -126,7 +126,7 @@ def _on_entries(formula: Formula, label: Label, base: Checkpoint) -> TensorFormu
     """The method on a tensor's numbers, where it is of these and not of factors."""
     if formula.applied.method.entries is None:
         return None
-    return formula.on(label, inputs_first(label, base))
+    return formula.on(label, base.inputs_first(label))
 
 
 def _by_files_names(base: Checkpoint, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
