@@ -99,7 +99,7 @@ def test_every_tensor_of_the_update_has_exactly_the_alpha_of_its_place(name, see
     assert selection.alphas(labels) == expected, "an adapter's file has no more than these"
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "mixtral", "qwen3_moe", "gpt_oss"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mixtral"])
 def test_files_that_have_experts_one_by_one_read_the_same_selection(kind):
     specimen = zoo.build(kind)
     live = Anatomy.of_model(specimen.model)
