@@ -21,6 +21,7 @@ LAYERS = (
     {"cli"},
     {"demo"},
     {"reporting"},
+    {"mending"},
     {"training", "evaluation", "serving", "export", "analysis"},
     {"runtime"},
     {"molora", "loading", "offline"},
