@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from taia.checkpoint.locate import locate
+from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import read_json
 from taia.errors import InputError
@@ -144,6 +144,46 @@ class InMemory:
 
         encoder = Encoder(load_config(self._base), self._tokenizer)
         return LocalBackend(encoder, load, self._rows)
+
+
+class Live(InMemory):
+    """Models in memory that are loaded already: they are not loaded again.
+
+    Args:
+        places: What was loaded, base and tuned.
+        model: The live model; modes that are asked are named in it beforehand or here.
+        rows: How many answers are generated at once.
+        methods: Mode → the method that is between the update and its selection, where there is
+            one: results depend on it.
+        declare: As the model was loaded with.
+    """
+
+    def __init__(
+        self,
+        places: tuple[Located, Located],
+        model: SwitchableModel,
+        *,
+        rows: int = 32,
+        methods: Mapping[str, str] | None = None,
+        declare: Mapping[str, str] | None = None,
+    ) -> None:
+        base, tuned = places
+        super().__init__(base.path, tuned.path, rows=rows, declare=declare)
+        self.base, self.tuned = base.given, tuned.given
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self._live, self._methods = model, dict(methods or {})
+
+    def hashes(self) -> dict[str, Any]:  # noqa: D102
+        return {**super().hashes(), **({"methods": self._methods} if self._methods else {})}
+
+    def backend(self, modes: Mapping[str, str], watch: Watch) -> LocalBackend:  # noqa: D102
+        for name, selection in modes.items():
+            if name not in self._live.modes:
+                self._live.add_mode(name, selection)
+        return LocalBackend(Encoder(load_config(self._base), self._tokenizer), self._loaded, self._rows)
+
+    def _loaded(self) -> SwitchableModel:
+        return self._live
 
 
 class OnServer:
