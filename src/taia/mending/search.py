@@ -1,0 +1,117 @@
+"""Which candidates are worth comparing: many on a few examples, the better ones on more.
+
+Successive halving on examples (Jamieson and Talwalkar, "Non-stochastic best arm identification and
+hyperparameter optimization", AISTATS 2016): a round measures what is left of the candidates on a
+further set of examples and keeps the better part. What is better is told by :mod:`.choice`; what
+is on the front of both measures stays at least one round longer, so that the plot has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from taia.errors import AdapterError, InputError, SelectionError
+from taia.mending.bench import Bench, Examples
+from taia.mending.candidates import BASE, TUNED, Candidate
+from taia.mending.choice import FINALISTS, Ends, Measured, ranked
+
+#: Of the candidates, the part that stays after a round; never fewer than the finalists.
+_STAY: Final = 3
+
+
+class Found:
+    """What the search has measured so far, each candidate on the examples of the rounds it was in.
+
+    Attributes:
+        candidates: Name → candidate, of all that could be measured.
+        measured: Name → its measures, on all examples of its rounds together.
+        rounds: Name → how many rounds it was in.
+        refused: Name → why it means nothing here.
+        cut: Names of those that time did not allow.
+    """
+
+    def __init__(self) -> None:
+        self.candidates: dict[str, Candidate] = {}
+        self.measured: dict[str, Measured] = {}
+        self.rounds: dict[str, int] = {}
+        self.refused: dict[str, str] = {}
+        self.cut: list[str] = []
+
+    def take(self, candidate: Candidate, found: Measured) -> None:
+        """Add a round's measures."""
+        name = candidate.name
+        before = self.measured.get(name)
+        self.candidates[name] = candidate
+        self.measured[name] = found if before is None else before.joined(found)
+        self.rounds[name] = self.rounds.get(name, 0) + 1
+
+    def of_round(self, number: int) -> dict[str, Measured]:
+        """Those that were in so many rounds, but base and tuned."""
+        return {
+            name: one
+            for name, one in self.measured.items()
+            if self.rounds[name] == number and name not in (BASE.name, TUNED.name)
+        }
+
+    @property
+    def ends(self) -> Ends:
+        """Base and tuned, on the examples of all rounds so far."""
+        return Ends(self.measured[BASE.name], self.measured[TUNED.name])
+
+
+def narrow(
+    bench: Bench,
+    candidates: Sequence[Candidate],
+    rounds: Sequence[Examples],
+    *,
+    may_go_on: Callable[[], bool] = lambda: True,
+    told: Callable[[str, int, int], None] = lambda *_: None,
+) -> Found:
+    """Measure candidates, fewer in each round.
+
+    Args:
+        bench: Measures.
+        candidates: What is tried, the likeliest first; base and tuned are always measured.
+        rounds: Examples of each round, none twice.
+        may_go_on: Whether there is time for another candidate.
+        told: Told of each candidate: its name, how many are done in this round, of how many.
+
+    Returns:
+        What was measured. A candidate that the time did not allow is left out of its round.
+    """
+    found = Found()
+    left = list(candidates)
+    for number, examples in enumerate(rounds, 1):
+        for end in (BASE, TUNED):
+            found.take(end, bench.measure(end, examples))
+        for done, candidate in enumerate(left):
+            told(candidate.name, done, len(left))
+            if not may_go_on():
+                found.cut += [one.name for one in left[done:] if one.name not in found.measured]
+                break
+            try:
+                found.take(candidate, bench.measure(candidate, examples))
+            except (SelectionError, AdapterError, InputError) as error:
+                found.refused[candidate.name] = error.problem.splitlines()[0]
+        told("", len(left), len(left))
+        here = found.of_round(number)
+        left = [found.candidates[name] for name in _better(here, found.ends)]
+    return found
+
+
+def _better(found: Mapping[str, Measured], ends: Ends) -> list[str]:
+    order = ranked(found, ends)
+    count = max(FINALISTS, -(-len(order) // _STAY))
+    kept = set(order[:count])
+    return [name for name in order if name in kept or _is_on_front(name, found)][: 2 * count]
+
+
+def _is_on_front(name: str, found: Mapping[str, Measured]) -> bool:
+    """Whether no other candidate is better in both measures."""
+    loss, divergence = found[name].loss.mean, found[name].divergence.mean
+    return not any(
+        other.loss.mean < loss and other.divergence.mean < divergence
+        for key, other in found.items()
+        if key != name
+    )
