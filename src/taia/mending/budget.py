@@ -1,0 +1,94 @@
+"""How much of everything there is time for."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from taia.errors import InputError
+
+#: Part of the work → its share of the time.
+SHARES: Final = {
+    "answers": 0.05,
+    "worse": 0.20,
+    "search": 0.22,
+    "learn": 0.18,
+    "select": 0.08,
+    "random": 0.05,
+    "report": 0.16,
+}
+#: Examples of a part: never fewer, where there are as many; never more.
+FEWEST: Final = 8
+MOST: Final = 200
+_TIME: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>s|m|h)?")
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str) -> float:
+    """Seconds from ``90s``, ``5m``, ``1.5h``; a number alone is minutes.
+
+    Raises:
+        InputError: If it is no time, or less than ten seconds.
+    """
+    match = _TIME.fullmatch(text.strip().lower())
+    if match is None:
+        raise InputError(f"--budget {text!r} is no time.", "Write it as 90s, 5m or 1h.")
+    found = float(match["number"]) * _UNITS[match["unit"] or "m"]
+    if not 10 <= found <= 30 * 24 * 3600:
+        raise InputError(f"--budget {text!r} is {found:g} s.", "Give from 10s to 720h.")
+    return found
+
+
+@dataclass
+class Clock:
+    """The time that there is, from when it is made.
+
+    Attributes:
+        budget: Seconds in all.
+    """
+
+    budget: float
+    _start: float = field(default_factory=time.monotonic)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; negative when it is over."""
+        return self.budget - self.spent
+
+    def share(self, part: str) -> float:
+        """Seconds for a part of the work: its share of what is left, among those to come."""
+        names = list(SHARES)
+        to_come = names[names.index(part) :]
+        return max(0.0, self.left) * SHARES[part] / sum(SHARES[name] for name in to_come)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many examples of each kind, learnt and kept alike, a part of the work is done on."""
+
+    search: int
+    select: int
+    report: int
+
+    @classmethod
+    def of(cls, clock: Clock, seconds_an_example: float, candidates: int) -> Sizes:
+        """What the time allows.
+
+        Args:
+            clock: The time.
+            seconds_an_example: For one candidate on one learnt row and one kept prompt.
+            candidates: How many are tried: all on a third of the examples, a third of them on all.
+        """
+        each = max(seconds_an_example, 1e-6)
+        whole = clock.left / sum(SHARES.values())
+        search = SHARES["search"] * whole / (each * (candidates * 5 / 9 + 2))
+        select = SHARES["select"] * whole / (each * 8)
+        report = 0.5 * SHARES["report"] * whole / (each * 4)
+        return cls(*(int(min(MOST, max(FEWEST, count))) for count in (search, select, report)))

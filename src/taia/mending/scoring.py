@@ -1,0 +1,144 @@
+"""The tasks' own scores, by `taia eval`'s own way: the live model, some items of each task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from taia.evaluation.harness.part import only
+from taia.evaluation.harness.running import Running
+from taia.evaluation.harness.subject import Live
+from taia.evaluation.harness.tasks import LmTask, Tasks, load_tasks
+from taia.evaluation.scores.results import RUN_FILE, read_results, read_run
+from taia.evaluation.scores.summary import Summary
+from taia.evaluation.settings import Settings, Watch
+from taia.mending.items import Item, TaskItem
+from taia.mending.journal import Journal, digest
+
+if TYPE_CHECKING:
+    from taia.evaluation.scores.results import TaskResult
+
+#: Fewer items of a task say nothing: it is left out where there is no time for so many.
+FEWEST: Final = 8
+#: Of a longest answer, what answers take on average.
+_WRITTEN: Final = 0.7
+#: Characters of a token, roughly.
+_LETTERS: Final = 4.0
+
+
+@dataclass
+class Speed:
+    """How fast the model is here.
+
+    Attributes:
+        read: Tokens a second, of prompts and texts.
+        written: Tokens a second, of answers that are written together.
+    """
+
+    read: float
+    written: float
+
+
+@dataclass
+class Scoring:
+    """Evaluations of some items, each task's results kept as soon as they are known.
+
+    Attributes:
+        subject: What is evaluated.
+        names: The tasks, groups or tags that were given.
+        folders: With task files of the user's.
+        settings: What else results depend on.
+        speed: How fast the model is.
+        journal: Which items were chosen, so that the same ones are asked again.
+        watch: Told how far the work is.
+        command: What was typed, for the records.
+        short: Tasks of which fewer items were asked than there are, and how many of how many.
+    """
+
+    subject: Live
+    names: Sequence[str]
+    folders: Sequence[Path]
+    settings: Settings
+    speed: Speed
+    journal: Journal
+    watch: Watch
+    command: str
+    short: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def load(self) -> Tasks:
+        """The tasks with all their items."""
+        return load_tasks(self.names, self.folders, {"protocol": self.settings.protocol})
+
+    def run(
+        self, folder: Path, modes: Mapping[str, str], items: Sequence[Item], seconds: float
+    ) -> list[TaskResult]:
+        """Evaluate modes on as many of some items as there is time for.
+
+        Args:
+            folder: The run's folder.
+            modes: Name → selection, of modes that the model knows.
+            items: Those that may be asked, the first ones first.
+            seconds: How long it may take.
+
+        Returns:
+            All results that the folder has of these modes.
+        """
+        of: dict[str, list[int]] = {}
+        for item in items:
+            if isinstance(item.what, TaskItem):
+                of.setdefault(item.what.task, []).append(item.what.place)
+        end = time.monotonic() + seconds
+        left = list(of)
+        for name in of:
+            tasks = self.load()
+            share = max(0.0, end - time.monotonic()) / len(left)
+            places = self._places(name, tasks.tasks[name], of[name], len(modes), share, folder.name)
+            left.remove(name)
+            self.short[name] = len(places), len(of[name])
+            if places:
+                self._task(only(tasks, {name: places}), folder, modes)
+        if not (folder / RUN_FILE).is_file():
+            return []
+        return [one for one in read_results(folder) if one.mode in modes]
+
+    def summary(self, folder: Path) -> Summary | None:
+        """What a run says; None where nothing was evaluated."""
+        if not (folder / RUN_FILE).is_file():
+            return None
+        return Summary.of(read_results(folder), read_run(folder))
+
+    def _task(self, tasks: Tasks, folder: Path, modes: Mapping[str, str]) -> None:
+        running = Running(self.subject, tasks, modes, self.settings, False, None, self.watch)
+        running.evaluate(folder, overwrite=True, require=(), command=self.command)
+
+    def _places(
+        self, name: str, task: LmTask, places: Sequence[int], modes: int, seconds: float, part: str
+    ) -> list[int]:
+        key = digest("places", part, name, list(places), modes)
+        known = self.journal.get(key)
+        if known is None:
+            count = int(seconds / max(1e-6, modes * self._cost(task, places)))
+            known = list(places[:count]) if count >= min(FEWEST, len(places)) else []
+            self.journal.put(key, known)
+        return list(known)
+
+    def _cost(self, task: LmTask, places: Sequence[int]) -> float:
+        """Seconds that one item takes in one mode, roughly."""
+        docs = [task.eval_docs[place] for place in places[:20]]
+        letters = sum(_letters(task, doc) for doc in docs) / max(1, len(docs))
+        read = (letters / _LETTERS + 20) / self.speed.read
+        if task.OUTPUT_TYPE != "generate_until":
+            return read
+        longest = int((task.get_config("generation_kwargs") or {}).get("max_gen_toks", 256))
+        return read + _WRITTEN * longest / self.speed.written
+
+
+def _letters(task: LmTask, doc: object) -> int:
+    """Characters that are read for an item."""
+    asked = len(str(task.doc_to_text(doc)))
+    if task.OUTPUT_TYPE == "multiple_choice":
+        return asked + sum(len(str(option)) + 8 for option in task.doc_to_choice(doc))
+    return asked + len(str(task.doc_to_target(doc)))
