@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taia.checkpoint.adapters.place import check_router
 from taia.errors import AdapterError, SelectionError
-from taia.runtime.exchange import Exchanged, exchange, same_bits
+from taia.runtime.alphas import Alphas, Slots
+from taia.runtime.exchange import Exchanged, exchange, same_bits, stand_ins
 from taia.runtime.layers import Layer, base_tensors, read_anatomy, read_layers, with_parts
+from taia.runtime.live import changed, live_slots
 from taia.runtime.rows import RowScales
-from taia.runtime.update import Plan
+from taia.runtime.update import Changed, Plan, changing, check_scales
 from taia.selection import Alpha, Pieces, Selection
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class _Switch(NamedTuple):
 class _Steps(NamedTuple):
     off: list[tuple[Any, bool]]
     scales: list[tuple[dict[str, Any], str, float | RowScales]]
+    replaced: tuple[Alpha, ...] = ()
 
 
 class AdapterUpdate:
@@ -81,11 +84,16 @@ class AdapterUpdate:
         layers = read_layers(model)
         self._layers = [layer for layer in layers if layer.parts]
         anatomy = read_anatomy(model, layers, declare)
-        self._labels = with_parts(anatomy, self._layers)
+        self.labels = with_parts(anatomy, self._layers)
         self._switches = _switches(self._layers, self._active)
         self._replaced = _replaced(model, layers, replaced)
         #: What was kept of the base's, for whoever wraps the model anew.
         self.replaced = None if replaced is None else {t.name: t.base for t in self._replaced}
+        self.changed = (
+            *changed(self._layers, self._active, self.labels),
+            *(Changed(self.labels[tensor.name]) for tensor in self._replaced),
+        )
+        self._slots = Slots()
         self._row_steps = lru_cache(_KEPT)(self._steps)
         #: Why rows of one batch cannot be in different modes.
         self.cannot_mix = _why_not_mix(self._layers, self._active, anatomy, self._replaced)
@@ -102,10 +110,25 @@ class AdapterUpdate:
                 should be parted from their router.
             SelectionError: If the selection matches nothing, or cuts through a tensor's rows.
         """
-        found = selection.alphas(self._labels)
+        found = selection.alphas(self.labels)
         alphas = tuple(alpha for layer in self._layers for alpha in self._alphas(layer, found))
         replaced = tuple(found[tensor.name] for tensor in self._replaced)
-        return Plan((*alphas, *replaced), self._steps((alphas,)))
+        return Plan((*alphas, *replaced), self._steps((alphas,))._replace(replaced=replaced))
+
+    def plan_at(self, alphas: Alphas) -> Plan:
+        """Work out what stands in for the adapter's parts while α have a gradient.
+
+        Raises:
+            InputError: If one is no part that can be scaled.
+        """
+        check_scales(self.changed, alphas)
+        tuned = self.plan(Selection.parse("all")).steps
+        replaced = tuple(0.0 if tensor.name in alphas else 1.0 for tensor in self._replaced)
+        slots = (
+            *live_slots(self._layers, self._active, alphas),
+            *stand_ins(self._model, self._replaced, alphas),
+        )
+        return Plan(changing(), tuned._replace(replaced=replaced), slots)
 
     def apply(self, plan: Plan) -> None:
         """Put the model in a mode.
@@ -115,8 +138,10 @@ class AdapterUpdate:
             CheckpointError: If the model was moved since.
         """
         self._check_active()
-        exchange(self._replaced, plan.alphas[len(plan.alphas) - len(self._replaced) :])
+        self._slots.put(())
+        exchange(self._replaced, plan.steps.replaced)
         self._assign(plan.steps)
+        self._slots.put(plan.slots)
 
     def apply_rows(self, plans: Sequence[Plan]) -> None:
         """Put each row of a batch in a mode of its own.
@@ -125,6 +150,7 @@ class AdapterUpdate:
             AdapterError: As :meth:`apply` does.
         """
         self._check_active()
+        self._slots.put(())
         self._assign(self._row_steps(tuple(plan.alphas for plan in plans)))
 
     def _check_active(self) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from taia.errors import CheckpointError
+from taia.runtime.alphas import Alphas, Slot
+from taia.runtime.between import Between, between
 from taia.selection import Alpha, Pieces
 
 
@@ -45,32 +48,47 @@ def exchange(tensors: Iterable[Exchanged], alphas: Sequence[Alpha]) -> None:
             )
     # What can fail comes before anything is changed.
     values = [
-        _between(tensor.base, tensor.tuned, alpha)
-        for tensor, alpha in zip(tensors, alphas, strict=True)
+        _at(tensor.base, tensor.tuned, alpha) for tensor, alpha in zip(tensors, alphas, strict=True)
     ]
     for tensor, value in zip(tensors, values, strict=True):
         tensor.live.data = value
         tensor.place = value.data_ptr()
 
 
-def _between(base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha) -> torch.Tensor:
-    """What :func:`taia.checkpoint.arithmetic.mix` makes on disk, where the model lives.
+def stand_ins(model: nn.Module, tensors: Iterable[Exchanged], alphas: Alphas) -> tuple[Slot, ...]:
+    """What stands in a model's modules where the α of tensors have a gradient.
 
-    The same sums in the same order: a mode in memory and its checkpoint have the same bits.
+    Args:
+        model: The model, of which a tied tensor is in several modules.
+        tensors: What differs.
+        alphas: The α; of other names, too.
     """
+    made = {
+        id(tensor.live): Between(tensor.base, tensor.tuned, alphas.of(tensor.name))
+        for tensor in tensors
+        if tensor.name in alphas
+    }
+    return tuple(
+        Slot(table, name, made[id(live)])
+        for module in model.modules()
+        for table in (module._parameters, module._buffers)
+        for name, live in table.items()
+        if id(live) in made
+    )
+
+
+def _at(base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha) -> torch.Tensor:
     if isinstance(alpha, Pieces):
         out = torch.empty_like(tuned)
         for start, stop, part in alpha.pieces:
             ours, theirs, piece = (
                 tensor.narrow(alpha.axis, start, stop - start) for tensor in (base, tuned, out)
             )
-            piece.copy_(_between(ours, theirs, part))
+            piece.copy_(_at(ours, theirs, part))
         return out
     if alpha in (0.0, 1.0):
         return tuned if alpha else base
-    wide = torch.float64 if tuned.dtype == torch.float64 else torch.float32
-    anchor = base.to(wide)
-    return torch.sub(tuned.to(wide), anchor).mul_(alpha).add_(anchor).to(tuned.dtype)
+    return between(base, tuned, alpha)
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -92,17 +92,23 @@ class Forward:
 
 
 @contextmanager
-def at_rest(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """A model without gradients and dropout, for a while."""
+def without_dropout(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """A model that is not training, for a while."""
     training = model.training
     if training:
         model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         if training:
             model.train()
+
+
+@contextmanager
+def at_rest(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """A model without gradients and dropout, for a while."""
+    with without_dropout(model), torch.inference_mode():
+        yield
 
 
 def cache_kind(model: PreTrainedModel | PeftModel) -> CacheKind:

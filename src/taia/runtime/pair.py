@@ -10,8 +10,9 @@ import torch
 from taia.anatomy import Anatomy, TensorInfo
 from taia.checkpoint.configs import check_exchangeable
 from taia.errors import CheckpointError, MismatchError
-from taia.runtime.exchange import Exchanged, exchange, same_bits
-from taia.runtime.update import Plan
+from taia.runtime.alphas import Alphas, Slots
+from taia.runtime.exchange import Exchanged, exchange, same_bits, stand_ins
+from taia.runtime.update import Changed, Plan, changing, check_scales
 from taia.selection import Selection
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class CheckpointUpdate:
         else:
             theirs = _untied(tuned, model)
         _check_alike(live, theirs)
-        self._anatomy = Anatomy.of_tensors(
+        self.labels = Anatomy.of_tensors(
             [TensorInfo(name, tuple(tensor.shape)) for name, tensor in live.items()],
             model.config.to_dict(),
             declare,
@@ -62,6 +63,12 @@ class CheckpointUpdate:
             for name, mine in live.items()
             if not same_bits(mine.data, theirs[name].data)
         ]
+        self.changed = tuple(
+            Changed(self.labels[tensor.name], tensor.base.is_floating_point())
+            for tensor in self._tensors
+        )
+        self._model = model
+        self._slots = Slots()
 
     def plan(self, selection: Selection) -> Plan:
         """Work out the α of each tensor that differs.
@@ -69,8 +76,19 @@ class CheckpointUpdate:
         Raises:
             SelectionError: If the selection matches nothing.
         """
-        found = selection.alphas(self._anatomy)
-        return Plan(tuple(found[tensor.name] for tensor in self._tensors), ())
+        found = selection.alphas(self.labels)
+        alphas = tuple(found[tensor.name] for tensor in self._tensors)
+        return Plan(alphas, alphas)
+
+    def plan_at(self, alphas: Alphas) -> Plan:
+        """Work out which tensors stand in for the model's while α have a gradient.
+
+        Raises:
+            InputError: If one is no tensor that differs.
+        """
+        check_scales(self.changed, alphas)
+        ends = tuple(0.0 if tensor.name in alphas else 1.0 for tensor in self._tensors)
+        return Plan(changing(), ends, stand_ins(self._model, self._tensors, alphas))
 
     def apply(self, plan: Plan) -> None:
         """Put the model in a mode.
@@ -78,7 +96,9 @@ class CheckpointUpdate:
         Raises:
             CheckpointError: If the model's tensors were exchanged by someone else meanwhile.
         """
-        exchange(self._tensors, plan.alphas)
+        self._slots.put(())
+        exchange(self._tensors, plan.steps)
+        self._slots.put(plan.slots)
 
     def apply_rows(self, plans: Sequence[Plan]) -> NoReturn:
         """Never called: rows cannot be mixed."""

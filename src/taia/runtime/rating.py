@@ -48,6 +48,11 @@ class Likelihood(NamedTuple):
     is_greedy: bool
 
 
+def tokens_at_once(device: torch.device) -> int:
+    """How many tokens run together where nothing else is asked for."""
+    return _ON_CPU if device.type == "cpu" else _ELSEWHERE
+
+
 class Rater:
     """A model's forward pass, and how much of it may run at once."""
 
@@ -55,8 +60,7 @@ class Rater:
         self, model: PreTrainedModel | PeftModel, batch_tokens: int | None, *, pads: bool
     ) -> None:
         self.forward = Forward(model)
-        on_cpu = self.forward.device.type == "cpu"
-        self.batch_tokens = batch_tokens or (_ON_CPU if on_cpu else _ELSEWHERE)
+        self.batch_tokens = batch_tokens or tokens_at_once(self.forward.device)
         vocabulary = model.get_output_embeddings().weight.shape[0]
         self.batch_labels = max(1, min(self.batch_tokens, _LOGITS // vocabulary))
         #: Whether rows may be padded between what is before them and their own tokens.

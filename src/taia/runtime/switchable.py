@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from taia.checkpoint.kinship import warn_of_doubts
-from taia.errors import AdapterError, InputError, RunError, SelectionError
+from taia.errors import RunError
 from taia.packages import needing
-from taia.runtime.caches import caches_in, mark
 from taia.runtime.layers import token_embedding
-from taia.runtime.turns import Turns
-from taia.runtime.update import Plan, State, Update
+from taia.runtime.switch import Switch
+from taia.runtime.update import State, Update
 from taia.runtime.watch import check_caches, check_rows, guard_peft, watch_forward
-from taia.selection import MODES, Selection
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import Cache, PreTrainedConfig, PreTrainedModel
-
-#: The modes that every model has, and whose names no other selection may take.
-_ENDS: Final = {name: MODES[name] for name in ("base", "tuned")}
-#: The further modes that it has where none are asked for.
-_USUAL: Final = ("taia", "taif")
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
-class SwitchableModel:
+class SwitchableModel(Switch):
     """A model that is base, tuned, TAIA or any selection, switched in place.
 
     ::
@@ -60,14 +52,8 @@ class SwitchableModel:
         modes: Mapping[str, str] | None = None,
     ) -> None:
         """Take a model and its update; :meth:`load` and :meth:`wrap` make both."""
+        super().__init__(update, modes)
         self.model: Any = model
-        self._update = update
-        self._turns = Turns()
-        self._selections: dict[str, str] = {}
-        self._plans: dict[str, Plan] = {}
-        self._name_modes(modes)
-        found = update.found_in
-        self._state = self._found = State(found, (self._plans[found],))
         self._ends = self._watch()
         self._plain._taia_wrapper = ref(self)
         self.set_mode("tuned" if update.has_update else "base")
@@ -171,90 +157,6 @@ class SwitchableModel:
         config: PreTrainedConfig = self._plain.config
         return config
 
-    @property
-    def modes(self) -> Mapping[str, str]:
-        """Name → selection of each mode, in the order in which they were named."""
-        return MappingProxyType(self._selections)
-
-    @property
-    def current(self) -> str:
-        """The mode it is in; while rows are in modes of their own, their names with commas."""
-        return self._state.name
-
-    @property
-    def can_mix(self) -> bool:
-        """Whether rows of one batch can be in different modes.
-
-        True for LoRA and MoLoRA on dense models; false for checkpoints, for DoRA, and for models
-        whose experts see the tokens of all rows together.
-        """
-        return self._update.cannot_mix is None
-
-    def add_mode(self, name: str, selection: str) -> None:
-        """Name a selection, and work out what it does, so that switching to it is quick.
-
-        Raises:
-            SelectionError: If it cannot be read or matches nothing, or the name is taken.
-            AdapterError: If the update cannot be cut so.
-        """
-        plan = self._update.plan(Selection.parse(selection))
-        if self._plans.setdefault(name, plan) != plan:
-            raise SelectionError(
-                f"The mode {name!r} is {self._selections[name]!r} already.",
-                f"Give {selection!r} another name.",
-            )
-        self._selections.setdefault(name, selection)
-
-    def set_mode(self, mode: str) -> None:
-        """Put the model in a mode, until it is put in another.
-
-        Args:
-            mode: A mode's name, or a selection.
-
-        Raises:
-            SelectionError: If it is neither.
-            RunError: If the model is running, or another thread holds it in a mode.
-        """
-        with self._turns.switching():
-            self._switch(State(mode, (self._plan(mode),)))
-
-    @contextmanager
-    def mode(self, mode: str) -> Iterator[None]:
-        """Put the model in a mode for the length of a block.
-
-        When the block ends, by an exception too, the model is bit for bit what it was before.
-
-        Raises:
-            SelectionError: As :meth:`set_mode` does.
-            RunError: As :meth:`set_mode` does.
-        """
-        with self._block(State(mode, (self._plan(mode),))):
-            yield
-
-    @contextmanager
-    def rows(self, modes: Sequence[str]) -> Iterator[None]:
-        """Put each row of the batches that run in a block in a mode of its own.
-
-        Args:
-            modes: A mode for each row.
-
-        Raises:
-            AdapterError: If modes differ and cannot be mixed (:attr:`can_mix`).
-            SelectionError: As :meth:`set_mode` does.
-            RunError: As :meth:`set_mode` does.
-        """
-        with self._block(self._of_rows(modes)):
-            yield
-
-    def filled(self, cache: Cache, modes: Sequence[str]) -> None:
-        """Say in which modes the rows of a cache were filled.
-
-        Only for who cuts and joins the rows of caches; else the model keeps account itself.
-        """
-        filling = self._of_rows(modes).filling
-        for part in caches_in(cache):
-            mark(part, filling)
-
     def __call__(self, *args: Any, modes: Sequence[str] | None = None, **options: Any) -> Any:  # noqa: ANN401 - the model's own
         """A forward pass, in the current mode or with a mode for each row.
 
@@ -289,72 +191,40 @@ class SwitchableModel:
             check_caches((args, options), self._state)
             return self.model.generate(*args, **options)
 
-    def _plan(self, mode: str) -> Plan:
-        if mode in self._plans:
-            return self._plans[mode]
-        try:
-            return self._update.plan(Selection.parse(mode))
-        except SelectionError as error:
-            raise SelectionError(
-                error.problem, f"{error.mend}; or name a mode: {', '.join(self._plans)}"
-            ) from error
-
-    def _of_rows(self, modes: Sequence[str]) -> State:
-        plans = tuple(self._plan(mode) for mode in modes)
-        if not plans:
-            raise InputError("There are no modes for the rows.", "Give one mode for each row.")
-        if all(plan == plans[0] for plan in plans):
-            return State(modes[0], plans[:1], len(plans))
-        if self._update.cannot_mix is not None:
-            raise AdapterError(
-                f"Rows of this model cannot be in different modes: {self._update.cannot_mix}.",
-                "Run one batch in each mode.",
-            )
-        return State(", ".join(modes), plans, len(plans))
-
-    def _switch(self, state: State) -> None:
-        if not self._ends:
-            raise RunError(
-                "The model has been made switchable anew, and is no longer this one's to switch.",
-                "Use the SwitchableModel that wraps it now.",
-            )
-        if len(state.plans) == 1:
-            self._update.apply(state.plans[0])
-        else:
-            self._update.apply_rows(state.plans)
-        self._state = state
-
     @contextmanager
-    def _block(self, state: State) -> Iterator[None]:
-        with self._turns.switching():
-            before = self._state
-            self._turns.enter()
-        try:
-            with self._turns.switching():
-                self._switch(state)
-            yield
-        finally:
-            with self._turns.alone():
-                self._turns.leave()
-                self._switch(before)
+    def at(self, values: torch.Tensor, at: Mapping[str, int]) -> Iterator[None]:
+        """Put the model, for a block, at α that a gradient reaches.
 
-    def _rows_or_not(self, modes: Sequence[str] | None) -> AbstractContextManager[None]:
-        return nullcontext() if modes is None else self.rows(modes)
+        Forward passes in the block are W_base + α·Δ, and ``backward`` leaves the gradient in
+        ``values.grad``. No parameter of the model gets one, nor is one made for what is linear in
+        its weight, except for all experts at once. The values may be changed in place meanwhile.
+
+        Args:
+            values: ``[numbers]``, of a floating dtype.
+            at: Name of a part of :attr:`changed` → the place of its α in ``values``. What is not
+                named is tuned.
+
+        Raises:
+            InputError: If a name is no part that can be scaled, or a place is not in ``values``.
+            RunError: As :meth:`set_mode` does.
+        """
+        from taia.runtime.alphas import Alphas
+
+        plan = self._update.plan_at(Alphas(values, at))
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        with self._block(State("α with a gradient", (plan,))):
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            try:
+                yield
+            finally:
+                for parameter in trained:
+                    parameter.requires_grad_(True)
 
     @property
     def _plain(self) -> Any:  # noqa: ANN401 - any of transformers' models
         """The model without PEFT's wrapper."""
         return _without_peft(self.model)
-
-    def _name_modes(self, modes: Mapping[str, str] | None) -> None:
-        ends = _ENDS if self._update.has_update else {"base": MODES["base"]}
-        for name, selection in (*ends.items(), *(modes or {}).items()):
-            self.add_mode(name, selection)
-        if modes is None and self._update.has_update:
-            for name in _USUAL:
-                # A model without a feed-forward block has no taif.
-                with suppress(SelectionError, AdapterError):
-                    self.add_mode(name, MODES[name])
 
     def _watch(self) -> list[Callable[[], None]]:
         ends = [watch_forward(self._plain, lambda: self._state)]

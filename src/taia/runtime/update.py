@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taia.errors import AdapterError
+from taia.anatomy import Label
+from taia.errors import AdapterError, InputError
 from taia.runtime.caches import Filling
 from taia.selection import Alpha, Selection
 
 if TYPE_CHECKING:
     import torch
+
+    from taia.runtime.alphas import Alphas, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +25,39 @@ class Plan:
     Attributes:
         alphas: α of every part of the update.
         steps: What is to be assigned where; each kind of update has its own.
+        slots: What holds something else in this mode alone.
     """
 
     alphas: tuple[Alpha, ...]
     steps: Any = field(compare=False)
+    slots: tuple[Slot, ...] = field(default=(), compare=False)
+
+
+def changing() -> tuple[Alpha, ...]:
+    """The α of a plan whose numbers may change while it holds, so that it equals no other."""
+    return (float("nan"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A tensor that an update changes, or one of several parts of its update.
+
+    Attributes:
+        label: What it is; a selection's α for it goes by the name there.
+        scales: Whether its α may be any number, in a live model. Not that of DoRA, which is not
+            linear in α, nor of a module that stands in for the base's.
+        follows: The name of the part whose α it has to have: MoLoRA's router decides nothing
+            without its experts. ``None`` for all others.
+    """
+
+    label: Label
+    scales: bool = True
+    follows: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What a selection's α for it goes by."""
+        return self.label.tensor.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +99,19 @@ class Update(Protocol):
     def replaced(self) -> Mapping[str, torch.Tensor] | None:
         """The base's values of what loading an adapter wrote over; ``None`` if nobody kept them."""
 
+    @property
+    def labels(self) -> Mapping[str, Label]:
+        """What a selection's α are worked out for: every tensor by name."""
+
+    @property
+    def changed(self) -> Sequence[Changed]:
+        """What the update changes."""
+
     def plan(self, selection: Selection) -> Plan:
         """Work out what a selection does; refuses whatever cannot be done, and changes nothing."""
+
+    def plan_at(self, alphas: Alphas) -> Plan:
+        """Work out what α do that a gradient reaches; as :meth:`plan` does."""
 
     def apply(self, plan: Plan) -> None:
         """Put the model in a mode, whichever it was in."""
@@ -83,6 +127,8 @@ class NoUpdate:
     found_in: Final = "base"
     cannot_mix: Final = None
     replaced: Final = None
+    labels: Final[Mapping[str, Label]] = MappingProxyType({})
+    changed: Final[Sequence[Changed]] = ()
 
     def plan(self, selection: Selection) -> Plan:
         """The plan of the mode ``base``, which is the only one.
@@ -97,8 +143,36 @@ class NoUpdate:
             )
         return Plan((), ())
 
+    def plan_at(self, alphas: Alphas) -> Plan:
+        """The plan of the mode ``base``: there are no parts to give an α to."""
+        check_scales((), alphas)
+        return Plan((), ())
+
     def apply(self, plan: Plan) -> None:
         """Nothing changes."""
 
     def apply_rows(self, plans: Sequence[Plan]) -> None:
         """Nothing changes."""
+
+
+def check_scales(changed: Sequence[Changed], alphas: Alphas) -> None:
+    """Check that parts take any number as their α.
+
+    Raises:
+        InputError: If one is no part of the update, does not, or is parted from the one it follows.
+    """
+    known = {part.name: part for part in changed}
+    for name in alphas.at:
+        if name not in known or not known[name].scales:
+            why = "is scaled in no live model" if name in known else "is no part of the update"
+            raise InputError(
+                f"{name} was to have an α with a gradient, and {why}.",
+                "Leave it out: it stays as it is in the tuned model.",
+            )
+    for part in changed:
+        if part.follows and alphas.at.get(part.name) != alphas.at.get(part.follows):
+            raise InputError(
+                f"{part.name} was to have another α than {part.follows}: one is nothing without "
+                "the other.",
+                "Give both the same place.",
+            )
