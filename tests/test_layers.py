@@ -26,6 +26,7 @@ LAYERS = (
     {"runtime"},
     {"molora", "loading", "offline"},
     {"checkpoint"},
+    {"methods"},
     {"selection"},
     {"anatomy"},
     {"packages"},
@@ -42,8 +43,14 @@ JUSTIFIED: dict[tuple[str, str], str] = {
 HEAVY = {"torch", "transformers", "safetensors", "numpy", "peft", "trl", "accelerate", "datasets"}
 
 #: Packages that work without torch, and the modules in them that only what is calculated loads.
-TORCH_FREE = ("text", "errors", "anatomy", "selection", "checkpoint", "cli", "reporting")
-CALCULATES = {"taia.checkpoint.arithmetic", "taia.checkpoint.adapters.low_rank"}
+TORCH_FREE = (
+    *("text", "errors", "anatomy", "selection", "methods", "checkpoint", "cli", "reporting"),
+)
+CALCULATES = {
+    "taia.methods.calculate",
+    "taia.checkpoint.arithmetic",
+    "taia.checkpoint.adapters.low_rank",
+}
 
 RANK = {package: -depth for depth, layer in enumerate(LAYERS) for package in layer}
 MODULES = {

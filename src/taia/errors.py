@@ -6,6 +6,7 @@
     ├── InputError              what you gave cannot be used   (also ValueError, exit code 2)
     │   ├── AnatomyError        a tensor that no rule labels, or that two rules label differently
     │   ├── SelectionError      a selection that cannot be read, or that matches nothing
+    │   ├── MethodError         a method that there is not, or that cannot be applied as it stands
     │   ├── CheckpointError     a model folder that is damaged, unsafe or not safetensors
     │   ├── AdapterError        an adapter that cannot be filtered or merged faithfully
     │   ├── MismatchError       base and tuned do not belong together
@@ -75,6 +76,10 @@ class AnatomyError(InputError):
 
 class SelectionError(InputError):
     """A selection that cannot be read, or that matches nothing."""
+
+
+class MethodError(InputError):
+    """A method that there is not, or that cannot be applied as it stands."""
 
 
 class CheckpointError(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,3 +78,12 @@ class Label:
     role: str | None = None
     stack: str = ""
     layout: Layout | None = None
+
+
+def depths(labels: Iterable[Label]) -> dict[str, int]:
+    """How many layers each stack of layers has."""
+    found: dict[str, int] = {}
+    for label in labels:
+        if label.layer is not None:
+            found[label.stack] = max(found.get(label.stack, 0), label.layer + 1)
+    return found

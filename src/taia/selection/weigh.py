@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Final
 
 from taia.anatomy.components import GROUPS, TOWERS
-from taia.anatomy.labels import Label, Segment
+from taia.anatomy.labels import Label, Segment, depths
 from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import fail, parse
@@ -45,7 +45,7 @@ def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alph
         SelectionError: If a name, pattern or slice in the selection matches nothing.
     """
     _check_patterns(node, text, anatomy)
-    weigher = _Weigher(_depths(anatomy))
+    weigher = _Weigher(depths(anatomy.values()))
     by_name = any(isinstance(leaf, Pattern) for leaf in _leaves(node))
     known: dict[object, Alpha] = {}  # all experts of a layer, say, are weighed alike
     alphas: dict[str, Alpha] = {}
@@ -93,14 +93,6 @@ def _check_patterns(node: Node, text: str, anatomy: Mapping[str, Label]) -> None
         leaf = doubtful[first]
         mend = "write it without a repeat inside a repeat"
         fail(text, leaf.at, "this regular expression takes too long", mend)
-
-
-def _depths(anatomy: Mapping[str, Label]) -> dict[str, int]:
-    depths: dict[str, int] = {}
-    for label in anatomy.values():
-        if label.layer is not None:
-            depths[label.stack] = max(depths.get(label.stack, 0), label.layer + 1)
-    return depths
 
 
 def _alpha(label: Label, cells: _Cells) -> Alpha:
@@ -237,8 +229,9 @@ def _matches_nothing(leaf: Node, text: str, anatomy: Mapping[str, Label]) -> Non
     elif isinstance(leaf, Name) and (close := _close(leaf, known)):
         mend = f"did you mean {close}? {mend}"
     if isinstance(leaf, Sliced):
-        depths = [f"{stack} has layers 0 to {n - 1}" for stack, n in _depths(anatomy).items()]
-        mend = "; ".join(depths) or "this model has no layers"
+        stacks = depths(anatomy.values()).items()
+        known_layers = (f"{stack} has layers 0 to {count - 1}" for stack, count in stacks)
+        mend = "; ".join(known_layers) or "this model has no layers"
         if leaf.heads is not None:
             mend += "; only tensors whose rows divide into heads can be sliced by head"
     fail(text, leaf.at, f"{leaf} matches none of the {len(anatomy)} tensors", mend)

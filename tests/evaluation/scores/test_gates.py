@@ -100,6 +100,24 @@ def test_a_bad_one_is_refused(text):
     assert repr(text) in told.value.problem
 
 
+@pytest.mark.parametrize(
+    ("side", "written"),
+    [
+        ("lost(taia.math)", "lost(taia.math, OTHER)"),
+        ("gained( v1.5.arc )", "gained(v1.5.arc, OTHER)"),
+        ("lost(taia) + 0.1", "lost(taia, OTHER)"),
+    ],
+)
+@pytest.mark.parametrize("tasks", [TASKS, None])
+def test_turned_answers_need_a_mode_to_have_turned_against(side, written, tasks):
+    with pytest.raises(InputError) as told:
+        read_gate(f"0.05 >= {side}", MODES, tasks)
+    assert repr(side) in told.value.problem
+    assert "not evaluated" not in told.value.problem
+    assert written in told.value.mend
+    assert "base, taia" in told.value.mend
+
+
 def test_the_failure_tells_both_sides():
     gate = read_gate("taia >= base + 0.25", MODES, TASKS)
     told = gate.failure(lambda mode, task: SCORES[mode, task])

@@ -118,9 +118,10 @@ def read_gate(text: str, modes: Collection[str], tasks: Collection[str] | None =
         InputError: If it cannot be read, or names what is not evaluated.
     """
     found = _CONDITION.fullmatch(text)
-    if found is None or not found["left"].strip() or not found["right"].strip():
+    sides = [found[side].strip() for side in ("left", "right")] if found else [""]
+    if found is None or not all(sides):
         raise InputError(f"The condition {text!r} cannot be read.", _FORM)
-    left, right = (_side(found[side].strip(), text, modes, tasks) for side in ("left", "right"))
+    left, right = (_side(side, text, modes, tasks) for side in sides)
     return Gate(text, left, found["sign"], right)
 
 
@@ -135,17 +136,15 @@ def check_means(
         groups: Those that are evaluated.
 
     Raises:
-        InputError: If one needs the mean of tasks by unlike metrics, or answers that turned of a
-            task that has none; with their names.
+        InputError: If one needs a mean of unlike metrics, or answers that turned where none can.
     """
     for gate in gates:
         for side in (gate.left, gate.right):
             if side.mode is None:
                 continue
             group = None if side.task is None else groups.get(side.task)
-            inside = kinds
-            if side.task is not None:
-                inside = {task: kinds[task] for task in (group.tasks if group else [side.task])}
+            tasks = group.tasks if group else [side.task or ""]
+            inside = kinds if side.task is None else {task: kinds[task] for task in tasks}
             who = f"The condition {gate.text!r}"
             has_average = sum(kind.is_accuracy for kind in kinds.values()) > 1
             if side.way is not None:
@@ -215,8 +214,8 @@ def turned(summary: Summary, way: Way, mode: str, task: str | None, other: str) 
 
 
 def _kinds(summary: Summary, tasks: Iterable[str]) -> dict[str, Kind]:
-    about = {task: summary.about[task] for task in tasks}
-    return {name: Kind(t.metric, t.is_mean, t.is_accuracy) for name, t in about.items()}
+    about = ((task, summary.about[task]) for task in tasks)
+    return {task: Kind(t.metric, t.is_mean, t.is_accuracy) for task, t in about}
 
 
 def _shown(summary: Summary, task: str) -> Iterator[str]:
@@ -266,11 +265,12 @@ def _side(part: str, text: str, modes: Collection[str], tasks: Collection[str] |
         return found
     if (sum_ := _OFFSET.fullmatch(part)) and (found := _term(sum_["what"], modes, tasks)):
         return replace(found, offset=float(sum_["sign"] + sum_["size"]))
-    raise InputError(
-        f"The condition {text!r} names {part!r}, which is not evaluated.",
-        f"The modes are {', '.join(modes)}"
-        + (f"; the tasks are {', '.join(tasks)}." if tasks else "."),
-    )
+    known = f"The modes are {', '.join(modes)}"
+    known += f"; the tasks are {', '.join(tasks)}." if tasks else "."
+    if (call := _TURNED.match(part)) and "," not in call["inside"]:
+        problem = f"The condition {text!r} does not say against which mode {part!r} is counted."
+        raise InputError(problem, f"Write {call['way']}({call['inside']}, OTHER). {known}")
+    raise InputError(f"The condition {text!r} names {part!r}, which is not evaluated.", known)
 
 
 def _term(part: str, modes: Collection[str], tasks: Collection[str] | None) -> Side | None:

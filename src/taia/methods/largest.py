@@ -1,0 +1,34 @@
+"""Which entries are the largest: what several methods ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from taia.methods.given import Array
+
+
+def largest(update: Array, share: float) -> npt.NDArray[np.bool_]:
+    """Marks the entries of largest magnitude; of equal ones the first in the tensor's order.
+
+    Args:
+        update: Any shape.
+        share: How large a part of them, rounded down to a whole number of entries.
+
+    Returns:
+        True for these, in the same shape.
+    """
+    import numpy as np
+
+    sizes: npt.NDArray[Any] = np.abs(update).reshape(-1)
+    count = int(share * sizes.size)
+    if count in (0, sizes.size):
+        return np.full(update.shape, bool(count), np.bool_)
+    bound = np.partition(sizes, sizes.size - count)[sizes.size - count]
+    marked = sizes > bound
+    equal = np.flatnonzero(sizes == bound)
+    marked[equal[: count - int(marked.sum())]] = True
+    return marked.reshape(update.shape)

@@ -1,0 +1,32 @@
+"""All methods by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from taia.errors import MethodError
+from taia.methods import dare, lines, magnitude, revert_largest, wise_ft
+from taia.methods.method import Method
+from taia.text import closest
+
+_ALL: Final = (wise_ft, lines, magnitude, revert_largest, dare)
+
+#: Name → method.
+METHODS: Final[Mapping[str, Method]] = MappingProxyType(
+    {module.METHOD.name: module.METHOD for module in _ALL}
+)
+
+
+def find(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        MethodError: If there is none; it names the nearest and all there are.
+    """
+    if (method := METHODS.get(name)) is not None:
+        return method
+    near = closest(name.replace("_", "-").strip(), METHODS)
+    meant = f"Did you mean {near}? " if near else ""
+    raise MethodError(f"There is no method {name!r}.", f"{meant}Methods are: {', '.join(METHODS)}.")
