@@ -35,7 +35,9 @@ class Examples:
     @cached_property
     def key(self) -> str:
         """A hash of all of it."""
-        return digest([[one.ids, one.counted] for one in (*self.learn, *self.keep)], len(self.learn))
+        return digest(
+            [[one.ids, one.counted] for one in (*self.learn, *self.keep)], len(self.learn)
+        )
 
     @cached_property
     def tokens(self) -> int:
@@ -59,6 +61,7 @@ class Bench:
         evaluations: How many candidates were measured on how many sets: each counts.
         seconds: How long the measuring took, in this process.
         tokens: How many tokens were read for it, each as often as it was.
+        examples: How many examples, likewise.
 
     Args:
         model: The live model.
@@ -68,7 +71,7 @@ class Bench:
     def __init__(self, model: SwitchableModel, journal: Journal) -> None:
         self.model = model
         self.evaluations = 0
-        self.seconds, self.tokens = 0.0, 0
+        self.seconds, self.tokens, self.examples = 0.0, 0, 0
         self._journal = journal
         self._meters: dict[str, Meter] = {}
 
@@ -93,6 +96,7 @@ class Bench:
             found = Measured(meter.loss(), meter.divergence())
             self.seconds += time.perf_counter() - start
             self.tokens += examples.tokens
+            self.examples += len(examples.learn) + len(examples.keep)
         if not all(_is_number(nats.mean) for nats in (found.loss, found.divergence)):
             raise RunError(
                 f"The numbers of {candidate.name} are not finite.",
@@ -118,25 +122,36 @@ class Bench:
 
     @contextmanager
     def mode(self, candidate: Candidate) -> Iterator[None]:
-        """Put the model in a candidate's mode for the length of a block."""
+        """Put the model in a candidate's mode for the length of a block.
+
+        What a method makes takes memory, which is free again when the block ends.
+        """
         if candidate.method is None:
             with self.model.mode(candidate.selection):
                 yield
             return
-        from taia.methods import Applied
-
-        self.model.add_mode(
-            candidate.name, candidate.selection, method=Applied.parse(candidate.method)
-        )
+        self.add(candidate)
         try:
             with self.model.mode(candidate.name):
                 yield
         finally:
             self.model.forget_mode(candidate.name)
 
-    def forget(self, examples: Examples) -> None:
-        """Drop what was remembered of some examples."""
-        self._meters.pop(examples.key, None)
+    def add(self, candidate: Candidate) -> None:
+        """Let the model know a candidate by its name.
+
+        Raises:
+            SelectionError: If it means nothing in this model.
+            AdapterError: If the update cannot be cut so.
+            MethodError: If its method means nothing here.
+        """
+        if candidate.method is None:
+            self.model.add_mode(candidate.name, candidate.selection)
+            return
+        from taia.methods import Applied
+
+        method = Applied.parse(candidate.method)
+        self.model.add_mode(candidate.name, candidate.selection, method=method)
 
 
 def _is_number(value: float) -> bool:

@@ -66,9 +66,7 @@ def line() -> Iterator[Candidate]:
     """Fractions of everything (WiSE-FT), from nine tenths down."""
     for tenth in range(9, 0, -1):
         share = f"{tenth / 10:g}"
-        yield Candidate(
-            f"{share} of all", f"{share}*all", f"{10 * tenth} % of the whole update", 1
-        )
+        yield Candidate(f"{share} of all", f"{share}*all", f"{10 * tenth} % of the whole update", 1)
 
 
 def candidates(is_adapter: bool) -> list[Candidate]:
@@ -89,6 +87,8 @@ def _methods(is_adapter: bool) -> Iterator[Candidate]:
         method = Applied.parse(text)
         if method.method.needs or (is_adapter and method.method.not_on_adapters):
             continue
-        name = f"{method.method.title} ({', '.join(f'{k} {v:g}' for k, v in method.values.items())})"
+        name = (
+            f"{method.method.title} ({', '.join(f'{k} {v:g}' for k, v in method.values.items())})"
+        )
         numbers = max(1, len(method.values))
         yield Candidate(name, "all", about, numbers, str(method))

@@ -69,7 +69,9 @@ class Ends:
 
     def kept(self, found: Measured) -> float:
         """The share of the gain that a candidate has; nan where nothing was gained."""
-        return (self.base.loss.mean - found.loss.mean) / self.gain if self.gain > 0 else float("nan")
+        return (
+            (self.base.loss.mean - found.loss.mean) / self.gain if self.gain > 0 else float("nan")
+        )
 
     def is_within(self, found: Measured, share: float = EPSILON) -> bool:
         """Whether a candidate gives back no more than that share of what was gained."""
@@ -157,9 +159,7 @@ class Optimism:
     def of(cls, search: tuple[Measured, Ends], report: tuple[Measured, Ends]) -> Optimism:
         """From a candidate's measures on both sets of examples."""
         (there, ends), (here, other) = search, report
-        return cls(
-            ends.kept(there) - other.kept(here), ends.restored(there) - other.restored(here)
-        )
+        return cls(ends.kept(there) - other.kept(here), ends.restored(there) - other.restored(here))
 
 
 def best_of(found: Sequence[Measured], ends: Ends) -> Measured | None:

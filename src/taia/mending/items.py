@@ -70,13 +70,9 @@ def items_of(given: Given, tasks: Tasks | None, lm: ModesLM, asking: Asking) -> 
     Raises:
         InputError: If a task cannot make its prompts.
     """
-    found = [
-        Item(said_key(said), file.name, said) for file in given.files for said in file.said
-    ]
+    found = [Item(said_key(said), file.name, said) for file in given.files for said in file.said]
     for name, task in (tasks.tasks if tasks else {}).items():
-        found += [
-            Item(key, name, one) for key, one in _of_task(lm, name, task, asking)
-        ]
+        found += [Item(key, name, one) for key, one in _of_task(lm, name, task, asking)]
     return found
 
 

@@ -89,4 +89,3 @@ def quantile(alpha: float, freedom: int) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if two_sided(middle, freedom) > alpha else (low, middle)
     return high
-

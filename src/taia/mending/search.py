@@ -37,6 +37,16 @@ class Found:
         self.rounds: dict[str, int] = {}
         self.refused: dict[str, str] = {}
         self.cut: list[str] = []
+        self._ends: list[Ends] = []
+
+    def begin(self, base: Measured, tuned: Measured) -> None:
+        """Begin a round, with base and tuned on its examples."""
+        before = self._ends[-1] if self._ends else None
+        self._ends.append(
+            Ends(before.base.joined(base), before.tuned.joined(tuned))
+            if before
+            else Ends(base, tuned)
+        )
 
     def take(self, candidate: Candidate, found: Measured) -> None:
         """Add a round's measures."""
@@ -46,18 +56,19 @@ class Found:
         self.measured[name] = found if before is None else before.joined(found)
         self.rounds[name] = self.rounds.get(name, 0) + 1
 
-    def of_round(self, number: int) -> dict[str, Measured]:
-        """Those that were in so many rounds, but base and tuned."""
-        return {
-            name: one
-            for name, one in self.measured.items()
-            if self.rounds[name] == number and name not in (BASE.name, TUNED.name)
-        }
+    def of_last_round(self) -> dict[str, Measured]:
+        """Those that were in every round so far."""
+        last = len(self._ends)
+        return {name: one for name, one in self.measured.items() if self.rounds[name] == last}
 
-    @property
-    def ends(self) -> Ends:
-        """Base and tuned, on the examples of all rounds so far."""
-        return Ends(self.measured[BASE.name], self.measured[TUNED.name])
+    def ends(self, name: str | None = None) -> Ends:
+        """Base and tuned on the examples that a candidate was measured on; by default on all."""
+        return self._ends[-1 if name is None else self.rounds[name] - 1]
+
+    def best(self, count: int) -> list[Candidate]:
+        """The best of those that were in every round, from the best on."""
+        order = ranked(self.of_last_round(), self.ends())
+        return [self.candidates[name] for name in order[:count]]
 
 
 def narrow(
@@ -82,9 +93,8 @@ def narrow(
     """
     found = Found()
     left = list(candidates)
-    for number, examples in enumerate(rounds, 1):
-        for end in (BASE, TUNED):
-            found.take(end, bench.measure(end, examples))
+    for examples in rounds:
+        found.begin(bench.measure(BASE, examples), bench.measure(TUNED, examples))
         for done, candidate in enumerate(left):
             told(candidate.name, done, len(left))
             if not may_go_on():
@@ -95,8 +105,8 @@ def narrow(
             except (SelectionError, AdapterError, InputError) as error:
                 found.refused[candidate.name] = error.problem.splitlines()[0]
         told("", len(left), len(left))
-        here = found.of_round(number)
-        left = [found.candidates[name] for name in _better(here, found.ends)]
+        better = _better(found.of_last_round(), found.ends())
+        left = [found.candidates[name] for name in better]
     return found
 
 

@@ -160,7 +160,9 @@ def _lines(text: str, path: Path) -> File:
         lines = raw.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{text} cannot be read: {reason}.", "Give UTF-8, a prompt a line.") from error
+        raise DataError(
+            f"{text} cannot be read: {reason}.", "Give UTF-8, a prompt a line."
+        ) from error
     said = tuple(Prompt((RowTurn("user", line.strip()),)) for line in lines if line.strip())
     if not said:
         raise DataError(f"{text} holds no prompt.", "Write one a line.")

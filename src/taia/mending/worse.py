@@ -81,7 +81,9 @@ class Compared:
         if not self.is_binary:
             return None
         right = float(self.higher_is_better)
-        chances = [1 / count if count > 1 else 0.0 for count in self.options or [0] * len(self.base)]
+        chances = [
+            1 / count if count > 1 else 0.0 for count in self.options or [0] * len(self.base)
+        ]
         tuned, base = ([score == right for score in side] for side in (self.tuned, self.base))
         return flips(tuned, base, chances)
 

@@ -180,7 +180,9 @@ class Live(InMemory):
         for name, selection in modes.items():
             if name not in self._live.modes:
                 self._live.add_mode(name, selection)
-        return LocalBackend(Encoder(load_config(self._base), self._tokenizer), self._loaded, self._rows)
+        return LocalBackend(
+            Encoder(load_config(self._base), self._tokenizer), self._loaded, self._rows
+        )
 
     def _loaded(self) -> SwitchableModel:
         return self._live

@@ -1,0 +1,405 @@
+"""From models and items to a decision: what is measured when, and how much of it there is time for.
+
+The order is the honesty of it. Whether the fine-tune is worse, the search and the choice look at
+the parts to search and to select on; the part to report on is opened when the choice is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from taia.errors import AdapterError, DataError, SelectionError
+from taia.evaluation.scores.results import TaskResult
+from taia.evaluation.settings import Watch
+from taia.mending.answers import kept_examples
+from taia.mending.bench import Bench, Examples
+from taia.mending.budget import FEWEST, MOST, Clock, Sizes
+from taia.mending.candidates import BASE, TAIA, TUNED, Candidate, candidates
+from taia.mending.choice import (
+    FINALISTS,
+    Decision,
+    Ends,
+    Measured,
+    Optimism,
+    best_of,
+    choose,
+)
+from taia.mending.examples import Example
+from taia.mending.items import Item, Tokeniser, in_turn
+from taia.mending.journal import AFTER, BEFORE, Journal, digest
+from taia.mending.learnt import ATTRIBUTION, learnt_candidates, places_of
+from taia.mending.paired import difference
+from taia.mending.places import Places
+from taia.mending.result import Cost, Mended, Row
+from taia.mending.scoring import Scoring
+from taia.mending.search import Found, narrow
+from taia.mending.split import Parts
+from taia.mending.why import Attributed, Evidence, advice, reasons
+from taia.mending.worse import Compared, Finding, is_worse, judged
+from taia.training.data.row import Row as TrainingRow
+
+if TYPE_CHECKING:
+    from taia.runtime.engine import Engine
+    from taia.runtime.switchable import SwitchableModel
+
+#: Of those that are compared, what was learned from the examples, at most.
+_LEARNT: Final = 3
+#: Thirds of the layers, in which a random selection has one α a projection.
+_BANDS: Final = 3
+
+
+@dataclass
+class Flow:
+    """One search.
+
+    Attributes:
+        model: The live model.
+        engine: Writes base's answers.
+        end: Tokens that end one.
+        tokeniser: Makes tokens.
+        learn: What was to be learnt.
+        keep: What must not get worse.
+        scoring: The tasks' own scores.
+        journal: What is known.
+        clock: The time.
+        seed: Of draws and of the search.
+        is_adapter: Whether the update is one.
+        evidence: What the training's record and the update's size say.
+        watch: Told how far the work is.
+        notes: What a careful reader would want to know.
+    """
+
+    model: SwitchableModel
+    engine: Engine
+    end: frozenset[int]
+    tokeniser: Tokeniser
+    learn: Parts[Item]
+    keep: Parts[Item]
+    scoring: Scoring
+    journal: Journal
+    clock: Clock
+    seed: int
+    is_adapter: bool
+    evidence: Mapping[str, Any]
+    watch: Watch
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.bench = Bench(self.model, self.journal)
+
+    def run(self, output: Path, facts: Mapping[str, Any]) -> Mended:
+        """Search, choose, and measure what was chosen.
+
+        Raises:
+            DataError: If rows cannot be used.
+            RunError: If the model fails.
+        """
+        tried = candidates(self.is_adapter)
+        sizes = self._sizes(len(tried))
+        search = self._examples(self.learn.search, self.keep.search, sizes.search)
+        select = self._examples(self.learn.select, self.keep.select, sizes.select)
+        findings = self._worse(output)
+        worse = is_worse(findings)
+        ends = self.bench.ends(search)
+        gained = self._gained(ends, self.bench.ends(select))
+        rows = [Row(one, "search", Cost.of(m, ends)) for one, m in _both(ends)]
+        told: dict[str, Any] = {
+            "output": output,
+            "worse": worse,
+            "findings": findings,
+            "learnt": gained,
+            "base_loss": ends.base.loss.mean,
+        }
+        learns = gained.interval is not None and gained.interval[0] > 0
+        if worse is False or not learns:
+            evidence = Evidence({}, ends, **self.evidence)
+            why = reasons(None, worse, evidence)
+            return self._told(told, facts, rows=rows, why=why)
+        found = self._search(tried, search)
+        decision, compared, select_ends, finalists = self._select(found, select)
+        random = self._random(select, select_ends)
+        places = self._places(search, decision.name is not None)
+        evidence = Evidence(_line(found), found.ends(), places, **self.evidence)
+        rows += [
+            Row(one, "select", Cost.of(compared[name], select_ends))
+            if name in compared
+            else Row(one, "search", Cost.of(found.measured[name], found.ends(name)))
+            for name, one in found.candidates.items()
+        ]
+        choice = finalists.get(decision.name or "")
+        report, last, last_ends = self._report(choice, sizes.report)
+        scores = self._scores(output, choice)
+        optimism = None
+        if choice is not None:
+            there = found.measured[choice.name], found.ends(choice.name)
+            optimism = Optimism.of(there, (last[choice.name], last_ends))
+        return self._told(
+            told,
+            facts,
+            rows=rows,
+            decision=decision,
+            choice=choice,
+            why=reasons(decision, worse, evidence),
+            advice=advice(evidence),
+            report=report,
+            scores=scores,
+            optimism=optimism,
+            random=random,
+            places=places,
+        )
+
+    def _told(
+        self,
+        told: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        **further: Any,  # noqa: ANN401 - Mended's fields
+    ) -> Mended:
+        return Mended(
+            **told,
+            facts={**facts, "seconds": round(self.clock.spent, 1)},
+            evaluations=self.bench.evaluations,
+            notes=self.notes,
+            **further,
+        )
+
+    # --- examples -------------------------------------------------------------------------------
+
+    def _sizes(self, count: int) -> Sizes:
+        """How many examples there is time for, told by a first few."""
+        key = digest("sizes")
+        known = self.journal.get(key)
+        if known is None:
+            first = self._examples(self.learn.search, self.keep.search, FEWEST, timed=True)
+            self.bench.measure(TUNED, first)
+            start = time.perf_counter()
+            self.bench.measure(BASE, first)  # by now nothing is made for the first time
+            pairs = max(1, (len(first.learn) + len(first.keep)) / 2)
+            sizes = Sizes.of(self.clock, (time.perf_counter() - start) / pairs, count)
+            read = self.bench.tokens / max(1e-6, self.bench.seconds)
+            known = [sizes.search, sizes.select, sizes.report, read, self.scoring.speed.written]
+            self.journal.put(key, known)
+        self.scoring.speed.read, self.scoring.speed.written = known[3], known[4]
+        return Sizes(*known[:3])
+
+    def _examples(
+        self, learn: Sequence[Item], keep: Sequence[Item], size: int, *, timed: bool = False
+    ) -> Examples:
+        """The first so many of each, in tokens.
+
+        Raises:
+            DataError: If nothing is left of them.
+        """
+        rows = []
+        for item in in_turn(learn):
+            if len(rows) < size and (example := self.tokeniser.example(item)) is not None:
+                rows.append(example)
+        items = in_turn(keep)[:size]
+        done, work = 0, f"Base's own answers to {len(items)} prompts"
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            self.watch(work, done, len(items))
+
+        start = time.perf_counter()
+        kept = kept_examples(
+            items, self.tokeniser, self.engine, self.end, self.journal, seed=self.seed,
+            progress=count,
+        )  # fmt: skip
+        if timed:
+            written = sum(len(one.counted) for one in kept)
+            self.scoring.speed.written = written / max(1e-3, time.perf_counter() - start)
+        for some, what in ((rows, "--learn"), (kept, "--keep")):
+            if not some:
+                raise DataError(
+                    f"{what} has nothing left to measure: its rows are longer than the model reads.",
+                    "Give shorter rows.",
+                )
+        return Examples(tuple(rows), tuple(kept))
+
+    # --- is it worse? ---------------------------------------------------------------------------
+
+    def _worse(self, output: Path) -> tuple[Finding, ...]:
+        items = [*self.keep.search, *self.keep.select]
+        modes = {BASE.name: BASE.selection, TUNED.name: TUNED.selection}
+        results = self.scoring.run(output / BEFORE, modes, items, self.clock.share("worse"))
+        self._note_short()
+        of: dict[str, dict[str, TaskResult]] = {}
+        for result in results:
+            of.setdefault(result.task, {})[result.mode] = result
+        tests = [
+            Compared.of(both[BASE.name], both[TUNED.name]) for both in of.values() if len(both) == 2
+        ]
+        return judged([*filter(None, tests), *self._rows(items)])
+
+    def _rows(self, items: Sequence[Item]) -> list[Compared]:
+        """The loss of kept rows, by file."""
+        files: dict[str, list[Example]] = {}
+        for item in in_turn(items)[: 2 * MOST]:
+            if isinstance(item.what, TrainingRow):
+                example = self.tokeniser.example(item)
+                files.setdefault(item.source, []).extend([example] if example else [])
+        found = []
+        for name, examples in files.items():
+            if examples:
+                base, tuned = (self.bench.loss(one, examples) for one in (BASE, TUNED))
+                found.append(
+                    Compared(name, "nats a token", base.nats, tuned.nats, False, base.tokens)
+                )
+        return found
+
+    def _gained(self, *of: Ends) -> Any:  # noqa: ANN401 - a Contrast
+        """What the fine-tune gained on learnt rows, of all parts together."""
+        first = of[0]
+        for ends in of[1:]:
+            first = Ends(first.base.joined(ends.base), first.tuned.joined(ends.tuned))
+        base, tuned = first.base.loss, first.tuned.loss
+        return difference(base.nats, tuned.nats, base.tokens)
+
+    # --- search ---------------------------------------------------------------------------------
+
+    def _search(self, tried: Sequence[Candidate], examples: Examples) -> Found:
+        third = max(4, len(examples.learn) // 3), max(4, len(examples.keep) // 3)
+        rounds = [examples.first(*third), examples.rest(*third)]
+        rounds = [one for one in rounds if one.learn and one.keep]
+        end = self.clock.spent + self.clock.share("search")
+        found = narrow(
+            self.bench,
+            tried,
+            rounds,
+            may_go_on=lambda: self.clock.spent < end,
+            told=lambda name, done, of: self.watch("Trying candidates", done, of),
+        )
+        line = [one for one in found.best(len(found.candidates)) if one.selection.endswith("*all")]
+        learnt = learnt_candidates(
+            self.model,
+            examples,
+            found.ends(),
+            self.journal,
+            start=float(line[0].selection.split("*")[0]) if line else 0.5,
+            seconds=self.clock.share("learn"),
+            seed=self.seed,
+            watch=self.watch,
+        )
+        for candidate in learnt:
+            for one in rounds:
+                found.take(candidate, self.bench.measure(candidate, one))
+        for name, why in found.refused.items():
+            self.notes.append(f"{name} was not tried: {why}")
+        if found.cut:
+            self.notes.append(f"There was no time for {', '.join(found.cut)}.")
+        return found
+
+    def _places(self, examples: Examples, is_chosen: bool) -> list[Attributed]:
+        """Where learning and harm lie, if there is time; where none was chosen it says why."""
+        each = self.bench.seconds / max(1, self.bench.examples)
+        needed = ATTRIBUTION * each
+        enough = needed < (0.1 if is_chosen else 0.6) * self.clock.left
+        return places_of(self.model, examples, self.journal, enough, self.watch)
+
+    # --- choose ---------------------------------------------------------------------------------
+
+    def _select(
+        self, found: Found, examples: Examples
+    ) -> tuple[Decision, dict[str, Measured], Ends, dict[str, Candidate]]:
+        finalists: dict[str, Candidate] = {}
+        for one in found.best(len(found.candidates)):
+            learnt = sum(name.startswith("learned") for name in finalists)
+            if len(finalists) < FINALISTS and not (
+                one.name.startswith("learned") and learnt >= _LEARNT
+            ):
+                finalists[one.name] = one
+        ends = self.bench.ends(examples)
+        compared = {}
+        for done, (name, one) in enumerate(finalists.items()):
+            self.watch("Comparing the best", done, len(finalists))
+            compared[name] = self.bench.measure(one, examples)
+        self.watch("Comparing the best", len(finalists), len(finalists))
+        numbers = {name: one.numbers for name, one in finalists.items()}
+        return choose(compared, ends, numbers), compared, ends, finalists
+
+    def _random(self, examples: Examples, ends: Ends) -> tuple[int, Cost | None]:
+        """The best of random selections, as many as there were evaluations if time allows."""
+        wanted, stop = self.bench.evaluations, self.clock.spent + self.clock.share("random")
+        rng = np.random.default_rng((self.seed, 0x7A1A))
+        places = Places(self.model.changed)
+        found: list[Measured] = []
+        while len(found) < wanted and (self.clock.spent < stop or len(found) < 2):
+            self.watch("Random selections, to compare with", len(found), wanted)
+            layers = max((p.layer for p in places.free if p.layer is not None), default=0) + 1
+            values: dict[Any, float] = {}
+            alphas = {}
+            for place in places.free:
+                band = None if place.layer is None else place.layer * _BANDS // layers
+                group = place.component, place.projection, band
+                if group not in values:
+                    values[group] = round(float(rng.random()), 2)
+                alphas[place] = values[group]
+            selection = str(places.selection(alphas))
+            try:
+                found.append(self.bench.measure(Candidate("random", selection, ""), examples))
+            except (SelectionError, AdapterError):
+                break
+        self.bench.evaluations = wanted
+        best = best_of(found, ends)
+        return len(found), None if best is None else Cost.of(best, ends)
+
+    # --- report ---------------------------------------------------------------------------------
+
+    def _report(
+        self, choice: Candidate | None, size: int
+    ) -> tuple[dict[str, Cost], dict[str, Measured], Ends]:
+        examples = self._examples(self.learn.report.open(), self.keep.report.open(), size)
+        ends = self.bench.ends(examples)
+        found = {BASE.name: ends.base, TUNED.name: ends.tuned}
+        for one in dict.fromkeys(filter(None, (TAIA, choice))):
+            self.watch(f"Measuring {one.name} on what was kept apart", 0, None)
+            try:
+                found[one.name] = self.bench.measure(one, examples)
+            except (SelectionError, AdapterError):
+                continue  # a model without a feed-forward block has no taia
+        return {name: Cost.of(one, ends) for name, one in found.items()}, found, ends
+
+    def _scores(self, output: Path, choice: Candidate | None) -> dict[str, Any] | None:
+        """The tasks' own scores of base, tuned, the choice and taia on what was kept apart."""
+        asked = [one for one in (BASE, TUNED, choice, TAIA) if one is not None]
+        items = [*self.keep.report.items, *self.learn.report.items]
+        modes = {}
+        for one in dict.fromkeys(asked):
+            try:
+                self.bench.add(one)
+            except (SelectionError, AdapterError):
+                continue
+            modes[one.name] = one.selection
+        self.scoring.run(output / AFTER, modes, items, self.clock.left * 0.9)
+        self._note_short()
+        summary = self.scoring.summary(output / AFTER)
+        return None if summary is None else summary.to_json()
+
+    def _note_short(self) -> None:
+        for name, (count, of) in self.scoring.short.items():
+            if count < of:
+                told = f"{count} of {of} items" if count else "none of its items"
+                self.notes.append(f"There was time for {told} of {name}.")
+        self.scoring.short.clear()
+
+
+def _both(ends: Ends) -> tuple[tuple[Candidate, Measured], tuple[Candidate, Measured]]:
+    return (BASE, ends.base), (TUNED, ends.tuned)
+
+
+def _line(found: Found) -> dict[float, Measured]:
+    """Fractions of everything that were measured on all examples, with 1 the tuned model."""
+    last = found.of_last_round()
+    shares = {
+        float(one.selection.split("*")[0]): last[name]
+        for name, one in found.candidates.items()
+        if one.selection.endswith("*all") and one.method is None and name in last
+    }
+    return {**shares, 1.0: found.ends().tuned}

@@ -1,0 +1,120 @@
+"""Candidates that are learned from the examples, and where learning and harm lie; each made once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from taia.evaluation.settings import Watch
+from taia.mending.attribution import attribute
+from taia.mending.bench import Examples
+from taia.mending.candidates import Candidate
+from taia.mending.choice import TARGET, Ends
+from taia.mending.journal import Journal, digest
+from taia.mending.learned import LearningStep, learn
+from taia.mending.measures import Meter
+from taia.mending.places import Place
+from taia.mending.why import Attributed
+
+if TYPE_CHECKING:
+    from taia.runtime.switchable import SwitchableModel
+
+#: Learnt rows and kept prompts that harm and learning are attributed on, and α that are tried.
+_ATTRIBUTED: Final = 12
+_POINTS: Final = 5
+#: How many examples run forward takes as long: backward takes twice as long as forward.
+ATTRIBUTION: Final = 3 * _POINTS * 2 * _ATTRIBUTED
+
+
+def learnt_candidates(
+    model: SwitchableModel,
+    examples: Examples,
+    ends: Ends,
+    journal: Journal,
+    *,
+    start: float,
+    seconds: float,
+    seed: int,
+    watch: Watch,
+) -> list[Candidate]:
+    """α learned for each place, and simpler forms of it.
+
+    Args:
+        model: The live model.
+        examples: What it learns from.
+        ends: Base and tuned on the same.
+        journal: What is known already.
+        start: The α of everything to begin at.
+        seconds: How long it may take.
+        seed: Of the order of examples.
+        watch: Told how far it is.
+    """
+    key = digest("learned", examples.key, seed)
+    known = journal.get(key)
+    if known is None:
+
+        def step(one: LearningStep) -> None:
+            watch("Learning what to keep", one.step, None)
+
+        watch("Learning what to keep", 0, None)
+        found = learn(
+            model,
+            examples.learn,
+            examples.keep,
+            start=start,
+            ceiling=ends.ceiling(TARGET),
+            seconds=seconds,
+            seed=seed,
+            progress=step,
+        )
+        known = [[str(found.selection), len(set(found.alphas.values()))]]
+        journal.put(key, known)
+    return [
+        Candidate(
+            "learned" if number == 0 else f"learned, {numbers} numbers",
+            selection,
+            f"{numbers} shares of the update, learned from your rows",
+            numbers,
+        )
+        for number, (selection, numbers) in enumerate(known)
+    ]
+
+
+def places_of(
+    model: SwitchableModel, examples: Examples, journal: Journal, is_time: bool, watch: Watch
+) -> list[Attributed]:
+    """Where learning and harm lie, by projection; empty where it is not known and no time is."""
+    some = examples.first(_ATTRIBUTED, _ATTRIBUTED)
+    key = digest("attributed", some.key, _POINTS)
+    known = journal.get(key)
+    if known is None:
+        if not is_time:
+            return []
+        watch("Where learning and harm lie", 0, _POINTS)
+        done = 0
+
+        def point(_: object) -> None:
+            nonlocal done
+            done += 1
+            watch("Where learning and harm lie", done, _POINTS)
+
+        found = attribute(Meter(model, some.learn, some.keep), points=_POINTS, progress=point)
+        sides = (found.loss.by_place, found.divergence.by_place)
+        known = [list(row) for row in _by_projection(*sides)]
+        journal.put(key, known)
+    return [Attributed(*row) for row in known]
+
+
+def _by_projection(
+    learnt: Mapping[Place, float], harm: Mapping[Place, float]
+) -> Sequence[tuple[str, float, float]]:
+    """Projection → its share of each, the parts that were against the whole counting against it."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for place, value in learnt.items():
+        sums[place.projection][0] += value
+        sums[place.projection][1] += harm[place]
+    whole = [sum(each[side] for each in sums.values()) for side in (0, 1)]
+    if not all(whole):
+        return []
+    return [(name, a / whole[0], b / whole[1]) for name, (a, b) in sums.items()]
