@@ -21,11 +21,12 @@ from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import SIDES, Adapter, ParameterUpdate, read_adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import untie
-from taia.checkpoint.arithmetic import Array, load
+from taia.checkpoint.arithmetic import load
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import FLOATS, Sources, runs_of
 from taia.errors import MismatchError
+from taia.methods.given import Array
 from taia.selection import Selection
 
 

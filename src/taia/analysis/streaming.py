@@ -7,8 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from taia.checkpoint.arithmetic import Array, read
+from taia.checkpoint.arithmetic import read
 from taia.checkpoint.sources import Runs, Sources, cut, elements
+from taia.methods.given import Array
 
 _PIECE: Final = 1 << 20  # elements: some megabytes in float32
 

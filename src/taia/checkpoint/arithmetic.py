@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,8 @@ from taia.checkpoint.header import Entry
 from taia.checkpoint.sources import Runs, Sources, cut, elements, runs_of
 from taia.checkpoint.steps import Blend, Convert
 from taia.errors import AdapterError
+from taia.methods.given import Array
 from taia.selection.alpha import Alpha, Pieces
-
-#: float32 or float64.
-Array: TypeAlias = npt.NDArray[np.floating[Any]]
 
 #: How the elements of a dtype lie in memory; NumPy has no bfloat16, the upper half of a float32.
 _STORED: Final[Mapping[str, type[np.generic]]] = {
@@ -232,6 +230,23 @@ def mix(base: Array, tuned: Array, alpha: Alpha) -> Array:
     difference *= alpha
     difference += base
     return difference
+
+
+def moved(base: Array, tuned: Array, update: Array, change: Array, alpha: Alpha) -> Array:
+    """``base + α·change``, where what a method leaves whole or takes back is a side's own.
+
+    Args:
+        base: Any shape.
+        tuned: The same shape.
+        update: tuned − base.
+        change: What the method makes of it. Where it is the update, and α is 1, the result is the
+            tuned model's number, and where it is 0 the base's, not calculated.
+        alpha: A number, or pieces along an axis.
+    """
+    target = base + change
+    np.copyto(target, base, where=change == 0)
+    np.copyto(target, tuned, where=change == update)
+    return mix(base, target, alpha)
 
 
 def of_rows(alpha: Alpha, first: int, last: int) -> Alpha:

@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from taia.checkpoint.blend import plan_checkpoints
 from taia.checkpoint.composition import ByteProgress, Composition
 from taia.checkpoint.folders import holds_adapter
+from taia.checkpoint.formula import Formula
 from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.kinship import check_adapter, check_pair
 from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output import manifest, tokenizer_files
-from taia.checkpoint.output.card import adapter_card, called, checkpoint_card
+from taia.checkpoint.output.card import adapter_card, called, checkpoint_card, public
 from taia.checkpoint.output.destination import check_output
 from taia.checkpoint.output.staging import staged
 from taia.checkpoint.output.writer import writing
-from taia.checkpoint.pairing import plan_checkpoints
 from taia.checkpoint.plan import OutputPlan
-from taia.errors import AdapterError, InputError
+from taia.errors import AdapterError, InputError, MethodError
+from taia.methods import Applied
 from taia.selection import Selection
 
 if TYPE_CHECKING:
@@ -61,8 +63,11 @@ def compose(
     base: str | Path | Located | None,
     tuned: str | Path | Located,
     output: str | Path | None,
-    keep: str | Selection = "taia",
+    keep: str | Selection | None = None,
     *,
+    method: str | Applied | None = None,
+    statistics: str | Path | None = None,
+    unaligned: str | Path | None = None,
     merge: bool = False,
     vocab: Vocab | None = None,
     hash_inputs: bool = False,
@@ -84,7 +89,12 @@ def compose(
             its names alone.
         tuned: The model after, the same way; or an adapter.
         output: The folder to write; ``None`` only for a dry run.
-        keep: What to keep of the update, a mode (``"taia"``) or a selection.
+        keep: What to keep of the update, a mode (``"taia"``) or a selection; ``"taia"`` unless told
+            otherwise, or ``"all"`` where there is a method.
+        method: What is made of the update before the selection takes its part: a formula by its
+            name and values (``"magnitude:keep=0.2"``), see docs/methods.md.
+        statistics: A folder with what calibration rows gave, for a method that needs it.
+        unaligned: The model that the base was aligned from, for a method that needs it.
         merge: For an adapter, write a whole checkpoint.
         vocab: Whose vocabulary to take where base and tuned differ in its size.
         hash_inputs: Record SHA-256 of all input files, which means reading all of them.
@@ -102,7 +112,10 @@ def compose(
         InputError: If something given cannot be used (see :mod:`taia.errors` for its kinds).
         RunError: If the output cannot be written or an input cannot be fetched.
     """
+    if keep is None:
+        keep = "taia" if method is None else "all"
     selection = Selection.parse(keep) if isinstance(keep, str) else keep
+    formula = _formula(method, statistics, unaligned)
     if vocab not in (None, "base", "tuned"):
         raise InputError(f"vocab is {vocab!r}.", "Use 'base' or 'tuned'.")
     if output is None and not dry_run:
@@ -119,9 +132,12 @@ def compose(
         raise AdapterError("--merge needs the base model", "give the base model's folder")
     if not is_adapter and here is None:
         raise InputError("No base was given.", "Give the model that tuned was trained from.")
+    if formula is not None and here is None:
+        raise AdapterError("a method needs the base model", "give the base model's folder")
     target = None if output is None else Path(output)
     if target is not None:
         inputs = [place.path for place in (here, there) if place is not None]
+        inputs += () if formula is None else formula.folders
         target = check_output(target, inputs, overwrite)
     sides = _Sides(
         here,
@@ -130,7 +146,7 @@ def compose(
         _adapter(there) if is_adapter else Checkpoint.open(there.path),
     )
     doubts = _doubts(sides, strict)
-    plan = _plan(sides, selection, merge, vocab, declare)
+    plan = _plan(sides, selection, merge, vocab, declare, formula)
     done = Composition(
         output=target,
         kind=plan.kind,
@@ -139,6 +155,7 @@ def compose(
         alphas=plan.alphas,
         notes=(*doubts, *plan.notes),
         written=not dry_run,
+        method=None if formula is None else str(formula.applied),
     )
     if target is not None and not dry_run:
         # Waiting for the disk takes longer than writing a checkpoint; it is worth it where a model
@@ -147,6 +164,9 @@ def compose(
         needed = plan.weights.size + _SLACK
         with staged(target, overwrite, needed=needed, durable=durable) as folder:
             settings = {
+                "method": done.method,
+                "statistics": None if statistics is None else str(statistics),
+                "unaligned": None if unaligned is None else str(unaligned),
                 "merge": merge,
                 "vocab": vocab,
                 "strict": strict,
@@ -154,7 +174,7 @@ def compose(
             }
             with writing(plan.weights, folder, progress):
                 tokenizer_files.copy(plan.beside, folder)
-                _describe(folder, plan, done, sides, selection.text, settings, hash_inputs)
+                _describe(folder, plan, done, sides, selection.text, settings, hash_inputs, formula)
             if plan.config is not None:
                 name, content = plan.config
                 (folder / name).write_bytes(content)  # last: it makes the folder a model
@@ -188,17 +208,33 @@ def _adapter(place: Located) -> Adapter:
     return read_adapter(place.path)
 
 
+def _formula(
+    method: str | Applied | None, statistics: str | Path | None, unaligned: str | Path | None
+) -> Formula | None:
+    if method is not None:
+        return Formula.open(method, statistics, None if unaligned is None else locate(unaligned))
+    for flag, given in (("--statistics", statistics), ("--unaligned", unaligned)):
+        if given is not None:
+            raise MethodError(
+                f"{flag} has no effect without --method.", "Leave it out, or give one."
+            )
+    return None
+
+
 def _plan(
     sides: _Sides,
     selection: Selection,
     merge: bool,
     vocab: Vocab | None,
     declare: Mapping[str, str] | None,
+    formula: Formula | None,
 ) -> OutputPlan:
     base, tuned = sides.base, sides.tuned
     if isinstance(tuned, Checkpoint):
         assert base is not None
-        return plan_checkpoints(base, tuned, selection, vocab=vocab, declare=declare)
+        return plan_checkpoints(
+            base, tuned, selection, vocab=vocab, declare=declare, formula=formula
+        )
     from taia.checkpoint.adapters.filter import plan_filter
     from taia.checkpoint.adapters.find import with_live_names
     from taia.checkpoint.adapters.merge import plan_merge
@@ -207,8 +243,8 @@ def _plan(
         tuned = with_live_names(tuned, base)
     if merge:
         assert base is not None
-        return plan_merge(base, tuned, selection, vocab=vocab, declare=declare)
-    return plan_filter(base, tuned, selection, vocab=vocab, declare=declare)
+        return plan_merge(base, tuned, selection, vocab=vocab, declare=declare, formula=formula)
+    return plan_filter(base, tuned, selection, vocab=vocab, declare=declare, formula=formula)
 
 
 def _describe(
@@ -219,6 +255,7 @@ def _describe(
     keep: str,
     settings: Mapping[str, Any],
     hash_inputs: bool,
+    formula: Formula | None,
 ) -> None:
     """Write the card and the record."""
     here, there, tuned = sides.here, sides.there, sides.tuned
@@ -228,7 +265,7 @@ def _describe(
     origin = manifest.identity(there, tuned, hash_inputs)
     title = "OUTPUT" if done.output is None else done.output.name
     made = manifest.command(
-        called(here) if here else "BASE", called(there), keep, title, *_flags(settings)
+        called(here) if here else "BASE", called(there), keep, title, *_flags(_public(settings))
     )
     if plan.kind == "adapter":
         named = (tuned.config or {}).get("base_model_name_or_path")
@@ -238,7 +275,14 @@ def _describe(
         text = checkpoint_card(done, here, there, made)
     (folder / "README.md").write_text(text, "utf-8", "backslashreplace")
     given = {key: value for key, value in settings.items() if value}
-    manifest.write_manifest(folder, done, keep=keep, base=base, tuned=origin, **given)
+    more = {} if formula is None else formula.read(hash_inputs)
+    manifest.write_manifest(folder, done, keep=keep, base=base, tuned=origin, more=more, **given)
+
+
+def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a card may have them, which tells nobody's folders."""
+    folders = {key: public(settings[key]) for key in ("statistics", "unaligned") if settings[key]}
+    return {**settings, **folders}
 
 
 def _flags(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -74,6 +74,7 @@ class Composition:
         alphas: Every tensor's α, by its name in the output (for an adapter: in the adapter).
         notes: What a careful reader would want to know, one sentence each.
         written: False for a dry run.
+        method: What was made of the update first, with all its values; ``None`` for nothing.
     """
 
     output: Path | None
@@ -83,6 +84,7 @@ class Composition:
     alphas: Mapping[str, Alpha]
     notes: tuple[str, ...] = ()
     written: bool = True
+    method: str | None = None
 
     @property
     def total(self) -> MatchRow:
@@ -95,6 +97,7 @@ class Composition:
             "output": None if self.output is None else str(self.output),
             "kind": self.kind,
             "selection": self.selection,
+            "method": self.method,
             "written": self.written,
             "components": [asdict(row) for row in self.rows],
             "total": asdict(self.total),

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from taia.anatomy.fused import CONV1D
 from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import INDEX, SINGLE, holds_adapter, refusal
 from taia.checkpoint.header import Entry, Shard, read_shard
@@ -41,6 +42,16 @@ class Checkpoint:
     def experts(self) -> dict[str, Entry]:
         """The tensors that lie in experts, by the names that the newest version gives them."""
         return {newer(name): e for name, e in self.tensors.items() if ".experts." in name}
+
+    @cached_property
+    def is_conv1d(self) -> bool:
+        """Whether its linears keep their weights as [inputs, outputs], as GPT-2's Conv1D does."""
+        if self.config is not None:
+            return self.config.get("model_type") in CONV1D
+        return any(
+            name.endswith(".c_attn.weight") and entry.shape[1:] == (3 * entry.shape[0],)
+            for name, entry in self.tensors.items()
+        )
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from taia.cli.options import AsJson, Declare, complete, declared, say_json
+from taia.cli.options import AsJson, Declare, complete, complete_methods, declared, say_json
 
 if TYPE_CHECKING:
     from taia.checkpoint.composition import Composition
@@ -21,14 +21,42 @@ def compose(
         str, typer.Argument(help="The model after it: a folder, a hub name, or a PEFT adapter.")
     ],
     keep: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--keep",
             "-k",
-            help="A mode or a selection, see docs/selection.md.",
+            help="A mode or a selection, see docs/selection.md. [default: taia; all with --method]",
             autocompletion=complete,
+            show_default=False,
         ),
-    ] = "taia",
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="A formula on the update, such as magnitude:keep=0.2, see docs/methods.md.",
+            autocompletion=complete_methods,
+            show_default=False,
+        ),
+    ] = None,
+    statistics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What calibration rows gave, for a method that needs it.",
+            show_default=False,
+        ),
+    ] = None,
+    unaligned: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model that the base was aligned from, for a method that needs it.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The folder to write.", show_default=False),
@@ -61,7 +89,7 @@ def compose(
 ) -> None:
     """Keep a part of an update: base + α · (tuned − base), tensor by tensor.
 
-    Checkpoints are copied byte by byte wherever α is 0 or 1. An adapter becomes a smaller adapter,
+    With --method, base + α · f(tuned − base) with one of the field's formulas f. Checkpoints are copied byte by byte wherever α is 0 or 1. An adapter becomes a smaller adapter,
     or with --merge a whole checkpoint.
     """
     from taia.checkpoint.compose import compose as run
@@ -75,6 +103,9 @@ def compose(
             tuned,
             output,
             keep,
+            method=method,
+            statistics=statistics,
+            unaligned=unaligned,
             merge=merge,
             vocab=vocab,
             hash_inputs=hash_inputs,

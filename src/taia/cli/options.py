@@ -30,6 +30,13 @@ def complete(incomplete: str) -> list[str]:
     return _last_of_list(incomplete, (*MODES, *GROUPS))
 
 
+def complete_methods(incomplete: str) -> list[str]:
+    """What a method that is being typed may become."""
+    from taia.methods import METHODS
+
+    return [name for name in METHODS if name.startswith(incomplete)]
+
+
 def complete_tasks(incomplete: str) -> list[str]:
     """What a task, group or tag that is being typed may become; of taia's own."""
     try:

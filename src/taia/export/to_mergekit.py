@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.anatomy import Anatomy
-from taia.checkpoint.arithmetic import Array, dump, load, mix
+from taia.checkpoint.arithmetic import dump, load, mix
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.locate import Located, locate
 from taia.errors import InputError, MismatchError
 from taia.export.job import Check, Written
+from taia.methods.given import Array
 from taia.selection import Selection
 from taia.selection.alpha import Alpha, Pieces
 
@@ -137,6 +138,12 @@ def read_recipe(source: ExportSource) -> MergekitRecipe:
         raise InputError(
             f"{source.place.given} is no composition of two whole checkpoints.",
             "mergekit merges whole checkpoints: give a folder that taia compose wrote of two.",
+        )
+    if record.get("method"):
+        raise InputError(
+            f"{source.place.given} was composed by the method {record['method']}, which is no "
+            "weight for each tensor.",
+            "A recipe is written of what was composed by a selection alone.",
         )
     base = locate(source.given_base or _where(source, "base"))
     tuned = locate(_where(source, "tuned"))

@@ -6,8 +6,12 @@ calculated.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
+from taia.errors import MethodError, first_line
 from taia.methods.applied import Applied
 from taia.methods.given import Array, Given
 from taia.methods.method import is_stack
@@ -22,6 +26,10 @@ def changed(applied: Applied, given: Given) -> Array:
 
     Returns:
         Of the tensor's shape.
+
+    Raises:
+        MethodError: If a statistic is missing or does not fit, or the tensor holds numbers that no
+            formula can work with.
     """
     if not applied.calculates(given.label):
         factor = applied.scale(given.label, given.depth)
@@ -29,10 +37,11 @@ def changed(applied: Applied, given: Given) -> Array:
     if is_stack(given.label) and given.expert is None and given.update.size:
         each = (given.of_expert(index) for index in range(len(given.update)))
         return np.stack([changed(applied, one) for one in each])
-    if applied.method.entries is not None:
-        result: Array = applied.method.entries(given, **applied.values)
-        return result
-    return _by_spectrum(applied, given)
+    with _solving(given):
+        if applied.method.entries is not None:
+            result: Array = applied.method.entries(given, **applied.values)
+            return result
+        return _by_spectrum(applied, given)
 
 
 def changed_factors(
@@ -52,23 +61,12 @@ def changed_factors(
 
     Returns:
         [r, inputs] and [outputs, r], float64.
+
+    Raises:
+        MethodError: As :func:`changed` does.
     """
-    assert applied.method.spectrum is not None
-    u, s, v = of_factors(a, b, scaling)
-    sides = (v, s, u) if given.inputs_first else (u, s, v)
-    left, sizes, right = applied.method.spectrum(given, *sides, **applied.values)
-    if left is sides[0] and right is sides[2] and np.array_equal(sizes, s):
-        return a, b
-    new_u, new_v = (right, left) if given.inputs_first else (left, right)
-    new_u, sizes, new_v = orthonormal(new_u, sizes, new_v)
-    rank = len(a)
-    new_u, sizes, new_v = new_u[:, :rank], sizes[:rank], new_v[:, :rank]
-    # shared between the two, so that neither is much larger than the other
-    root = np.sqrt(sizes / abs(scaling))
-    new_a, new_b = np.zeros(a.shape), np.zeros(b.shape)
-    new_a[: len(sizes)] = (new_v * root).T
-    new_b[:, : len(sizes)] = new_u * root * np.sign(scaling)
-    return new_a, new_b
+    with _solving(given):
+        return _factors_by_spectrum(applied, given, a, b, scaling)
 
 
 def of_factors(a: Array, b: Array, scaling: float) -> tuple[Array, Array, Array]:
@@ -90,11 +88,6 @@ def of_factors(a: Array, b: Array, scaling: float) -> tuple[Array, Array, Array]
     return left @ u[:, :k], s, right @ vt[:k].T
 
 
-def orthonormal(u: Array, s: Array, v: Array) -> tuple[Array, Array, Array]:
-    """Singular values and vectors of u · diag(s) · vᵀ, whatever the columns of u and v are."""
-    return of_factors(v.T, u * s, 1.0)
-
-
 def _by_spectrum(applied: Applied, given: Given) -> Array:
     assert applied.method.spectrum is not None
     u, s, vt = np.linalg.svd(given.update, full_matrices=False)
@@ -105,3 +98,36 @@ def _by_spectrum(applied: Applied, given: Given) -> Array:
     kept = sizes != 0
     made: Array = (left[:, kept] * sizes[kept]) @ right[:, kept].T
     return made.astype(given.update.dtype, copy=False)
+
+
+def _factors_by_spectrum(
+    applied: Applied, given: Given, a: Array, b: Array, scaling: float
+) -> tuple[Array, Array]:
+    assert applied.method.spectrum is not None
+    u, s, v = of_factors(a, b, scaling)
+    sides = (v, s, u) if given.inputs_first else (u, s, v)
+    left, sizes, right = applied.method.spectrum(given, *sides, **applied.values)
+    if left is sides[0] and right is sides[2] and np.array_equal(sizes, s):
+        return a, b
+    outputs, inputs = (right, left) if given.inputs_first else (left, right)
+    # what was added or projected is not orthonormal
+    u, s, v = of_factors(inputs.T, outputs * sizes, 1.0)
+    rank = min(len(a), len(s))
+    # shared between the two, so that neither is much larger than the other
+    root = np.sqrt(s[:rank] / abs(scaling)) if scaling else np.zeros(rank)
+    new_a, new_b = np.zeros(a.shape), np.zeros(b.shape)
+    new_a[:rank] = (v[:, :rank] * root).T
+    new_b[:, :rank] = u[:, :rank] * root * np.sign(scaling)
+    return new_a, new_b
+
+
+@contextmanager
+def _solving(given: Given) -> Iterator[None]:
+    """What NumPy cannot solve, as an error that names the tensor."""
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise MethodError(
+            f"{given.label.tensor.name!r} cannot be worked on: {first_line(error)}.",
+            "Look for numbers in it, or in its statistics, that are not finite.",
+        ) from error

@@ -79,18 +79,31 @@ class Given:
         """Δ = W_tuned − W_base."""
         return self.read_update()
 
-    def statistic(self, name: str) -> Array:
+    def statistic(self, name: str, shape: tuple[int, ...]) -> Array:
         """What calibration rows gave, by :data:`STATISTICS`; or the unaligned model's tensor.
 
         Raises:
-            MethodError: If nothing was given.
+            MethodError: If it was not given, is of another shape, or holds what is no number.
         """
+        import numpy as np
+
+        tensor = self.label.tensor.name
         if self.read_statistic is None:
             raise MethodError(
-                f"The method needs {name!r} of {self.label.tensor.name!r}, which was not given.",
+                f"The method needs {name!r} of {tensor!r}, which was not given.",
                 "Give statistics of calibration rows, or use a method that needs none.",
             )
-        return self.read_statistic(name)
+        found = self.read_statistic(name)
+        if found.shape != shape:
+            raise MethodError(
+                f"{name!r} of {tensor!r} is {list(found.shape)} where {list(shape)} is needed.",
+                "Give what belongs to this base and this update.",
+            )
+        if not np.isfinite(found).all():
+            raise MethodError(
+                f"{name!r} of {tensor!r} holds what is not a finite number.", "Measure it again."
+            )
+        return found
 
     def random(self, seed: int) -> np.random.Generator:
         """Numbers that depend on a seed and this tensor's name alone, not on what came before."""

@@ -7,11 +7,26 @@ from types import MappingProxyType
 from typing import Final
 
 from taia.errors import MethodError
-from taia.methods import dare, lines, magnitude, revert_largest, wise_ft
+from taia.methods import (
+    breadcrumbs,
+    dare,
+    dg_hard,
+    intruder,
+    lines,
+    magnitude,
+    revert_largest,
+    safe_delta,
+    safe_lora,
+    spectral_surgery,
+    wise_ft,
+)
 from taia.methods.method import Method
 from taia.text import closest
 
-_ALL: Final = (wise_ft, lines, magnitude, revert_largest, dare)
+_ALL: Final = (
+    *(wise_ft, lines, magnitude, revert_largest, breadcrumbs, dare),
+    *(dg_hard, intruder, spectral_surgery, safe_delta, safe_lora),
+)
 
 #: Name → method.
 METHODS: Final[Mapping[str, Method]] = MappingProxyType(

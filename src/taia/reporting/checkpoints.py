@@ -97,9 +97,7 @@ def _alphas(alphas: Iterable[Alpha]) -> str:
 
 def match_table(done: Composition) -> Table:
     """For each component, what comes from the base, from the tuned model, and from both."""
-    table = Table(
-        title=Text(f"keep {done.selection}", "bold"), box=box.SIMPLE_HEAD, show_edge=False
-    )
+    table = Table(title=Text(_kept(done), "bold"), box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("component", style="bold", no_wrap=True)
     table.add_column("comes from", no_wrap=True)
     for heading in ("tensors", "parameters", "size"):
@@ -116,6 +114,10 @@ def match_table(done: Composition) -> Table:
                 in_bytes(share.bytes),
             )
     return table
+
+
+def _kept(done: Composition) -> str:
+    return f"keep {done.selection}" + (f" by {done.method}" if done.method else "")
 
 
 def _sources(row: MatchRow) -> list[tuple[str, Share]]:

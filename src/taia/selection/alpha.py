@@ -24,6 +24,15 @@ class Pieces:
 Alpha: TypeAlias = float | Pieces
 
 
+def times(alpha: Alpha, factor: float) -> Alpha:
+    """An α, weakened or strengthened."""
+    if not isinstance(alpha, Pieces):
+        return alpha * factor
+    if factor == 0:
+        return 0.0
+    return Pieces(alpha.axis, tuple((a, b, part * factor) for a, b, part in alpha.pieces))
+
+
 def shown(alpha: Alpha) -> str:
     """An α in a sentence."""
     return "different for some rows" if isinstance(alpha, Pieces) else f"{alpha:g}"

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from taia.checkpoint.adapters.factors import factored, on_factors
 from taia.checkpoint.adapters.find import Finder, TargetSlice, token_rows, unstacked
+from taia.checkpoint.adapters.method import Work
 from taia.checkpoint.adapters.place import Placed, Placement
 from taia.checkpoint.adapters.read import SIDES, Adapter
-from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.adapters.tied import Untied
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import Vocab
@@ -22,7 +23,7 @@ from taia.selection import Alpha
 
 if TYPE_CHECKING:
     from taia.checkpoint.adapters.low_rank import LowRank
-    from taia.checkpoint.arithmetic import Array
+    from taia.methods.given import Array
 
 #: Kinds of updates of one parameter in the order in which PEFT applies them: what replaces the
 #: parameter lies innermost, whatever the file's order.
@@ -118,7 +119,11 @@ def resized_to(adapter: Adapter, item: Placed, base: Entry | None = None) -> int
 
 
 def changed(
-    adapter: Adapter, changes: Sequence[Change], sources: Sources, vocab: Vocab | None = None
+    adapter: Adapter,
+    changes: Sequence[Change],
+    sources: Sources,
+    vocab: Vocab | None = None,
+    method: Work | None = None,
 ) -> Array:
     """A changed tensor, not yet rounded to the base's dtype.
 
@@ -128,19 +133,36 @@ def changed(
         sources: What to read with.
         vocab: Whose rows it has where the adapter resizes the vocabulary; rows that only one side
             has are that side's, whatever α.
+        method: What a method does to it, ``None`` without one.
     """
+    import numpy as np
+
     from taia.checkpoint.arithmetic import load, mix
 
     base = weight = load(changes[0].target.entry, sources)
     for alpha, together in groupby(changes, key=lambda change: change.alpha):
         tuned = weight
-        for change in together:
-            tuned = _apply(adapter, change, tuned, sources)
+        several = tuple(together)
+        for change in several:
+            tuned = _apply(adapter, change, tuned, sources, method)
         if tuned.shape != weight.shape:
             rows = len(base if vocab == "base" else tuned)
             weight, tuned = _with_rows(weight, tuned, rows), _with_rows(tuned, weight, rows)
-        weight = mix(weight, tuned, alpha)
+        if method is None or method.tensor is None:
+            weight = mix(weight, tuned, alpha)
+            continue
+        update = tuned - weight
+        if all(_is_product(change) for change in several):
+            # not what is left of it after it was added to the weight
+            update = np.zeros_like(weight)
+            for change in several:
+                update = _apply(adapter, change, update, sources, method)
+        weight = method.tensor.moved(weight, tuned, update, alpha, sources)
     return weight
+
+
+def _is_product(change: Change) -> bool:
+    return change.placed.update.kind in SIDES and "magnitude" not in change.placed.update.parts
 
 
 def _with_rows(own: Array, other: Array, wants: int) -> Array:
@@ -151,7 +173,11 @@ def _with_rows(own: Array, other: Array, wants: int) -> Array:
 
 
 def merged(
-    adapter: Adapter, changes: tuple[Change, ...], vocab: Vocab | None, sources: Sources
+    adapter: Adapter,
+    changes: tuple[Change, ...],
+    vocab: Vocab | None,
+    method: Work | None,
+    sources: Sources,
 ) -> Iterator[memoryview]:
     """A changed tensor's bytes, rounded once to the base's dtype.
 
@@ -160,9 +186,11 @@ def merged(
     from taia.checkpoint.arithmetic import CHUNK, Room, dump, mix, of_rows, read
 
     entry = changes[0].target.entry
-    update = _one_product(adapter, changes, sources)
+    update = None
+    if method is None or method.tensor is None:
+        update = _one_product(adapter, changes, sources, method)
     if update is None:
-        yield dump(changed(adapter, changes, sources, vocab), entry.dtype)
+        yield dump(changed(adapter, changes, sources, vocab, method), entry.dtype)
         return
     count, width = entry.shape
     step = max(1, CHUNK // width)
@@ -176,18 +204,22 @@ def merged(
         yield dump(mix(rows, tuned, of_rows(changes[0].alpha, first, last)), entry.dtype, room)
 
 
-def _one_product(adapter: Adapter, changes: Sequence[Change], sources: Sources) -> LowRank | None:
+def _one_product(
+    adapter: Adapter, changes: Sequence[Change], sources: Sources, method: Work | None
+) -> LowRank | None:
     """The only update of a matrix, where each row of the result depends on that row alone."""
     (change, *more) = changes
     if more or change.bias or change.placed.update.kind not in SIDES:
         return None
     if len(change.target.entry.shape) != 2 or not change.target.entry.nbytes:
         return None
-    (update,) = _products(adapter, change, sources)
+    (update,) = _products(adapter, change, sources, method)
     return update if update.by_rows else None
 
 
-def _apply(adapter: Adapter, change: Change, weight: Array, sources: Sources) -> Array:
+def _apply(
+    adapter: Adapter, change: Change, weight: Array, sources: Sources, method: Work | None
+) -> Array:
     """A weight with a whole update."""
     import numpy as np
 
@@ -204,40 +236,27 @@ def _apply(adapter: Adapter, change: Change, weight: Array, sources: Sources) ->
         return tuned
     if update.kind in ("whole", "bias"):
         return load(parts["whole"], sources).astype(weight.dtype)
-    each = _products(adapter, change, sources)
+    each = _products(adapter, change, sources, method)
     if weight.ndim == 2:
         return each[0].tuned(weight)
     return np.stack([one.tuned(matrix) for one, matrix in zip(each, weight, strict=True)])
 
 
-def _products(adapter: Adapter, change: Change, sources: Sources) -> tuple[LowRank, ...]:
+def _products(
+    adapter: Adapter, change: Change, sources: Sources, method: Work | None
+) -> tuple[LowRank, ...]:
     """A low-rank update of a matrix, or of each expert of a stack; of one, where that is asked."""
     target = change.target
+    one = None
+    if method is not None:
+        one = on_factors(adapter, change.placed, method.formula)
     if target.expert is None:
-        return _factored(adapter, change.placed, sources)
+        return factored(adapter, change.placed, sources, one)
     # A base may keep experts apart that the adapter stacks: its stack is read once for all of them.
     key = adapter.folder, change.placed.update.parameter
-    every = sources.remembered(key, lambda: _factored(adapter, change.placed, sources))
-    one, rows = every[target.expert], target.rows
-    return (one if rows is None else replace(one, b=one.b[slice(*rows)]),)
-
-
-def _factored(adapter: Adapter, placed: Placed, sources: Sources) -> tuple[LowRank, ...]:
-    from taia.checkpoint.adapters.low_rank import LowRank, factors
-    from taia.checkpoint.arithmetic import load
-
-    update = placed.update
-    a, b = (
-        load(adapter.entries[update.parts[side].tensor], sources) for side in SIDES[update.kind]
-    )
-    magnitude = update.parts.get("magnitude")
-    norms = None
-    if magnitude is not None:
-        norms = load(adapter.entries[magnitude.tensor], sources).reshape(-1)
-    return tuple(
-        LowRank(one, other, adapter.scaling(update), norms, placed.transposed)
-        for one, other in factors(a, b, experts(adapter, update))
-    )
+    every = sources.remembered(key, lambda: factored(adapter, change.placed, sources, one))
+    expert, rows = every[target.expert], target.rows
+    return (expert if rows is None else replace(expert, b=expert.b[slice(*rows)]),)
 
 
 def _targets(base: Checkpoint, item: Placed) -> tuple[TargetSlice, ...]:

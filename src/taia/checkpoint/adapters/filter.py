@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from taia.checkpoint.adapters.change import resized_to
+from taia.checkpoint.adapters.factors import on_factors
 from taia.checkpoint.adapters.fold import folded
+from taia.checkpoint.adapters.method import check_method
 from taia.checkpoint.adapters.names import PEFT_TYPE, PREFIX, AdapterTensor
 from taia.checkpoint.adapters.narrow import narrowed
 from taia.checkpoint.adapters.place import Placed, place
@@ -18,6 +20,7 @@ from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import with_tied_heads
 from taia.checkpoint.composition import MatchRow, match_table, row_of
 from taia.checkpoint.folders import ADAPTER_CONFIG
+from taia.checkpoint.formula import Formula
 from taia.checkpoint.heads import Vocab
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.output import tokenizer_files
@@ -33,6 +36,7 @@ def plan_filter(
     *,
     vocab: Vocab | None = None,
     declare: Mapping[str, str] | None = None,
+    formula: Formula | None = None,
 ) -> OutputPlan:
     """Plan what a selection keeps of a LoRA, rsLoRA, DoRA or MoLoRA adapter.
 
@@ -46,15 +50,22 @@ def plan_filter(
         selection: What to keep.
         vocab: Whose vocabulary to take. An adapter that has resized it keeps its own.
         declare: Labels for tensors that no rule knows.
+        formula: The method that makes of the updates what is kept, ``None`` for all of them.
 
     Raises:
-        AdapterError: If nothing is kept, or an α cannot be folded into the adapter.
+        AdapterError: If nothing is kept, or an α cannot be folded into the adapter; or the method
+            leaves no adapter.
         AnatomyError: If a tensor has no label.
         MismatchError: If the adapter does not fit the base.
         SelectionError: If a part of the selection matches nothing.
     """
-    placed = with_tied_heads(base, place(adapter, base, selection, declare))
-    parts = _parts(adapter, placed)
+    placement = place(adapter, base, selection, declare, formula)
+    placed = with_tied_heads(base, placement)
+    told: tuple[str, ...] = ()
+    if formula is not None:
+        formula = formula.fitted(placement.labels)
+        told = check_method(adapter, placed, formula, merge=False)
+    parts = _parts(adapter, placed, formula)
     kept = [part.tensor for part in parts if part.tensor is not None]
     if not kept:
         raise AdapterError(
@@ -71,7 +82,7 @@ def plan_filter(
         config=(ADAPTER_CONFIG, as_json(config)),
         rows=match_table(part.row for part in parts),
         alphas={part.name: part.alpha for part in parts},
-        notes=(*resized, *_notes(config, placed, parts, base)),
+        notes=(*told, *resized, *_notes(config, placed, parts, base)),
         alone=config["peft_type"] != PEFT_TYPE,
     )
 
@@ -93,7 +104,9 @@ class _Part:
     tensor: Tensor | None
 
 
-def _parts(adapter: Adapter, placed: Iterable[Placed]) -> tuple[_Part, ...]:
+def _parts(
+    adapter: Adapter, placed: Iterable[Placed], formula: Formula | None
+) -> tuple[_Part, ...]:
     """One per tensor, in the file's order.
 
     Raises:
@@ -106,8 +119,9 @@ def _parts(adapter: Adapter, placed: Iterable[Placed]) -> tuple[_Part, ...]:
     for item in placed:
         update, alpha = item.update, item.alpha
         made: Mapping[str, Tensor] = {}
-        if update.wrapper in partial_wrappers or alpha not in (0.0, 1.0):
-            made = dict(folded(adapter, item))
+        changed = alpha not in (0.0, 1.0) or on_factors(adapter, item, formula) is not None
+        if changed or update.wrapper in partial_wrappers:
+            made = dict(folded(adapter, item, formula))
         for part in update.parts.values():
             entry = adapter.entries[part.tensor]
             tensor = made.get(part.kind)

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
+from taia.checkpoint.adapters.factors import factored, on_factors
 from taia.checkpoint.adapters.find import token_rows
 from taia.checkpoint.adapters.names import AdapterTensor
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
+from taia.checkpoint.formula import Formula, TensorFormula
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import with_rows
 from taia.checkpoint.plan import Tensor
@@ -21,8 +23,10 @@ from taia.selection import Pieces
 from taia.selection.alpha import shown
 
 
-def folded(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an update that a fraction of α changes.
+def folded(
+    adapter: Adapter, item: Placed, formula: Formula | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an update that a fraction of α changes, or a method.
 
     Yields:
         The kind of a part, and the output's tensor under PEFT's name for it.
@@ -34,7 +38,7 @@ def folded(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     if update.kind in ("router", "unused"):
         return  # a router chooses as before; its experts have the fraction
     if update.kind in SIDES:
-        yield from _scaled(adapter, item)
+        yield from _scaled(adapter, item, on_factors(adapter, item, formula))
         return
     (part,) = update.parts.values()
     if item.base is None:
@@ -74,7 +78,9 @@ def _token_runs(
         yield from cut(runs, first * width, (first + 1) * width)
 
 
-def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
+def _scaled(
+    adapter: Adapter, item: Placed, method: TensorFormula | None
+) -> Iterator[tuple[str, Tensor]]:
     from taia.checkpoint.adapters.low_rank import changed_by
 
     update, alpha = item.update, item.alpha
@@ -95,23 +101,37 @@ def _scaled(adapter: Adapter, item: Placed) -> Iterator[tuple[str, Tensor]]:
     changed = changed_by(
         alpha, stored_inputs_first=item.transposed, experts=experts(adapter, update)
     )
+    if method is not None:
+        changed = ("a", "b", *(key for key in changed if key == "bias" and alpha != 1.0))
     for key in (key for key in changed if sides.get(key) in update.parts):
         part = update.parts[sides[key]]
-        fold = partial(_fold, adapter, item, key, part)
+        fold = partial(_fold, adapter, item, key, part, method)
         entry = adapter.entries[part.tensor]
         yield sides[key], Tensor.made(part.name, entry.dtype, entry.shape, fold)
 
 
 def _fold(
-    adapter: Adapter, item: Placed, key: str, part: AdapterTensor, sources: Sources
+    adapter: Adapter,
+    item: Placed,
+    key: str,
+    part: AdapterTensor,
+    method: TensorFormula | None,
+    sources: Sources,
 ) -> Iterator[memoryview]:
-    from taia.checkpoint.adapters.low_rank import fold_low_rank
+    from taia.checkpoint.adapters.low_rank import fold_low_rank, stacked
     from taia.checkpoint.arithmetic import dump, load
 
     entry = adapter.entries[part.tensor]
-    tensor = load(entry, sources)
-    stacked = item.update.kind == "experts"
-    if stacked:  # one LoRA of rank experts · r
+    if method is not None and key != "bias":
+        made = sources.remembered(
+            (adapter.folder, part.parameter),
+            lambda: stacked([(one.a, one.b) for one in factored(adapter, item, sources, method)]),
+        )
+        tensor = made[0] if key == "a" else made[1]
+    else:
+        tensor = load(entry, sources)
+    routed = item.update.kind == "experts"
+    if routed:  # one LoRA of rank experts · r
         tensor = tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
         tensor = tensor.T if key == "b" else tensor
     values = fold_low_rank(
@@ -119,5 +139,5 @@ def _fold(
         item.alpha,
         stored_inputs_first=item.transposed,
         experts=experts(adapter, item.update),
-    )[key]
-    yield dump(values.T if stacked and key == "b" else values, entry.dtype)
+    ).get(key, tensor)
+    yield dump(values.T if routed and key == "b" else values, entry.dtype)

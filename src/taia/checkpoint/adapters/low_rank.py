@@ -10,12 +10,12 @@ the parameter turned to [outputs, inputs]:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from taia.checkpoint.arithmetic import Array
+from taia.methods.given import Array
 from taia.selection.alpha import Alpha, Pieces
 
 
@@ -103,6 +103,17 @@ def expert(stacked: Array, side: str, index: int, experts: int) -> Array:
         else stacked.reshape(first, last // experts, experts)[:, :, index]
     )
     return one
+
+
+def stacked(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Factors of every expert, ``(A [r, inputs], B [outputs, r])``, stacked as PEFT stacks them.
+
+    Returns:
+        ``lora_A.weight`` [experts·r, inputs] and ``lora_B.weight`` [outputs, r·experts].
+    """
+    outputs = len(pairs[0][1])
+    b = np.stack([one for _, one in pairs], axis=2)
+    return np.concatenate([one for one, _ in pairs]), b.reshape(outputs, -1)
 
 
 def fold_low_rank(

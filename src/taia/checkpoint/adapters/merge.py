@@ -8,13 +8,21 @@ from functools import partial
 from typing import Final
 
 from taia.anatomy.labels import Label
-from taia.checkpoint.adapters.change import Change, changes_of, merged, resized_to, taken
+from taia.checkpoint.adapters.change import (
+    Change,
+    changes_of,
+    merged,
+    resized_to,
+    taken,
+)
+from taia.checkpoint.adapters.method import Work, check_method
 from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import Untied, as_embedding, untie
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config
+from taia.checkpoint.formula import Formula, TensorFormula, inputs_first
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import Vocab, is_of_vocabulary, rows_of, vocab_notes
 from taia.checkpoint.index import Checkpoint
@@ -33,6 +41,7 @@ def plan_merge(
     *,
     vocab: Vocab | None = None,
     declare: Mapping[str, str] | None = None,
+    formula: Formula | None = None,
 ) -> OutputPlan:
     """Plan the base with what a selection keeps of an adapter merged into it.
 
@@ -45,6 +54,7 @@ def plan_merge(
         selection: What to keep.
         vocab: Whose vocabulary to take where the adapter has resized it.
         declare: Labels for tensors that no rule knows.
+        formula: The method that makes of the updates what is kept, ``None`` for all of them.
 
     Raises:
         AdapterError: If the update cannot be merged; the message says what to do instead.
@@ -54,11 +64,15 @@ def plan_merge(
     """
     _check(base, adapter)
     files = base
-    placement = place(adapter, base, selection, declare)
+    placement = place(adapter, base, selection, declare, formula)
     base = as_embedding(base, placement)
     if base is not files:
-        placement = place(adapter, base, selection, declare)
+        placement = place(adapter, base, selection, declare, formula)
     _check_experts(placement.items)
+    told: tuple[str, ...] = ()
+    if formula is not None:
+        formula = formula.fitted(placement.labels)
+        told = check_method(adapter, placement.items, formula, merge=True)
     placement, untied = untie(base, adapter, placement)
     changes = changes_of(base, adapter, placement, untied, vocab)
     entries = dict(base.tensors)
@@ -72,6 +86,12 @@ def plan_merge(
     rows = rows_of(resized, vocab)
     if resized and rows == resized[1]:
         _check_all_resized(placement.labels, entries, changes, resized[1])
+    works: dict[str, Work] = {}
+    if formula is not None:
+        labels = {n: placement.labels.get(n) or some[0].placed.label for n, some in changes.items()}
+        works = {n: Work(formula, _on_entries(formula, labels[n], base)) for n in changes}
+        if formula.applied.method.entries is not None:
+            told = (formula.note(labels, dict.fromkeys(labels, 1.0)),)
     tensors = {}
     for name, entry in entries.items():
         if name not in changes:
@@ -80,8 +100,12 @@ def plan_merge(
         shape = entry.shape
         if rows is not None and _resized(adapter, {name: changes[name]}, vocab) is not None:
             shape = (rows, *shape[1:])
-        calculated = partial(merged, adapter, changes[name], vocab)
+        calculated = partial(merged, adapter, changes[name], vocab, works.get(name))
         tensors[name] = Tensor.made(name, entry.dtype, shape, calculated)
+    shares = {name: taken(changes.get(name, ())) for name in entries}
+    for name, work in works.items():
+        if work.calculates(adapter, (change.placed for change in changes[name])):
+            shares[name] = None
     config, _ = composed_config(base.config, rows=rows, untied=untied is not None)
     tokens_tuned = vocab != "base" and tokenizer_files.has_tokenizer(adapter.folder)
     return OutputPlan(
@@ -90,12 +114,19 @@ def plan_merge(
         beside=tokenizer_files.beside(base.folder, adapter.folder, tokens_tuned)[0],
         config=config_file(base, config),
         rows=match_table(
-            row_of(components[name], tensor.dtype, tensor.shape, taken(changes.get(name, ())))
+            row_of(components[name], tensor.dtype, tensor.shape, shares[name])
             for name, tensor in tensors.items()
         ),
         alphas=alphas,
-        notes=(*_notes(adapter, placement, changes, untied), *vocab_notes(resized, vocab)),
+        notes=(*told, *_notes(adapter, placement, changes, untied), *vocab_notes(resized, vocab)),
     )
+
+
+def _on_entries(formula: Formula, label: Label, base: Checkpoint) -> TensorFormula | None:
+    """The method on a tensor's numbers, where it is of these and not of factors."""
+    if formula.applied.method.entries is None:
+        return None
+    return formula.on(label, inputs_first(label, base))
 
 
 def _by_files_names(base: Checkpoint, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

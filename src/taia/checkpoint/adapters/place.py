@@ -21,6 +21,7 @@ from taia.checkpoint.adapters.shapes import (
     is_transposed,
     stored_shape,
 )
+from taia.checkpoint.formula import Formula
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.sources import FLOATS
@@ -79,6 +80,7 @@ def place(
     base: Checkpoint | None,
     selection: Selection,
     declare: Mapping[str, str] | None = None,
+    formula: Formula | None = None,
 ) -> Placement:
     """Find the place and the α of each of an adapter's updates.
 
@@ -88,6 +90,7 @@ def place(
         selection: What to keep. With the base, its names and layers are those of the whole model;
             without, only of what the adapter has, so negative layers count from its last layer.
         declare: Labels for tensors that no rule knows.
+        formula: The method, whose numbers for places become part of α.
 
     Raises:
         AdapterError: If the selection parts experts from their router.
@@ -115,6 +118,8 @@ def place(
     wholes = {changed(u): first_shape(adapter, u) for u in adapter.updates if u.kind == "whole"}
     labels.update(with_experts(adapter, labels, changed))
     alphas = selection.alphas(labels if base is not None else labels | _stand_ins())
+    if formula is not None:
+        alphas = formula.fitted(labels).weighed(alphas, labels)
     items = []
     for update in adapter.updates:
         name = name_of(update.kind, changed(update))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taia.anatomy.fused import CONV1D, INPUTS_FIRST_EXPERTS
+from taia.anatomy.fused import INPUTS_FIRST_EXPERTS
 from taia.anatomy.label import number
 from taia.anatomy.labels import Label
 from taia.checkpoint.adapters.find import unstacked
@@ -71,20 +71,11 @@ def is_transposed(
     if update.through_parameter:
         return entry is not None and _model_type(base) in INPUTS_FIRST_EXPERTS
     in_a_layer = any(number(part) is not None for part in update.module.split("."))
-    return in_a_layer and _is_conv1d(base)
+    return in_a_layer and base is not None and base.is_conv1d
 
 
 def _model_type(base: Checkpoint | None) -> object:
     return None if base is None or base.config is None else base.config.get("model_type")
-
-
-def _is_conv1d(base: Checkpoint | None) -> bool:
-    if base is None or base.config is not None:
-        return _model_type(base) in CONV1D
-    return any(
-        name.endswith(".c_attn.weight") and entry.shape[1:] == (3 * entry.shape[0],)
-        for name, entry in base.tensors.items()
-    )
 
 
 def check_shape(

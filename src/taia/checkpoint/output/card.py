@@ -15,6 +15,7 @@ from taia.checkpoint.composition import Composition, MatchRow
 from taia.checkpoint.locate import Located, home_written_out, is_hub_name, is_there
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import is_file, read_bytes
+from taia.methods import Applied
 from taia.text import markdown, one_line, printable
 
 _PAPER: Final = "https://arxiv.org/abs/2405.20192"
@@ -42,6 +43,7 @@ def checkpoint_card(done: Composition, base: Located | None, tuned: Located, mad
     body = [
         f"{shown[1]} with a part of its fine-tuning taken back to {shown[0]}: {_FORMULA}, where "
         f"the selection {_code(done.selection)} gives every tensor its α ([TAIA]({_PAPER})).",
+        *_method(done),
         "",
         "| component | tensors | parameters | from the base | from the tuned model | blended |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -82,6 +84,7 @@ def adapter_card(
         f"The part of the adapter {_code(_name(tuned))} that the selection {_code(done.selection)} "
         f"keeps ([TAIA]({_PAPER})): {_FORMULA}."
         + (f" Its base model is {_code(model)}." if model else ""),
+        *_method(done),
         "",
         "| component | tensors kept | tensors scaled | tensors left out |",
         "| --- | ---: | ---: | ---: |",
@@ -103,6 +106,14 @@ def adapter_card(
         "",
     ]
     return _card(head, done, body, made)
+
+
+def _method(done: Composition) -> list[str]:
+    if done.method is None:
+        return []
+    method = Applied.parse(done.method).method
+    told = f"In place of the difference Δ stands what {_code(done.method)} makes of it"
+    return ["", f"{told}: {method.title} ({method.source})."]
 
 
 def _card(head: list[str], done: Composition, body: list[str], made: str, end: str = "") -> str:

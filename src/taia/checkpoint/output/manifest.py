@@ -143,6 +143,7 @@ def write_manifest(
     keep: str,
     base: dict[str, Any] | None,
     tuned: dict[str, Any],
+    more: Mapping[str, Any] | None = None,
     **settings: object,
 ) -> None:
     """Write ``taia_config.json``.
@@ -153,16 +154,19 @@ def write_manifest(
         keep: The selection as it was typed.
         base: The base's :func:`identity`, or what else says what it was.
         tuned: The tuned model's or the adapter's.
+        more: Of what else was read, by what it is.
         **settings: Further options that changed the result.
     """
     done = composition.to_json()
     record = {
         "versions": versions(),
         "kind": done["kind"],
+        "method": done["method"],
         "selection": {"given": keep, "canonical": done["selection"]},
         "settings": {key: value for key, value in settings.items() if value is not None},
         "base": base,
         "tuned": tuned,
+        **(more or {}),
         "components": done["components"],
         "total": done["total"],
         "notes": done["notes"],
