@@ -132,7 +132,7 @@ def choose(found: Mapping[str, Measured], ends: Ends, numbers: Mapping[str, int]
     best = min(within, key=lambda name: (within[name].divergence.mean, numbers[name]))
     gains = {name: _gain(ends.tuned, one) for name, one in within.items()}
     # All finalists were looked at, within or not.
-    p_values = {name: 1.0 for name in found}
+    p_values = dict.fromkeys(found, 1.0)
     p_values |= {name: 1.0 if g.p_value is None else g.p_value for name, g in gains.items()}
     corrected = holm(p_values)
     tied = tuple(name for name in within if _is_tie(within[name], within[best], ends))

@@ -218,7 +218,7 @@ class Flow:
         for some, what in ((rows, "--learn"), (kept, "--keep")):
             if not some:
                 raise DataError(
-                    f"{what} has nothing left to measure: its rows are longer than the model reads.",
+                    f"Nothing of {what} is left to measure: its rows are too long for the model.",
                     "Give shorter rows.",
                 )
         return Examples(tuple(rows), tuple(kept))

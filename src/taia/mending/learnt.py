@@ -1,4 +1,4 @@
-"""Candidates that are learned from the examples, and where learning and harm lie; each made once."""
+"""What is learned from the examples: candidates, and where learning and harm lie."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def advice(evidence: Evidence) -> list[Advice]:
         found.append(
             Advice(
                 f"{change}.",
-                f"{smaller:.0%} of the update already has {_kept_at(evidence, smaller):.0%} of what "
-                "was learnt: training went further than the task asked.",
+                f"{smaller:.0%} of the update already has {_kept_at(evidence, smaller):.0%} of "
+                "what was learnt: training went further than the task asked.",
             )
         )
     if evidence.size is not None and evidence.size > _LARGE:

@@ -101,8 +101,8 @@ class Finding:
         change: Tuned minus base, with its interval and p-value.
         corrected: The p-value, corrected for all tests; None where there is none.
         higher_is_better: Whether more is better.
-        lost: Items that base has right and tuned has wrong; None where items are not right or wrong.
-        gained: Items that tuned has right and base has wrong; likewise.
+        lost: Items that base has right and tuned has wrong, where items are right or wrong.
+        gained: Items that tuned has right and base has wrong, likewise.
     """
 
     name: str

@@ -76,7 +76,7 @@ def render(runs: Sequence[FinishedRun], command: str) -> str:
         RunError: If Jinja is not installed.
     """
     alike = are_alike(runs)
-    return _page(
+    return page(
         "evaluation.html.j2",
         title=_title(runs),
         lead=_lead(runs),
@@ -98,13 +98,13 @@ def _section(run: FinishedRun) -> _Section:
     return _Section(
         run,
         findings(summary, run.norms),
-        _legends(summary.modes),
+        legends(summary.modes),
         pairs(summary.modes),
         guesses(summary),
         turned_tasks(summary),
-        {pair: _drawing(text) for pair, text in plots.forests(summary).items()},
-        {task: _drawing(text) for task, text in plots.safety(summary).items()},
-        {name: _drawing(text) for name, text in drawn.items() if text},
+        {pair: drawing(text) for pair, text in plots.forests(summary).items()},
+        {task: drawing(text) for task, text in plots.safety(summary).items()},
+        {name: drawing(text) for name, text in drawn.items() if text},
     )
 
 
@@ -124,12 +124,12 @@ def _lead(runs: Sequence[FinishedRun]) -> str:
     )
 
 
-def _page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
+def page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
     """Fill a template.
 
     Args:
         template: Its name in ``templates``.
-        **values: What it shows; all of it is escaped but :func:`_drawing`.
+        **values: What it shows; all of it is escaped but :func:`drawing`.
 
     Raises:
         RunError: If Jinja is not installed.
@@ -146,7 +146,7 @@ def _page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the t
     return environment.get_template(template).render(shapes=svg.SHAPES, **values)
 
 
-def _drawing(text: str) -> Markup:
+def drawing(text: str) -> Markup:
     """SVG text of our own making, for a template to put in as it is.
 
     Raises:
@@ -157,9 +157,9 @@ def _drawing(text: str) -> Markup:
     return Markup(text)
 
 
-def _legends(modes: Iterable[str]) -> dict[str, Markup]:
+def legends(modes: Iterable[str]) -> dict[str, Markup]:
     """Mode → its mark, for a line of text."""
-    return {mode: _drawing(svg.legend(number)) for number, mode in enumerate(modes)}
+    return {mode: drawing(svg.legend(number)) for number, mode in enumerate(modes)}
 
 
 @contextmanager
