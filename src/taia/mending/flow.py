@@ -6,7 +6,6 @@ the parts to search and to select on; the part to report on is opened when the c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from taia.errors import AdapterError, DataError, SelectionError
+from taia.errors import AdapterError, SelectionError
 from taia.evaluation.scores.results import TaskResult
+from taia.evaluation.scores.statistics import Contrast
 from taia.evaluation.settings import Watch
-from taia.mending.answers import kept_examples
 from taia.mending.bench import Bench, Examples
-from taia.mending.budget import FEWEST, MOST, Clock, Sizes
+from taia.mending.budget import MOST, Clock
 from taia.mending.candidates import BASE, TAIA, TUNED, Candidate, candidates
 from taia.mending.choice import (
     FINALISTS,
@@ -31,8 +30,8 @@ from taia.mending.choice import (
     choose,
 )
 from taia.mending.examples import Example
-from taia.mending.items import Item, Tokeniser, in_turn
-from taia.mending.journal import AFTER, BEFORE, Journal, digest
+from taia.mending.items import Item, in_turn
+from taia.mending.journal import AFTER, BEFORE, Journal
 from taia.mending.learnt import ATTRIBUTION, learnt_candidates, places_of
 from taia.mending.paired import difference
 from taia.mending.places import Places
@@ -40,12 +39,12 @@ from taia.mending.result import Cost, Mended, Row
 from taia.mending.scoring import Scoring
 from taia.mending.search import Found, narrow
 from taia.mending.split import Parts
+from taia.mending.supply import Supply
 from taia.mending.why import Attributed, Evidence, advice, reasons
 from taia.mending.worse import Compared, Finding, is_worse, judged
 from taia.training.data.row import Row as TrainingRow
 
 if TYPE_CHECKING:
-    from taia.runtime.engine import Engine
     from taia.runtime.switchable import SwitchableModel
 
 #: Of those that are compared, what was learned from the examples, at most.
@@ -60,9 +59,7 @@ class Flow:
 
     Attributes:
         model: The live model.
-        engine: Writes base's answers.
-        end: Tokens that end one.
-        tokeniser: Makes tokens.
+        supply: Makes examples of items.
         learn: What was to be learnt.
         keep: What must not get worse.
         scoring: The tasks' own scores.
@@ -76,9 +73,7 @@ class Flow:
     """
 
     model: SwitchableModel
-    engine: Engine
-    end: frozenset[int]
-    tokeniser: Tokeniser
+    supply: Supply
     learn: Parts[Item]
     keep: Parts[Item]
     scoring: Scoring
@@ -101,9 +96,11 @@ class Flow:
             RunError: If the model fails.
         """
         tried = candidates(self.is_adapter)
-        sizes = self._sizes(len(tried))
-        search = self._examples(self.learn.search, self.keep.search, sizes.search)
-        select = self._examples(self.learn.select, self.keep.select, sizes.select)
+        sizes = self.supply.sizes(
+            self.learn.search, self.keep.search, self.bench, self.clock, len(tried)
+        )
+        search = self.supply.examples(self.learn.search, self.keep.search, sizes.search)
+        select = self.supply.examples(self.learn.select, self.keep.select, sizes.select)
         findings = self._worse(output)
         worse = is_worse(findings)
         ends = self.bench.ends(search)
@@ -168,61 +165,6 @@ class Flow:
             **further,
         )
 
-    # --- examples -------------------------------------------------------------------------------
-
-    def _sizes(self, count: int) -> Sizes:
-        """How many examples there is time for, told by a first few."""
-        key = digest("sizes")
-        known = self.journal.get(key)
-        if known is None:
-            first = self._examples(self.learn.search, self.keep.search, FEWEST, timed=True)
-            self.bench.measure(TUNED, first)
-            start = time.perf_counter()
-            self.bench.measure(BASE, first)  # by now nothing is made for the first time
-            pairs = max(1, (len(first.learn) + len(first.keep)) / 2)
-            sizes = Sizes.of(self.clock, (time.perf_counter() - start) / pairs, count)
-            read = self.bench.tokens / max(1e-6, self.bench.seconds)
-            known = [sizes.search, sizes.select, sizes.report, read, self.scoring.speed.written]
-            self.journal.put(key, known)
-        self.scoring.speed.read, self.scoring.speed.written = known[3], known[4]
-        return Sizes(*known[:3])
-
-    def _examples(
-        self, learn: Sequence[Item], keep: Sequence[Item], size: int, *, timed: bool = False
-    ) -> Examples:
-        """The first so many of each, in tokens.
-
-        Raises:
-            DataError: If nothing is left of them.
-        """
-        rows = []
-        for item in in_turn(learn):
-            if len(rows) < size and (example := self.tokeniser.example(item)) is not None:
-                rows.append(example)
-        items = in_turn(keep)[:size]
-        done, work = 0, f"Base's own answers to {len(items)} prompts"
-
-        def count(number: int) -> None:
-            nonlocal done
-            done += number
-            self.watch(work, done, len(items))
-
-        start = time.perf_counter()
-        kept = kept_examples(
-            items, self.tokeniser, self.engine, self.end, self.journal, seed=self.seed,
-            progress=count,
-        )  # fmt: skip
-        if timed:
-            written = sum(len(one.counted) for one in kept)
-            self.scoring.speed.written = written / max(1e-3, time.perf_counter() - start)
-        for some, what in ((rows, "--learn"), (kept, "--keep")):
-            if not some:
-                raise DataError(
-                    f"Nothing of {what} is left to measure: its rows are too long for the model.",
-                    "Give shorter rows.",
-                )
-        return Examples(tuple(rows), tuple(kept))
-
     # --- is it worse? ---------------------------------------------------------------------------
 
     def _worse(self, output: Path) -> tuple[Finding, ...]:
@@ -243,7 +185,7 @@ class Flow:
         files: dict[str, list[Example]] = {}
         for item in in_turn(items)[: 2 * MOST]:
             if isinstance(item.what, TrainingRow):
-                example = self.tokeniser.example(item)
+                example = self.supply.tokeniser.example(item)
                 files.setdefault(item.source, []).extend([example] if example else [])
         found = []
         for name, examples in files.items():
@@ -254,7 +196,7 @@ class Flow:
                 )
         return found
 
-    def _gained(self, *of: Ends) -> Any:  # noqa: ANN401 - a Contrast
+    def _gained(self, *of: Ends) -> Contrast:
         """What the fine-tune gained on learnt rows, of all parts together."""
         first = of[0]
         for ends in of[1:]:
@@ -355,7 +297,7 @@ class Flow:
     def _report(
         self, choice: Candidate | None, size: int
     ) -> tuple[dict[str, Cost], dict[str, Measured], Ends]:
-        examples = self._examples(self.learn.report.open(), self.keep.report.open(), size)
+        examples = self.supply.examples(self.learn.report.open(), self.keep.report.open(), size)
         ends = self.bench.ends(examples)
         found = {BASE.name: ends.base, TUNED.name: ends.tuned}
         for one in dict.fromkeys(filter(None, (TAIA, choice))):

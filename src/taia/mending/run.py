@@ -14,11 +14,10 @@ from taia.checkpoint.inspection import look_ahead
 from taia.checkpoint.kinship import doubts, warn_of_doubts
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output.destination import nearest
-from taia.checkpoint.output.manifest import MANIFEST, versions
+from taia.checkpoint.output.manifest import versions
 from taia.checkpoint.output.staging import claimed, write_file
-from taia.checkpoint.reading import read_json
 from taia.errors import InputError, OutputError, StoppedError
-from taia.evaluation.settings import Settings, Watch
+from taia.evaluation.settings import Watch
 from taia.loading.devices import device_called
 from taia.loading.models import check_live, dtype_called
 from taia.mending.budget import Clock, seconds_of
@@ -29,7 +28,6 @@ from taia.packages import needing
 from taia.text import in_bytes
 
 if TYPE_CHECKING:
-    from taia.mending.flow import Flow
     from taia.mending.result import Mended
 
 #: What must not get worse unless told otherwise: a group of tasks that ships with taia.
@@ -102,7 +100,7 @@ def mend(
     """
     watch = watch or (lambda *_: None)
     clock = Clock(seconds_of(budget))
-    folders = [Path(folder) for folder in include_path]
+    folders = tuple(Path(folder) for folder in include_path)
     learnt = read_given("--learn", _texts(learn), prompts=False, folders=folders)
     kept = read_given("--keep", _texts(keep), prompts=True, folders=folders)
     for flag, given in (("--learn", learnt), ("--keep", kept)):
@@ -121,6 +119,8 @@ def mend(
     device = device_called(device)
     watch("Loading libraries", 0, None)
     from taia.evaluation.harness.drive import quiet_harness
+    from taia.evaluation.scores.identity import weights
+    from taia.mending.setup import Setting, set_up
 
     facts = {
         "learn": [[file.name, file.sha256] for file in learnt.files] + [*learnt.tasks],
@@ -130,23 +130,19 @@ def mend(
         "dtype": dtype,
         "declare": dict(declare or {}),
     }
+    typed = command or "taia.mend"
+    setting = Setting(here, there, learnt, kept, seed, dtype, device, declare or {}, folders, typed)
     with claimed(folder), quiet_harness():
         try:
             watch("Hashing the weights", 0, None)
-            from taia.evaluation.scores.identity import weights
-
             known = {"base": weights(here), "tuned": weights(there), **facts}
             journal = Journal(folder, known, overwrite=overwrite)
-            flow = _flow(
-                (here, there), learnt, kept, journal, clock, watch,
-                seed=seed, dtype=dtype, device=device, declare=declare, folders=folders,
-                command=command or "taia.mend",
-            )  # fmt: skip
+            flow = set_up(setting, journal, clock, watch)
             told = {
                 **facts,
                 "base": here.given,
                 "tuned": there.given,
-                "command": command or "taia.mend",
+                "command": typed,
                 "versions": versions(*_LIBRARIES),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
@@ -159,81 +155,6 @@ def mend(
                 f"Stopped; {kept_is if there_is else 'nothing was measured yet'}.",
                 "Give the same command again to go on.",
             ) from None
-
-
-def _flow(
-    places: tuple[Located, Located],
-    learnt: Given,
-    kept: Given,
-    journal: Journal,
-    clock: Clock,
-    watch: Watch,
-    *,
-    seed: int,
-    dtype: str | None,
-    device: str,
-    declare: Mapping[str, str] | None,
-    folders: Sequence[Path],
-    command: str,
-) -> Flow:
-    """Load the model and the tasks, and put the items into parts."""
-    from taia.evaluation.harness.drive import Asking
-    from taia.evaluation.harness.model import ModesLM
-    from taia.evaluation.harness.subject import Live
-    from taia.evaluation.harness.tasks import load_tasks
-    from taia.loading.models import end_tokens
-    from taia.mending.answers import LENGTH
-    from taia.mending.flow import Flow
-    from taia.mending.items import MOST, Tokeniser, items_of
-    from taia.mending.scoring import Scoring, Speed
-    from taia.runtime.engine import Engine
-    from taia.runtime.switchable import SwitchableModel
-
-    here, there = places
-    watch("Loading the model", 0, None)
-    model = SwitchableModel.load(
-        here.path,
-        there.path,
-        {},
-        dtype=None if dtype is None else dtype_called(dtype),
-        device=device,
-        declare=declare or None,
-        check_pair=False,
-    )
-    subject = Live(places, model, declare=declare)
-    backend = subject.backend({}, watch)
-    lm = ModesLM(backend, watch, seed=seed)
-    asking = Asking(MOST, subject.has_chat_template, subject.has_chat_template, seed)
-    watch("Reading what is to be learnt and kept", 0, None)
-    items = []
-    for given in (learnt, kept):
-        tasks = load_tasks(given.tasks, folders, {}) if given.tasks else None
-        items.append(items_of(given, tasks, lm, asking))
-    tokenizer = backend.encoder.tokenizer
-    return Flow(
-        model=model,
-        engine=Engine(model, tokenizer, max_rows=32),
-        end=end_tokens(model.model, tokenizer),
-        tokeniser=Tokeniser(backend.encoder, LENGTH),
-        learn=split(items[0], lambda item: item.key, "--learn", seed),
-        keep=split(items[1], lambda item: item.key, "--keep", seed),
-        scoring=Scoring(
-            subject,
-            [*dict.fromkeys((*kept.tasks, *learnt.tasks))],
-            folders,
-            Settings(seed=seed),
-            Speed(300.0, 100.0),
-            journal,
-            watch,
-            command,
-        ),
-        journal=journal,
-        clock=clock,
-        seed=seed,
-        is_adapter=holds_adapter(there.path),
-        evidence=_evidence(here, there, declare),
-        watch=watch,
-    )
 
 
 def _finished(
@@ -306,24 +227,3 @@ def _check_space(folder: Path, tuned: Located) -> None:
             f"{folder} needs up to {in_bytes(needed)}; the disk has {in_bytes(free)} free.",
             "Free some space, or choose an --output on another disk.",
         )
-
-
-def _evidence(base: Located, tuned: Located, declare: Mapping[str, str] | None) -> dict[str, Any]:
-    """What the update's size, the training's record and the adapter's configuration say."""
-    from taia.analysis.norms import update_norms
-
-    found: dict[str, Any] = {}
-    try:
-        rows = update_norms(base.path, tuned.path, declare).rows
-        size = sum(row.update**2 for row in rows) ** 0.5
-        whole = sum(row.weight**2 for row in rows) ** 0.5
-        found["size"] = size / whole if whole else None
-    except InputError:
-        pass  # of a quantised base, say: the sentence about it is left out
-    for name, key in ((MANIFEST, "recipe"), ("adapter_config.json", "adapter")):
-        path = tuned.path / name
-        told = read_json(path) if path.is_file() else {}
-        if name == MANIFEST:
-            told = told.get("recipe") or {} if told.get("kind") == "training" else {}
-        found[key] = told
-    return found
