@@ -1,6 +1,6 @@
 """α by place as a selection: exact on every tensor of the update, and short."""
 
-from functools import lru_cache
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -64,7 +64,7 @@ ANATOMIES = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def anatomy_of(name):
     return dict(ANATOMIES[name]())
 
@@ -224,7 +224,7 @@ def test_a_router_has_the_alpha_of_its_experts():
 
 def test_a_place_of_another_model_is_refused():
     model = switchables.pair("llama")
-    with pytest.raises(InputError, match="attention.c_attn is no place of the update"):
+    with pytest.raises(InputError, match=r"attention\.c_attn is no place of the update"):
         Places(model.changed).selection({Place(None, "attention", "c_attn"): 0.5})
 
 

@@ -27,7 +27,7 @@ from taia.errors import InputError
 from taia.mending.examples import Example
 from taia.mending.measures import Meter, Nats
 from taia.mending.places import Place
-from taia.mending.tuning import Tuning
+from taia.mending.tuning import Slope, Tuning
 from taia.runtime.switchable import SwitchableModel
 from taia.selection import Selection
 
@@ -43,6 +43,9 @@ _MULTIPLIERS: Final = (1e-3, 1e4)
 #: Learnt rows and kept examples of a step.
 _ROWS: Final = 8
 _PROMPTS: Final = 4
+#: The least of what the loss may be over the tuned model's, and of a gradient's size.
+_LEAST_SLACK: Final = 0.005
+_TINY: Final = 1e-12
 #: α are rounded to so many digits.
 _DIGITS: Final = 3
 #: How often all learnt rows are measured to come to the ceiling, and how near is near enough, as a
@@ -132,69 +135,207 @@ def learn(
         InputError: If there are no examples of a kind, nothing can be scaled, or ``start`` is not
             from 0 to 1.
     """
-    (found,) = front(
-        model,
-        learn,
-        keep,
-        start=start,
-        ceilings=[ceiling],
-        steps=steps,
-        seconds=seconds,
-        seed=seed,
-        progress=progress,
-    )
-    return found
+    search = Search(Tuning(Meter(model, learn, keep)), start, seed)
+    return search.run(ceiling, steps, seconds, progress)
 
 
 class Search:
-    """A search that goes on: from ceiling to ceiling, where the last one ended.
+    """A search that goes on: under another ceiling, from where the last one ended.
 
     Args:
         tuning: The model, of which every coefficient is turned.
-        start: Where to begin, ``[coefficients]``.
-        seed: Of the order of examples.
+        start: As :func:`learn` has it.
+        seed: Likewise.
 
     Attributes:
         values: Where it is, ``[coefficients]``.
+
+    Raises:
+        InputError: As :func:`learn` does.
     """
 
-    def __init__(self, tuning: Tuning, start: np.ndarray, seed: int) -> None:
-        self.values = start
+    def __init__(self, tuning: Tuning, start: float | Mapping[Place, float], seed: int) -> None:
+        self.values = _started(tuning, start)
         self._tuning = tuning
-        self._random = np.random.default_rng(seed)
         meter = tuning.meter
         with meter.model.mode("tuned"):
             self._tuned = meter.loss()
-        self._rows = _order(len(meter.learn), _ROWS, self._random)
-        self._prompts = _order(len(meter.keep), _PROMPTS, self._random)
+        random = np.random.default_rng(seed)
+        self._rows = _rounds(len(meter.learn), _ROWS, random)
+        self._prompts = _rounds(len(meter.keep), _PROMPTS, random)
         self._multiplier: float | None = None
-        self._of_loss = _Average(_MOMENTUM)
-        self._of_divergence = _Average(_MOMENTUM)
-        self._squares = _Average(_SQUARES)
+        self._of_loss = Average(_MOMENTUM)
+        self._of_divergence = Average(_MOMENTUM)
+        self._squares = Average(_SQUARES)
 
-    def steps(self, ceiling: float, steps: int, seconds: float) -> Iterator[LearningStep]:
-        """Go towards the least KL under a ceiling, and tell of each step."""
+    def run(
+        self,
+        ceiling: float,
+        steps: int,
+        seconds: float = math.inf,
+        progress: Callable[[LearningStep], None] | None = None,
+    ) -> Learned:
+        """Go towards the least KL under a ceiling; what :func:`learn` takes and returns."""
+        path = []
+        for step in self._steps(ceiling, steps, seconds):
+            path.append(step)
+            if progress:
+                progress(step)
+        loss = self._settle(ceiling)
+        with self._tuning.at(self.values):
+            divergence = self._tuning.meter.divergence()
+        alphas = self._tuning.alphas(self.values)
+        squares = self._squares.value if self._squares.count else np.ones(self._tuning.size)
+        return Learned(
+            alphas,
+            self._tuning.places.selection(alphas),
+            loss,
+            divergence,
+            ceiling,
+            self._tuning.alphas(squares),
+            tuple(path),
+        )
+
+    def _steps(self, ceiling: float, steps: int, seconds: float) -> Iterator[LearningStep]:
         began = time.monotonic()
-        slack = self._slack(ceiling)
-        above = _Average(_LOSSES)
-        tail = _Average(1 - 1 / max(1, steps // 4))
+        above = Average(_LOSSES)
+        tail = Average(1 - 4 / max(steps, 5))
         for step in range(1, steps + 1):
             if time.monotonic() - began > seconds:
                 break
-            loss, divergence = self._measure()
+            loss = self._tuning.loss(self.values, next(self._rows))
+            divergence = self._tuning.divergence(self.values, next(self._prompts))
             self._of_loss.add(loss.gradient)
             self._of_divergence.add(divergence.gradient)
-            over = self._over(loss, ceiling)
-            above.add(np.array(over))
-            multiplier = self._pressed(float(above.value), slack)
-            joined = divergence.gradient + multiplier * loss.gradient
-            self._squares.add((joined / (1 + multiplier)) ** 2)
-            move = self._of_divergence.value + multiplier * self._of_loss.value
-            scale = (1 + multiplier) * np.sqrt(self._squares.value) + 1e-12
-            self.values = np.clip(self.values - _rate(step, steps) * move / scale, 0.0, 1.0)
+            estimate = self._tuned.mean + loss.mean - self._mean_of_tuned(loss)
+            above.add(estimate - ceiling)
+            multiplier = self._pressed(float(above.value), self._slack(ceiling))
+            joined = (divergence.gradient + multiplier * loss.gradient) / (1 + multiplier)
+            self._squares.add(joined**2)
+            move = (self._of_divergence.value + multiplier * self._of_loss.value) / (1 + multiplier)
+            rate = _RATES[1] + (_RATES[0] - _RATES[1]) * (1 + math.cos(math.pi * step / steps)) / 2
+            self.values = np.clip(
+                self.values - rate * move / (np.sqrt(self._squares.value) + _TINY), 0.0, 1.0
+            )
             tail.add(self.values)
             yield LearningStep(
-                step, time.monotonic() - began, ceiling + over, divergence.mean, multiplier
+                step, time.monotonic() - began, estimate, divergence.mean, multiplier
             )
         if tail.count:
             self.values = tail.value
+
+    def _mean_of_tuned(self, loss: Slope) -> float:
+        """The tuned model's loss on the rows of a step."""
+        return sum(self._tuned.nats[index] for index in loss.nats) / loss.tokens
+
+    def _slack(self, ceiling: float) -> float:
+        """What the loss may have more than the tuned model's: the scale of its being over."""
+        return max(ceiling - self._tuned.mean, _LEAST_SLACK)
+
+    def _pressed(self, above: float, slack: float) -> float:
+        """μ, begun where the line would be at rest, and moved by how far the loss is over."""
+        if self._multiplier is None:
+            of_loss, of_divergence = self._of_loss.value.sum(), self._of_divergence.value.sum()
+            self._multiplier = (
+                float(-of_divergence / of_loss) if of_loss < 0 < of_divergence else 1.0
+            )
+        press = _PRESS * max(-2.0, min(2.0, above / slack))
+        low, high = _MULTIPLIERS
+        self._multiplier = max(low, min(high, self._multiplier * math.exp(press)))
+        return self._multiplier
+
+    def _settle(self, ceiling: float) -> Nats:
+        """Go to the ceiling: towards tuned where the loss of all rows is over it, else to base.
+
+        Of what is measured, that under the ceiling which is nearest to it is taken; with nothing
+        under it, what has the least loss.
+        """
+        center, near = self.values, _NEAR * self._slack(ceiling)
+        known = {1.0: self._tuned}
+        t = 0.0
+        for _ in range(_TRIES):
+            with self._tuning.at(_moved(center, t)):
+                known[t] = self._tuning.meter.loss()
+            if ceiling - near <= known[t].mean <= ceiling:
+                break
+            t = _between_known({at: loss.mean for at, loss in known.items()}, ceiling - near / 2)
+            if t in known:
+                break
+        under = [at for at, loss in known.items() if loss.mean <= ceiling]
+        t = min(under) if under else min(known, key=lambda at: known[at].mean)
+        self.values = _moved(center, t)
+        return known[t]
+
+
+class Average:
+    """A running average in which what is old counts less and less.
+
+    Args:
+        keep: What part of its weight each value keeps when another comes.
+
+    Attributes:
+        count: How many values there were.
+    """
+
+    def __init__(self, keep: float) -> None:
+        self.count = 0
+        self._keep = keep
+        self._sum: np.ndarray | float = 0.0
+        self._weight = 0.0
+
+    def add(self, value: np.ndarray | float) -> None:
+        """Take in another value."""
+        self.count += 1
+        self._sum = self._keep * self._sum + value
+        self._weight = self._keep * self._weight + 1.0
+
+    @property
+    def value(self) -> np.ndarray:
+        """The average."""
+        return np.asarray(self._sum / self._weight)
+
+
+def _started(tuning: Tuning, start: float | Mapping[Place, float]) -> np.ndarray:
+    if not tuning.size:
+        raise InputError(
+            "No part of the update can be scaled in a live model.",
+            "Choose among whole parts: α of DoRA and of modules saved whole are 0 or 1.",
+        )
+    values = np.full(tuning.size, 1.0)
+    for place, group in tuning.groups.items():
+        value = start[place] if isinstance(start, Mapping) else start
+        if not 0 <= value <= 1:
+            raise InputError(f"{place} was to start at {value}.", "Start at α from 0 to 1.")
+        values[group] = value
+    return values
+
+
+def _rounds(count: int, size: int, random: np.random.Generator) -> Iterator[list[int]]:
+    """Some of so many examples, again and again, each as often as the others."""
+    if not count:
+        raise InputError(
+            "α were to be learnt without learnt rows, or without kept examples.",
+            "Give at least one of each.",
+        )
+    order: list[int] = []
+    while True:
+        while len(order) < size:
+            order += random.permutation(count).tolist()
+        some, order = order[:size], order[size:]
+        yield sorted({*some})
+
+
+def _moved(center: np.ndarray, t: float) -> np.ndarray:
+    """On the line from base (t = −1) through what was found (0) to tuned (1); rounded."""
+    moved = center + t * (1 - center) if t > 0 else center * (1 + t)
+    return np.round(moved, _DIGITS)
+
+
+def _between_known(known: Mapping[float, float], wanted: float) -> float:
+    """Where on the line a loss may be, of which some are known and which falls from −1 to 1."""
+    under = min((t for t, loss in known.items() if loss <= wanted), default=1.0)
+    over = max((t for t, loss in known.items() if t < under and loss > wanted), default=None)
+    if over is None:
+        return max(-1.0, 2 * under - 0.1)
+    part = (known[over] - wanted) / max(known[over] - known[under], _TINY)
+    return over + min(0.9, max(0.1, part)) * (under - over)
