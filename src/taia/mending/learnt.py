@@ -15,11 +15,14 @@ from taia.mending.journal import Journal, digest
 from taia.mending.learned import LearningStep, learn
 from taia.mending.measures import Meter
 from taia.mending.places import Place
+from taia.mending.simpler import Simpler, simpler
 from taia.mending.why import Attributed
 
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
 
+#: Simpler forms that are handed on, from the one that is as good.
+_FORMS: Final = 2
 #: Learnt rows and kept prompts that harm and learning are attributed on, and α that are tried.
 _ATTRIBUTED: Final = 12
 _POINTS: Final = 5
@@ -57,6 +60,9 @@ def learnt_candidates(
         def step(one: LearningStep) -> None:
             watch("Learning what to keep", one.step, None)
 
+        def form(one: Simpler) -> None:
+            watch("Simplifying it", one.numbers, None)
+
         watch("Learning what to keep", 0, None)
         found = learn(
             model,
@@ -68,16 +74,18 @@ def learnt_candidates(
             seed=seed,
             progress=step,
         )
-        known = [[str(found.selection), len(set(found.alphas.values()))]]
+        forms = simpler(Meter(model, examples.learn, examples.keep), found, progress=form)
+        known = [[str(found.selection), len(set(found.alphas.values())), ""]]
+        known += [[str(one.selection), one.numbers, one.grouping] for one in forms[-_FORMS:]]
         journal.put(key, known)
     return [
         Candidate(
-            "learned" if number == 0 else f"learned, {numbers} numbers",
+            "learned" if not grouping else f"learned, {numbers} numbers",
             selection,
             f"{numbers} shares of the update, learned from your rows",
             numbers,
         )
-        for number, (selection, numbers) in enumerate(known)
+        for selection, numbers, grouping in known
     ]
 
 
