@@ -139,9 +139,7 @@ def test_the_interval_on_the_report_covers_though_the_choice_was_of_the_best():
         sides = []
         for size in (20, 40):
             shared = rng.normal(0, 0.3, size)
-            there = Ends(
-                measured(5.0, 0.0, size), measured(1.0, 3.0, size, 0.3, rng, shared)
-            )
+            there = Ends(measured(5.0, 0.0, size), measured(1.0, 3.0, size, 0.3, rng, shared))
             found = {n: measured(1.0, 2 + d, size, 0.3, rng, shared) for n, d in true.items()}
             sides.append((found, there))
         (select, select_ends), (report, report_ends) = sides
