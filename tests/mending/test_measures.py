@@ -15,25 +15,8 @@ import tiny_models
 import tiny_molora
 from taia import SwitchableModel
 from taia.errors import InputError
-from taia.mending.examples import Example
 from taia.mending.measures import Meter, Nats
-
-
-def examples(count, seed, longest=20, vocabulary=60):
-    """Examples of many lengths, of which one counts a single token, and one all."""
-    random = np.random.default_rng(seed)
-    made = []
-    for number in range(count):
-        length = int(random.integers(3, longest))
-        ids = tuple(int(token) for token in random.integers(0, vocabulary, length))
-        many = {0: 1, 1: length - 1}.get(number, int(random.integers(1, length)))
-        places = sorted(random.choice(np.arange(1, length), many, replace=False).tolist())
-        made.append(Example(f"{number}", ids, tuple(places)))
-    return made
-
-
-LEARN = examples(7, 1)
-KEEP = examples(6, 2)
+from tiny_examples import KEEP, LEARN
 
 
 class NoLogitsToKeep(LlamaForCausalLM):
