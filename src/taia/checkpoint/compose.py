@@ -215,9 +215,7 @@ def _formula(
         return Formula.open(method, statistics, None if unaligned is None else locate(unaligned))
     for flag, given in (("--statistics", statistics), ("--unaligned", unaligned)):
         if given is not None:
-            raise MethodError(
-                f"{flag} has no effect without --method.", "Leave it out, or give one."
-            )
+            raise MethodError(f"{flag} does nothing without --method.", "Leave it out.")
     return None
 
 

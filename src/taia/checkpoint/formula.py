@@ -22,7 +22,7 @@ from taia.checkpoint.locate import Located
 from taia.checkpoint.output.manifest import identity
 from taia.checkpoint.sources import FLOATS, Sources, cut, runs_of
 from taia.checkpoint.spelling import newer
-from taia.checkpoint.statistics import CalibrationStatistics
+from taia.checkpoint.statistics import CalibrationStatistics, shape_wanted
 from taia.checkpoint.steps import TensorPair
 from taia.errors import MethodError
 from taia.methods import Applied, Given
@@ -64,15 +64,16 @@ class Formula:
         """
         applied = Applied.parse(method) if isinstance(method, str) else method
         needs = set(applied.method.needs)
-        measured = bool(needs - {"unaligned"})
-        for flag, given, needed, mend in (
-            ("--statistics", statistics, measured, "what calibration rows gave"),
+        measured = sorted(needs - {"unaligned"})
+        rows = f"statistics of calibration rows ({', '.join(measured)})"
+        for flag, given, needed, what in (
+            ("--statistics", statistics, bool(measured), rows),
             ("--unaligned", unaligned, "unaligned" in needs, "the model before its alignment"),
         ):
             if needed and given is None:
                 raise MethodError(
-                    f"The method {applied.method.name} needs {mend}.",
-                    f"Give it with {flag} FOLDER; docs/methods.md says what must be in it.",
+                    f"The method {applied.method.name} needs {what}.",
+                    f"Give its folder with {flag}; docs/methods.md says what must be in it.",
                 )
             if given is not None and not needed:
                 raise MethodError(
@@ -133,7 +134,7 @@ class Formula:
         if not self.applied.calculates(label):
             return None
         found = {
-            need: self._needed(need, label, _wanted(need, label, inputs_first, rank))
+            need: self._needed(need, label, shape_wanted(need, label, inputs_first, rank))
             for need in self.applied.method.needs
         }
         return TensorFormula(self, label, inputs_first, found)
@@ -295,16 +296,3 @@ def inputs_first(label: Label, base: Checkpoint) -> bool:
     if is_stack(label):
         return (base.config or {}).get("model_type") in TRANSPOSED_EXPERTS
     return label.layer is not None and base.is_conv1d
-
-
-def _wanted(need: str, label: Label, inputs_first: bool, rank: int | None) -> tuple[int, ...]:
-    """The shape of what a method needs of a tensor."""
-    shape = label.tensor.shape
-    assert shape is not None
-    if need == "unaligned":
-        return shape
-    *experts, first, last = shape
-    inputs = first if inputs_first else last
-    if need == "inputs":
-        return (*experts, inputs, inputs)
-    return (*experts, min(first, last, rank or first))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from taia.anatomy.labels import Label
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.checkpoint.locate import home_written_out
 from taia.errors import MethodError
@@ -57,3 +58,23 @@ class CalibrationStatistics:
                 )
             entries[entry.name] = entry
         return cls(path, shards, entries)
+
+
+def shape_wanted(need: str, label: Label, inputs_first: bool, rank: int | None) -> tuple[int, ...]:
+    """The shape of what a method needs of a tensor.
+
+    Args:
+        need: A statistic, or ``"unaligned"``.
+        label: What the tensor is: a matrix, or one for each expert.
+        inputs_first: Whether it is stored [inputs, outputs].
+        rank: Of its update, where that is known to be low.
+    """
+    shape = label.tensor.shape
+    assert shape is not None
+    if need == "unaligned":
+        return shape
+    *experts, first, last = shape
+    inputs = first if inputs_first else last
+    if need == "inputs":
+        return (*experts, inputs, inputs)
+    return (*experts, min(first, last, rank or first))

@@ -89,8 +89,9 @@ def compose(
 ) -> None:
     """Keep a part of an update: base + α · (tuned − base), tensor by tensor.
 
-    With --method, base + α · f(tuned − base) with one of the field's formulas f. Checkpoints are copied byte by byte wherever α is 0 or 1. An adapter becomes a smaller adapter,
-    or with --merge a whole checkpoint.
+    With --method, base + α · f(tuned − base) with one of the field's formulas f. Checkpoints are
+    copied byte by byte wherever α is 0 or 1. An adapter becomes a smaller adapter, or with --merge
+    a whole checkpoint.
     """
     from taia.checkpoint.compose import compose as run
     from taia.reporting.checkpoints import match_table

@@ -139,9 +139,9 @@ def read_recipe(source: ExportSource) -> MergekitRecipe:
             f"{source.place.given} is no composition of two whole checkpoints.",
             "mergekit merges whole checkpoints: give a folder that taia compose wrote of two.",
         )
-    if record.get("method"):
+    if settings.get("method"):
         raise InputError(
-            f"{source.place.given} was composed by the method {record['method']}, which is no "
+            f"{source.place.given} was composed by the method {settings['method']}, which is no "
             "weight for each tensor.",
             "A recipe is written of what was composed by a selection alone.",
         )

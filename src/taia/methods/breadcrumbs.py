@@ -16,8 +16,9 @@ def entries(given: Given, *, keep: float, drop: float) -> Array:
     import numpy as np
 
     update = given.update
-    outliers = largest(update, min(drop, 1 - keep))
-    kept = largest(update, min(keep + drop, 1)) & ~outliers
+    count = int(keep * update.size)
+    dropped = min(int(drop * update.size), update.size - count)
+    kept = largest(update, dropped + count) & ~largest(update, dropped)
     return np.where(kept, update, update.dtype.type(0))
 
 

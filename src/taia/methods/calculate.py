@@ -37,7 +37,7 @@ def changed(applied: Applied, given: Given) -> Array:
     if is_stack(given.label) and given.expert is None and given.update.size:
         each = (given.of_expert(index) for index in range(len(given.update)))
         return np.stack([changed(applied, one) for one in each])
-    with _solving(given):
+    with _solving(given, given.update, *([given.weight] if applied.method.reads_base else [])):
         if applied.method.entries is not None:
             result: Array = applied.method.entries(given, **applied.values)
             return result
@@ -65,7 +65,7 @@ def changed_factors(
     Raises:
         MethodError: As :func:`changed` does.
     """
-    with _solving(given):
+    with _solving(given, a, b, *([given.weight] if applied.method.reads_base else [])):
         return _factors_by_spectrum(applied, given, a, b, scaling)
 
 
@@ -122,12 +122,17 @@ def _factors_by_spectrum(
 
 
 @contextmanager
-def _solving(given: Given) -> Iterator[None]:
-    """What NumPy cannot solve, as an error that names the tensor."""
+def _solving(given: Given, *numbers: Array) -> Iterator[None]:
+    """What nothing can be calculated of, as an error that names the tensor."""
+    problem = f"{given.label.tensor.name!r} cannot be worked on"
+    if not all(np.isfinite(array).all() for array in numbers):
+        raise MethodError(
+            f"{problem}: base or update holds a number that is not finite.",
+            "Leave it out of --keep, or look for what broke the model.",
+        )
     try:
         yield
     except np.linalg.LinAlgError as error:
         raise MethodError(
-            f"{given.label.tensor.name!r} cannot be worked on: {first_line(error)}.",
-            "Look for numbers in it, or in its statistics, that are not finite.",
+            f"{problem}: {first_line(error)}.", "Look at the statistics that were given of it."
         ) from error

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from taia.methods.given import Array
 
 
-def largest(update: Array, share: float) -> npt.NDArray[np.bool_]:
+def largest(update: Array, count: int) -> npt.NDArray[np.bool_]:
     """Marks the entries of largest magnitude; of equal ones the first in the tensor's order.
 
     Args:
         update: Any shape.
-        share: How large a part of them, rounded down to a whole number of entries.
+        count: How many.
 
     Returns:
         True for these, in the same shape.
@@ -24,7 +24,6 @@ def largest(update: Array, share: float) -> npt.NDArray[np.bool_]:
     import numpy as np
 
     sizes: npt.NDArray[Any] = np.abs(update).reshape(-1)
-    count = int(share * sizes.size)
     if count in (0, sizes.size):
         return np.full(update.shape, bool(count), np.bool_)
     bound = np.partition(sizes, sizes.size - count)[sizes.size - count]

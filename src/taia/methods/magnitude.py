@@ -16,7 +16,7 @@ def entries(given: Given, *, keep: float) -> Array:
     import numpy as np
 
     update = given.update
-    return np.where(largest(update, keep), update, update.dtype.type(0))
+    return np.where(largest(update, int(keep * update.size)), update, update.dtype.type(0))
 
 
 METHOD = Method(

@@ -16,7 +16,8 @@ def entries(given: Given, *, revert: float) -> Array:
     import numpy as np
 
     update = given.update
-    return np.where(largest(update, revert), update.dtype.type(0), update)
+    reverted = largest(update, int(revert * update.size))
+    return np.where(reverted, update.dtype.type(0), update)
 
 
 METHOD = Method(

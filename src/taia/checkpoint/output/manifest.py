@@ -161,7 +161,6 @@ def write_manifest(
     record = {
         "versions": versions(),
         "kind": done["kind"],
-        "method": done["method"],
         "selection": {"given": keep, "canonical": done["selection"]},
         "settings": {key: value for key, value in settings.items() if value is not None},
         "base": base,
