@@ -87,8 +87,8 @@ def _methods(is_adapter: bool) -> Iterator[Candidate]:
         method = Applied.parse(text)
         if method.method.needs or (is_adapter and method.method.not_on_adapters):
             continue
-        name = (
-            f"{method.method.title} ({', '.join(f'{k} {v:g}' for k, v in method.values.items())})"
-        )
+        first = next(iter(method.values.values()), None)
+        title = method.method.title
+        name = title if first is None else f"{title} {first:g}"
         numbers = max(1, len(method.values))
         yield Candidate(name, "all", about, numbers, str(method))
