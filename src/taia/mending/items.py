@@ -96,6 +96,7 @@ class Tokeniser:
         self._encoder = encoder
         self._room = room
         self._length = min(LENGTH, encoder.max_length)
+        self._before = max(1, self._length - room)
         self._rows = RowEncoder(encoder.tokenizer, max_length=self._length)
 
     def example(self, item: Item) -> Example | None:
@@ -127,7 +128,7 @@ class Tokeniser:
         """A prompt's tokens, with room behind it; None where it has an answer already."""
         what = item.what
         if isinstance(what, TaskItem) and not what.is_text:
-            return self._encoder.prompt(what.context, self._room)
+            return self._encoder.prompt(what.context, self._room)[-self._before :]
         if not isinstance(what, Prompt):
             return None
         tokenizer = self._encoder.tokenizer
@@ -138,7 +139,7 @@ class Tokeniser:
         else:
             asked = "\n\n".join(turn["content"] for turn in chat)
             ids = tokenizer(f"Question: {asked}\nAnswer:").input_ids
-        return tuple(ids[-(self._length - self._room) :])
+        return tuple(ids[-self._before :])
 
     def _rated(self, item: Item, what: TaskItem, target: str) -> Example | None:
         if what.is_text:

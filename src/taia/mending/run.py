@@ -148,7 +148,7 @@ def mend(
             }
             found = flow.run(folder, told)
             return _finished(found, (here, there), declare, watch)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, StoppedError):
             kept_is = f"what was measured is kept in {folder}"
             there_is = (folder / MEASURED).is_file()
             raise StoppedError(

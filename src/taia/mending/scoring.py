@@ -90,13 +90,14 @@ class Scoring:
         for item in items:
             if isinstance(item.what, TaskItem):
                 of.setdefault(item.what.task, []).append(item.what.place)
-        end = time.monotonic() + seconds
-        left = list(of)
-        for name in of:
-            tasks = self.load()
-            share = max(0.0, end - time.monotonic()) / len(left)
-            places = self._places(name, tasks.tasks[name], of[name], len(modes), share, folder.name)
-            left.remove(name)
+        tasks, end = self.load(), time.monotonic() + seconds
+        # The quickest first: what they leave of their time is for those after them.
+        costs = {name: self._cost(tasks.tasks[name], of[name]) for name in of}
+        order = sorted(of, key=costs.__getitem__)
+        for number, name in enumerate(order):
+            share = max(0.0, end - time.monotonic()) / (len(order) - number)
+            count = int(share / (len(modes) * costs[name]))
+            places = self._places(folder.name, name, of[name], count)
             self.short[name] = len(places), len(of[name])
             if places:
                 self._task(only(tasks, {name: places}), folder, modes)
@@ -114,16 +115,14 @@ class Scoring:
         running = Running(self.subject, tasks, modes, self.settings, False, None, self.watch)
         running.evaluate(folder, overwrite=True, require=(), command=self.command)
 
-    def _places(
-        self, name: str, task: LmTask, places: Sequence[int], modes: int, seconds: float, part: str
-    ) -> list[int]:
-        key = digest("places", part, name, list(places), modes)
-        known = self.journal.get(key)
-        if known is None:
-            count = int(seconds / max(1e-6, modes * self._cost(task, places)))
-            known = list(places[:count]) if count >= min(FEWEST, len(places)) else []
+    def _places(self, part: str, name: str, places: Sequence[int], count: int) -> list[int]:
+        """The items that are asked: as many as before, or now as there is time for."""
+        key = digest("places", part, name, list(places))
+        known: list[int] = self.journal.get(key) or []
+        if not known and count >= min(FEWEST, len(places)):
+            known = list(places[:count])
             self.journal.put(key, known)
-        return list(known)
+        return known
 
     def _cost(self, task: LmTask, places: Sequence[int]) -> float:
         """Seconds that one item takes in one mode, roughly."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -174,7 +175,11 @@ class Live(InMemory):
         self._live, self._methods = model, dict(methods or {})
 
     def hashes(self) -> dict[str, Any]:  # noqa: D102
-        return {**super().hashes(), **({"methods": self._methods} if self._methods else {})}
+        return {**self._hashes, **({"methods": self._methods} if self._methods else {})}
+
+    @cached_property
+    def _hashes(self) -> dict[str, Any]:
+        return super().hashes()
 
     def backend(self, modes: Mapping[str, str], watch: Watch) -> LocalBackend:  # noqa: D102
         for name, selection in modes.items():
