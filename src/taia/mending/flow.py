@@ -116,7 +116,7 @@ class Flow:
         learns = gained.interval is not None and gained.interval[0] > 0
         if worse is False or not learns:
             evidence = Evidence({}, ends, **self.evidence)
-            why = reasons(None, worse, evidence)
+            why = reasons(None, worse, evidence, learns=learns)
             return self._told(told, facts, rows=rows, why=why)
         found = self._search(tried, search)
         decision, compared, select_ends, finalists = self._select(found, select)
@@ -319,6 +319,8 @@ class Flow:
             except (SelectionError, AdapterError):
                 continue
             modes[one.name] = one.selection
+            if one.method:
+                self.scoring.subject.methods[one.name] = one.method
         self.scoring.run(output / AFTER, modes, items, self.clock.left * 0.9)
         self._note_short()
         summary = self.scoring.summary(output / AFTER)

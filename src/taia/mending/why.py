@@ -70,21 +70,24 @@ class Evidence:
     adapter: Mapping[str, Any] = field(default_factory=dict)
 
 
-def reasons(decision: Decision | None, worse: bool | None, evidence: Evidence) -> list[str]:
+def reasons(
+    decision: Decision | None, worse: bool | None, evidence: Evidence, *, learns: bool = True
+) -> list[str]:
     """Why no candidate was chosen; empty where one was.
 
     Args:
         decision: What was decided; None where nothing was searched.
         worse: Whether the fine-tune is worse.
         evidence: What was measured.
+        learns: Whether the fine-tuned model is clearly better than base on what it was to learn.
     """
     if decision is not None and decision.name is not None:
         return []
     if worse is False and decision is None:
         return ["No harm was found, so there is nothing to mend: keep the fine-tuned model."]
-    if evidence.ends.gain <= 0:
+    if not learns:
         return [
-            "The fine-tuned model is no better on what it was to learn than the base is "
+            "The fine-tuned model is not clearly better than the base on what it was to learn "
             f"({evidence.ends.tuned.loss.mean:.3f} against {evidence.ends.base.loss.mean:.3f} "
             "nats a token): there is nothing to keep."
         ]

@@ -154,9 +154,11 @@ class Live(InMemory):
         places: What was loaded, base and tuned.
         model: The live model; modes that are asked are named in it beforehand or here.
         rows: How many answers are generated at once.
+        declare: As the model was loaded with.
+
+    Attributes:
         methods: Mode → the method that is between the update and its selection, where there is
             one: results depend on it.
-        declare: As the model was loaded with.
     """
 
     def __init__(
@@ -165,17 +167,17 @@ class Live(InMemory):
         model: SwitchableModel,
         *,
         rows: int = 32,
-        methods: Mapping[str, str] | None = None,
         declare: Mapping[str, str] | None = None,
     ) -> None:
         base, tuned = places
         super().__init__(base.path, tuned.path, rows=rows, declare=declare)
         self.base, self.tuned = base.given, tuned.given
         self.dtype = str(model.dtype).removeprefix("torch.")
-        self._live, self._methods = model, dict(methods or {})
+        self._live = model
+        self.methods: dict[str, str] = {}
 
     def hashes(self) -> dict[str, Any]:  # noqa: D102
-        return {**self._hashes, **({"methods": self._methods} if self._methods else {})}
+        return {**self._hashes, **({"methods": self.methods} if self.methods else {})}
 
     @cached_property
     def _hashes(self) -> dict[str, Any]:
