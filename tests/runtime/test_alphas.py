@@ -243,6 +243,31 @@ def test_a_mode_may_be_entered_inside(model):
             assert torch.equal(model(input_ids=IDS).logits, outer)
 
 
+def test_one_block_may_stand_in_another(model):
+    at = places(model)
+    first, second = (some(max(at.values()) + 1, seed) for seed in (1, 2))
+    alone = []
+    for values in (first, second):
+        with torch.no_grad(), model.at(values, at):
+            alone.append(model(input_ids=IDS).logits)
+    with torch.no_grad(), model.at(first, at):
+        with model.at(second, at):
+            assert torch.equal(model(input_ids=IDS).logits, alone[1])
+        assert torch.equal(model(input_ids=IDS).logits, alone[0])
+
+
+@pytest.mark.parametrize("mode", ["base", "0.5*all", "mlp"])
+def test_it_does_not_matter_which_mode_the_model_was_in(model, mode):
+    at = places(model)
+    values = some(max(at.values()) + 1)
+    found = []
+    for before in ("tuned", mode):
+        model.set_mode(before)
+        with torch.no_grad(), model.at(values, at):
+            found.append(model(input_ids=IDS).logits)
+    assert torch.equal(*found)
+
+
 class Products(TorchDispatchMode):
     """The shapes of all matrix products."""
 

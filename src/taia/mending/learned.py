@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from taia.errors import InputError
+from taia.mending.ceiling import settle
 from taia.mending.examples import Example
 from taia.mending.measures import Meter, Nats
 from taia.mending.places import Place
@@ -46,12 +47,6 @@ _PROMPTS: Final = 4
 #: The least of what the loss may be over the tuned model's, and of a gradient's size.
 _LEAST_SLACK: Final = 0.005
 _TINY: Final = 1e-12
-#: α are rounded to so many digits.
-_DIGITS: Final = 3
-#: How often all learnt rows are measured to come to the ceiling, and how near is near enough, as a
-#: part of the slack.
-_TRIES: Final = 4
-_NEAR: Final = 0.1
 
 
 class LearningStep(NamedTuple):
@@ -181,7 +176,8 @@ class Search:
             path.append(step)
             if progress:
                 progress(step)
-        loss = self._settle(ceiling)
+        settled = settle(self._tuning, self.values, ceiling, self._slack(ceiling), self._tuned)
+        self.values, loss = settled
         with self._tuning.at(self.values):
             divergence = self._tuning.meter.divergence()
         alphas = self._tuning.alphas(self.values)
@@ -244,28 +240,6 @@ class Search:
         self._multiplier = max(low, min(high, self._multiplier * math.exp(press)))
         return self._multiplier
 
-    def _settle(self, ceiling: float) -> Nats:
-        """Go to the ceiling: towards tuned where the loss of all rows is over it, else to base.
-
-        Of what is measured, that under the ceiling which is nearest to it is taken; with nothing
-        under it, what has the least loss.
-        """
-        center, near = self.values, _NEAR * self._slack(ceiling)
-        known = {1.0: self._tuned}
-        t = 0.0
-        for _ in range(_TRIES):
-            with self._tuning.at(_moved(center, t)):
-                known[t] = self._tuning.meter.loss()
-            if ceiling - near <= known[t].mean <= ceiling:
-                break
-            t = _between_known({at: loss.mean for at, loss in known.items()}, ceiling - near / 2)
-            if t in known:
-                break
-        under = [at for at, loss in known.items() if loss.mean <= ceiling]
-        t = min(under) if under else min(known, key=lambda at: known[at].mean)
-        self.values = _moved(center, t)
-        return known[t]
-
 
 class Average:
     """A running average in which what is old counts less and less.
@@ -323,19 +297,3 @@ def _rounds(count: int, size: int, random: np.random.Generator) -> Iterator[list
             order += random.permutation(count).tolist()
         some, order = order[:size], order[size:]
         yield sorted({*some})
-
-
-def _moved(center: np.ndarray, t: float) -> np.ndarray:
-    """On the line from base (t = −1) through what was found (0) to tuned (1); rounded."""
-    moved = center + t * (1 - center) if t > 0 else center * (1 + t)
-    return np.round(moved, _DIGITS)
-
-
-def _between_known(known: Mapping[float, float], wanted: float) -> float:
-    """Where on the line a loss may be, of which some are known and which falls from −1 to 1."""
-    under = min((t for t, loss in known.items() if loss <= wanted), default=1.0)
-    over = max((t for t, loss in known.items() if t < under and loss > wanted), default=None)
-    if over is None:
-        return max(-1.0, 2 * under - 0.1)
-    part = (known[over] - wanted) / max(known[over] - known[under], _TINY)
-    return over + min(0.9, max(0.1, part)) * (under - over)

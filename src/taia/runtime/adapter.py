@@ -7,16 +7,19 @@ is exchanged by reference, as the tensors of a tuned checkpoint are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from taia.checkpoint.adapters.place import check_router
 from taia.errors import AdapterError, SelectionError
-from taia.runtime.alphas import Alphas, Slots
+from taia.runtime.alphas import Alphas, Slot, Slots
 from taia.runtime.exchange import Exchanged, exchange, same_bits, stand_ins
+from taia.runtime.factored import check_on_adapters, product_of, slots_of
+from taia.runtime.formulas import LiveFormula, by_formula
 from taia.runtime.layers import Layer, base_tensors, read_anatomy, read_layers, with_parts
 from taia.runtime.live import changed, live_slots
-from taia.runtime.rows import RowScales
+from taia.runtime.switches import Steps, Switches
 from taia.runtime.update import Changed, Plan, changing, check_scales
 from taia.selection import Alpha, Pieces, Selection
 
@@ -25,32 +28,18 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from taia.anatomy import Anatomy
+    from taia.methods import Applied
 
 #: Of how many different batches the steps are kept.
 _KEPT: Final = 256
 
 
-class _Scale(NamedTuple):
-    """A number by which PEFT multiplies an update: ``table[adapter]``."""
+@dataclass(frozen=True, slots=True)
+class AdapterSteps:
+    """What a mode assigns: to the adapter's layers, and to what the adapter replaces."""
 
-    table: dict[str, Any]
-    adapter: str
-    tuned: float  # what it is where α is 1
-    part: int  # whose α it follows, in the order of a plan
-
-
-class _Switch(NamedTuple):
-    """What a layer's α decide."""
-
-    modules: tuple[Any, ...]  # are off where all its parts are
-    parts: tuple[int, ...]
-    scales: list[_Scale]
-
-
-class _Steps(NamedTuple):
-    off: list[tuple[Any, bool]]
-    scales: list[tuple[dict[str, Any], str, float | RowScales]]
-    replaced: tuple[Alpha, ...] = ()
+    switches: Steps
+    replaced: tuple[Alpha | torch.Tensor, ...]
 
 
 class AdapterUpdate:
@@ -85,7 +74,7 @@ class AdapterUpdate:
         self._layers = [layer for layer in layers if layer.parts]
         anatomy = read_anatomy(model, layers, declare)
         self.labels = with_parts(anatomy, self._layers)
-        self._switches = _switches(self._layers, self._active)
+        self._switches = Switches(self._layers, self._active)
         self._replaced = _replaced(model, layers, replaced)
         #: What was kept of the base's, for whoever wraps the model anew.
         self.replaced = None if replaced is None else {t.name: t.base for t in self._replaced}
@@ -94,26 +83,36 @@ class AdapterUpdate:
             *(Changed(self.labels[tensor.name]) for tensor in self._replaced),
         )
         self._slots = Slots()
-        self._row_steps = lru_cache(_KEPT)(self._steps)
+        self._row_steps = lru_cache(_KEPT)(self._switches.steps)
         #: Why rows of one batch cannot be in different modes.
         self.cannot_mix = _why_not_mix(self._layers, self._active, anatomy, self._replaced)
 
-    def plan(self, selection: Selection) -> Plan:
-        """Work out what a selection does to each layer; nothing is changed.
+    def plan(self, selection: Selection, method: Applied | None = None) -> Plan:
+        """Work out what a selection does to each layer, and a method before it; nothing is changed.
 
         Args:
             selection: In terms of the base model's tensors; of MoLoRA also ``experts``, ``router``
                 and ``shared_experts``.
+            method: What is done to the update first.
 
         Raises:
-            AdapterError: If DoRA should be scaled, which is not linear in α, or MoLoRA's experts
-                should be parted from their router.
+            AdapterError: If DoRA should be scaled, which is not linear in α, MoLoRA's experts
+                should be parted from their router, or the method means nothing on an update.
+            MethodError: If the method lacks what it needs, or a tensor is none for it.
             SelectionError: If the selection matches nothing, or cuts through a tensor's rows.
         """
         found = selection.alphas(self.labels)
+        if method is not None:
+            formula = LiveFormula(method, self.labels)
+            found = formula.weighed(found)
         alphas = tuple(alpha for layer in self._layers for alpha in self._alphas(layer, found))
         replaced = tuple(found[tensor.name] for tensor in self._replaced)
-        return Plan((*alphas, *replaced), self._steps((alphas,))._replace(replaced=replaced))
+        steps = self._switches.steps((alphas,))
+        plan = Plan((*alphas, *replaced), AdapterSteps(steps, replaced))
+        if method is None:
+            return plan
+        with self._slots.lifted():
+            return self._by_method(plan, formula, found)
 
     def plan_at(self, alphas: Alphas) -> Plan:
         """Work out what stands in for the adapter's parts while α have a gradient.
@@ -122,13 +121,37 @@ class AdapterUpdate:
             InputError: If one is no part that can be scaled.
         """
         check_scales(self.changed, alphas)
-        tuned = self.plan(Selection.parse("all")).steps
+        steps = self.plan(Selection.parse("all")).steps
         replaced = tuple(0.0 if tensor.name in alphas else 1.0 for tensor in self._replaced)
-        slots = (
-            *live_slots(self._layers, self._active, alphas),
-            *stand_ins(self._model, self._replaced, alphas),
+        with self._slots.lifted():
+            slots = (
+                *live_slots(self._layers, self._active, alphas),
+                *stand_ins(self._model, self._replaced, alphas),
+            )
+        return Plan(changing(), replace(steps, replaced=replaced), slots)
+
+    def _by_method(self, plan: Plan, formula: LiveFormula, found: Mapping[str, Alpha]) -> Plan:
+        """A plan with what a method makes of the updates that it is for."""
+        check_on_adapters(formula.applied)
+        slots: list[Slot] = []
+        off: set[str] = set()
+        for layer in self._layers:
+            if any(formula.calculates(part.name, found[part.name]) for part in layer.parts):
+                product = product_of(layer, self._active, formula.applied.method.title)
+                slots += slots_of(product, formula, found[layer.name])
+                off |= {layer.name} if formula.applied.method.spectrum is None else set()
+        alphas = tuple(
+            0.0 if layer.name in off else alpha
+            for layer in self._layers
+            for alpha in self._alphas(layer, found)
         )
-        return Plan(changing(), tuned._replace(replaced=replaced), slots)
+        replaced = tuple(
+            by_formula(self._model, tensor, formula, found[tensor.name])
+            for tensor in self._replaced
+        )
+        steps = AdapterSteps(self._switches.steps((alphas,)), replaced)
+        made = bool(slots) or replaced != plan.steps.replaced
+        return Plan(plan.alphas, steps, tuple(slots), str(formula.applied) if made else "")
 
     def apply(self, plan: Plan) -> None:
         """Put the model in a mode.
@@ -140,7 +163,7 @@ class AdapterUpdate:
         self._check_active()
         self._slots.put(())
         exchange(self._replaced, plan.steps.replaced)
-        self._assign(plan.steps)
+        plan.steps.switches.assign()
         self._slots.put(plan.slots)
 
     def apply_rows(self, plans: Sequence[Plan]) -> None:
@@ -151,7 +174,7 @@ class AdapterUpdate:
         """
         self._check_active()
         self._slots.put(())
-        self._assign(self._row_steps(tuple(plan.alphas for plan in plans)))
+        self._row_steps(tuple(plan.alphas for plan in plans)).assign()
 
     def _check_active(self) -> None:
         if self._model.active_adapters != self._active:
@@ -160,13 +183,6 @@ class AdapterUpdate:
                 f"{', '.join(self._active)} when the model was made switchable.",
                 "Wrap the model again.",
             )
-
-    def _assign(self, steps: _Steps) -> None:
-        for module, off in steps.off:
-            # Not enable_adapters(False): that also stops the gradients, for good.
-            module._disable_adapters = off
-        for table, adapter, scale in steps.scales:
-            table[adapter] = scale
 
     def _alphas(self, layer: Layer, found: Mapping[str, Alpha]) -> list[float]:
         if layer.stands_in:
@@ -199,39 +215,6 @@ class AdapterUpdate:
                 "Select the whole module at 0 or 1, or compose on disk with `taia compose`.",
             )
         return [float(bool(first)) for _ in alphas]
-
-    def _steps(self, rows: tuple[tuple[float, ...], ...]) -> _Steps:
-        """What to assign, given each row's α by part."""
-        by_part = [*zip(*rows, strict=True)]
-        steps = _Steps([], [])
-        shared: dict[tuple[float, ...], RowScales] = {}
-        for modules, parts, scales in self._switches:
-            off = not any(any(by_part[part]) for part in parts)
-            steps.off.extend((module, off) for module in modules)
-            for table, adapter, tuned, part in scales:
-                values = tuple(tuned if off else tuned * alpha for alpha in by_part[part])
-                value: float | RowScales = values[0]
-                if len(set(values)) > 1:
-                    value = shared.setdefault(values, RowScales(values))
-                steps.scales.append((table, adapter, value))
-        return steps
-
-
-def _switches(layers: list[Layer], active: list[str]) -> list[_Switch]:
-    switches, at = [], 0
-    for layer in layers:
-        scales = [
-            _Scale(part.scales, adapter, part.scales[adapter], at + offset)
-            for offset, part in enumerate(layer.parts)
-            for adapter in active
-            if adapter in part.scales
-        ]
-        # A router decides nothing: it has no scale, and goes with its experts.
-        parts = tuple(at + n for n, part in enumerate(layer.parts) if part.kind != "router")
-        inner = [m for name, m in layer.module.named_children() if name == "token_adapter"]
-        switches.append(_Switch((layer.module, *inner), parts, scales))
-        at += len(layer.parts)
-    return switches
 
 
 def _replaced(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,6 +71,16 @@ class Slots:
 
     def __init__(self) -> None:
         self._before: list[Slot] = []
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """All places hold what they held before, for the length of a block."""
+        now = [slot._replace(value=slot.table[slot.key]) for slot in self._before]
+        self.put(())
+        try:
+            yield
+        finally:
+            self.put(now)
 
     def put(self, slots: Iterable[Slot]) -> None:
         """Let places hold what is given, and all others what they held before."""

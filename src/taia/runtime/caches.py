@@ -15,8 +15,9 @@ from typing import Any, Final, TypeAlias
 from taia.errors import RunError
 from taia.selection import Alpha
 
-#: The α of each part of the update; one such for all rows, or one for each.
-Filling: TypeAlias = tuple[tuple[Alpha, ...], ...]
+#: The α of each part of the update, and a method where there is one; one such for all rows, or one
+#: for each.
+Filling: TypeAlias = tuple[tuple[Alpha | str, ...], ...]
 
 #: What architectures call the cache that they are given and give back, the newest name first:
 #: transformers 5.24 made one of two, and takes the older names until 5.40.

@@ -33,8 +33,8 @@ class Exchanged:
     place: int
 
 
-def exchange(tensors: Iterable[Exchanged], alphas: Sequence[Alpha]) -> None:
-    """Put tensors at their α: 0 and 1 are references, a fraction is calculated.
+def exchange(tensors: Iterable[Exchanged], alphas: Sequence[Alpha | torch.Tensor]) -> None:
+    """Put tensors at their α, or at values: 0 and 1 are references, a fraction is calculated.
 
     Raises:
         CheckpointError: If one was exchanged by someone else meanwhile; then none is changed.
@@ -77,7 +77,9 @@ def stand_ins(model: nn.Module, tensors: Iterable[Exchanged], alphas: Alphas) ->
     )
 
 
-def _at(base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha) -> torch.Tensor:
+def _at(base: torch.Tensor, tuned: torch.Tensor, alpha: Alpha | torch.Tensor) -> torch.Tensor:
+    if isinstance(alpha, torch.Tensor):
+        return alpha
     if isinstance(alpha, Pieces):
         out = torch.empty_like(tuned)
         for start, stop, part in alpha.pieces:

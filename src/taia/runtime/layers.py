@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.anatomy import Anatomy, Label, TensorInfo
@@ -27,12 +27,18 @@ class Part:
         kind: ``"low rank"``; of MoLoRA also ``"experts"`` and ``"router"``; ``"whole"`` for a
             tensor of a module that stands in for the base's, ``"tokens"`` for some of its rows.
         name: What a selection's α for it goes by.
-        scales: Its scale by adapter; none for a router, and for what has no scale.
+        scales: Its scale by adapter, where PEFT looks it up; none for a router, and for what has
+            no scale.
+        tuned: The same in the tuned model.
     """
 
     kind: str
     name: str
-    scales: dict[str, float]
+    scales: dict[str, Any] = field(default_factory=dict)
+    tuned: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tuned", dict(self.scales))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ def _wrapper(path: str, module: Any, modules: Mapping[str, Any]) -> Layer:  # no
     kind = "whole" if tokens is None else "tokens"
     names = [f"{original(path)}.{name}" for name, _ in _tensors(module.original_module)]
     used = [adapter for adapter in module.active_adapters if adapter in module._adapters]
-    return Layer(names[0], module, tuple(Part(kind, name, {}) for name in names if used))
+    return Layer(names[0], module, tuple(Part(kind, name) for name in names if used))
 
 
 def _check_at_work(path: str, merged: bool, off: bool) -> None:

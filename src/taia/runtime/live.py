@@ -59,4 +59,4 @@ def _slots(layer: Layer, part: Part, adapter: str, alphas: Alphas) -> Iterator[S
         table = layer.module.lora_B._modules
         yield Slot(table, adapter, LiveB(table[adapter], alpha))
     elif adapter in part.scales:
-        yield Slot(part.scales, adapter, LiveScale(part.scales[adapter], alpha))
+        yield Slot(part.scales, adapter, LiveScale(part.tuned[adapter], alpha))

@@ -12,11 +12,14 @@ from taia.checkpoint.configs import check_exchangeable
 from taia.errors import CheckpointError, MismatchError
 from taia.runtime.alphas import Alphas, Slots
 from taia.runtime.exchange import Exchanged, exchange, same_bits, stand_ins
+from taia.runtime.formulas import LiveFormula, by_formula
 from taia.runtime.update import Changed, Plan, changing, check_scales
 from taia.selection import Selection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from taia.methods import Applied
 
 
 class CheckpointUpdate:
@@ -70,15 +73,26 @@ class CheckpointUpdate:
         self._model = model
         self._slots = Slots()
 
-    def plan(self, selection: Selection) -> Plan:
-        """Work out the α of each tensor that differs.
+    def plan(self, selection: Selection, method: Applied | None = None) -> Plan:
+        """Work out the α of each tensor that differs, or what a method makes of it.
 
         Raises:
+            MethodError: If the method lacks what it needs, or a tensor is none for it.
             SelectionError: If the selection matches nothing.
         """
         found = selection.alphas(self.labels)
+        if method is None:
+            alphas = tuple(found[tensor.name] for tensor in self._tensors)
+            return Plan(alphas, alphas)
+        formula = LiveFormula(method, self.labels)
+        found = formula.weighed(found)
         alphas = tuple(found[tensor.name] for tensor in self._tensors)
-        return Plan(alphas, alphas)
+        steps = tuple(
+            by_formula(self._model, tensor, formula, alpha)
+            for tensor, alpha in zip(self._tensors, alphas, strict=True)
+        )
+        made = any(isinstance(step, torch.Tensor) for step in steps)
+        return Plan(alphas, steps, method=str(method) if made else "")
 
     def plan_at(self, alphas: Alphas) -> Plan:
         """Work out which tensors stand in for the model's while α have a gradient.
@@ -88,7 +102,9 @@ class CheckpointUpdate:
         """
         check_scales(self.changed, alphas)
         ends = tuple(0.0 if tensor.name in alphas else 1.0 for tensor in self._tensors)
-        return Plan(changing(), ends, stand_ins(self._model, self._tensors, alphas))
+        with self._slots.lifted():
+            slots = stand_ins(self._model, self._tensors, alphas)
+        return Plan(changing(), ends, slots)
 
     def apply(self, plan: Plan) -> None:
         """Put the model in a mode.

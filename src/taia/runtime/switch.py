@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import Cache
 
     from taia.anatomy import Label
+    from taia.methods import Applied
 
 #: The modes that every model has, and whose names no other selection may take.
 _ENDS: Final = {name: MODES[name] for name in ("base", "tuned")}
@@ -40,6 +41,7 @@ class Switch:
         self._name_modes(modes)
         found = update.found_in
         self._state = self._found = State(found, (self._plans[found],))
+        self._before: list[State] = []  # of the blocks that it is in, the outermost first
         self._ends: list[Callable[[], None]] = []  # what releases the model; none once it is
 
     @property
@@ -71,20 +73,51 @@ class Switch:
         """
         return self._update.cannot_mix is None
 
-    def add_mode(self, name: str, selection: str) -> None:
+    def add_mode(self, name: str, selection: str, *, method: Applied | None = None) -> None:
         """Name a selection, and work out what it does, so that switching to it is quick.
+
+        What a method calculates is kept until the mode is forgotten: the tensors of a checkpoint,
+        or of an adapter its factors or the weights that it has in their place.
+
+        Args:
+            name: What the mode is called.
+            selection: What is kept.
+            method: What is done to the update before the selection; None for nothing.
 
         Raises:
             SelectionError: If it cannot be read or matches nothing, or the name is taken.
-            AdapterError: If the update cannot be cut so.
+            AdapterError: If the update cannot be cut so, or the method means nothing on it.
+            MethodError: If the method needs what a live model has not.
         """
-        plan = self._update.plan(Selection.parse(selection))
+        plan = self._update.plan(Selection.parse(selection), method)
         if self._plans.setdefault(name, plan) != plan:
             raise SelectionError(
                 f"The mode {name!r} is {self._selections[name]!r} already.",
                 f"Give {selection!r} another name.",
             )
         self._selections.setdefault(name, selection)
+
+    def forget_mode(self, name: str) -> None:
+        """Forget a mode by its name, and free what it alone held.
+
+        Raises:
+            SelectionError: If there is none of that name, or it is ``base`` or ``tuned``.
+            RunError: If the model is in it, or goes back to it when a block ends.
+        """
+        if name in _ENDS or name not in self._plans:
+            raise SelectionError(
+                f"There is no mode {name!r} to forget."
+                if name not in self._plans
+                else f"The mode {name!r} is every model's.",
+                f"Name another: {', '.join(other for other in self._plans if other not in _ENDS)}.",
+            )
+        plan = self._plans[name]
+        if any(plan is other for state in (*self._before, self._state) for other in state.plans):
+            raise RunError(
+                f"The mode {name!r} was to be forgotten while the model is in it.",
+                "Leave it first.",
+            )
+        del self._plans[name], self._selections[name]
 
     def set_mode(self, mode: str) -> None:
         """Put the model in a mode, until it is put in another.
@@ -152,9 +185,11 @@ class Switch:
             raise InputError("There are no modes for the rows.", "Give one mode for each row.")
         if all(plan == plans[0] for plan in plans):
             return State(modes[0], plans[:1], len(plans))
-        if self._update.cannot_mix is not None:
+        made = next((plan.method for plan in plans if plan.method), None)
+        why = self._update.cannot_mix or (made and f"what {made} made is one for all rows")
+        if why:
             raise AdapterError(
-                f"Rows of this model cannot be in different modes: {self._update.cannot_mix}.",
+                f"Rows of this model cannot be in different modes: {why}.",
                 "Run one batch in each mode.",
             )
         return State(", ".join(modes), plans, len(plans))
@@ -174,7 +209,7 @@ class Switch:
     @contextmanager
     def _block(self, state: State) -> Iterator[None]:
         with self._turns.switching():
-            before = self._state
+            self._before.append(self._state)
             self._turns.enter()
         try:
             with self._turns.switching():
@@ -183,7 +218,7 @@ class Switch:
         finally:
             with self._turns.alone():
                 self._turns.leave()
-                self._switch(before)
+                self._switch(self._before.pop())
 
     def _rows_or_not(self, modes: Sequence[str] | None) -> AbstractContextManager[None]:
         return nullcontext() if modes is None else self.rows(modes)

@@ -15,6 +15,7 @@ from taia.selection import Alpha, Selection
 if TYPE_CHECKING:
     import torch
 
+    from taia.methods import Applied
     from taia.runtime.alphas import Alphas, Slot
 
 
@@ -26,11 +27,19 @@ class Plan:
         alphas: α of every part of the update.
         steps: What is to be assigned where; each kind of update has its own.
         slots: What holds something else in this mode alone.
+        method: What made tensors or factors of the mode's own, with its values; empty where
+            nothing did.
     """
 
     alphas: tuple[Alpha, ...]
     steps: Any = field(compare=False)
     slots: tuple[Slot, ...] = field(default=(), compare=False)
+    method: str = ""
+
+    @property
+    def filling(self) -> tuple[Alpha | str, ...]:
+        """What a cache is filled with."""
+        return (*self.alphas, self.method) if self.method else self.alphas
 
 
 def changing() -> tuple[Alpha, ...]:
@@ -77,7 +86,7 @@ class State:
     @property
     def filling(self) -> Filling:
         """What caches are filled with."""
-        return tuple(plan.alphas for plan in self.plans)
+        return tuple(plan.filling for plan in self.plans)
 
 
 class Update(Protocol):
@@ -107,8 +116,11 @@ class Update(Protocol):
     def changed(self) -> Sequence[Changed]:
         """What the update changes."""
 
-    def plan(self, selection: Selection) -> Plan:
-        """Work out what a selection does; refuses whatever cannot be done, and changes nothing."""
+    def plan(self, selection: Selection, method: Applied | None = None) -> Plan:
+        """Work out what a selection does, and a method before it.
+
+        Refuses whatever cannot be done, and changes nothing.
+        """
 
     def plan_at(self, alphas: Alphas) -> Plan:
         """Work out what α do that a gradient reaches; as :meth:`plan` does."""
@@ -130,7 +142,7 @@ class NoUpdate:
     labels: Final[Mapping[str, Label]] = MappingProxyType({})
     changed: Final[Sequence[Changed]] = ()
 
-    def plan(self, selection: Selection) -> Plan:
+    def plan(self, selection: Selection, method: Applied | None = None) -> Plan:
         """The plan of the mode ``base``, which is the only one.
 
         Raises:
