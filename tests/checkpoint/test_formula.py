@@ -473,7 +473,7 @@ def test_a_dry_run_says_what_the_method_would_do(pair, tmp_path) -> None:
     ("typed", "line"),
     [
         (["--method", "magnitude:keep=2"], "keep of the method magnitude is 2, which is out of"),
-        (["--method", "magnitude:keep=nan"], "has keep=nan, which is not a number"),
+        (["--method", "magnitude:keep=nan"], "has 'keep=nan', which is not a number"),
         (["-m", "sparse"], "There is no method 'sparse'."),
         (["--method", "dare", "--statistics", "rows"], "--statistics has no effect with"),
         (["--statistics", "rows"], "--statistics does nothing without --method."),

@@ -67,19 +67,19 @@ def test_values_do_not_depend_on_how_they_are_written() -> None:
         ("dare:seed=4294967296", "out of its range", "a whole number from 0 to 4294967295"),
         ("dare:seed=1.5", "is 1.5, which is not a whole number", "a whole number"),
         ("dare:seed=" + "9" * 5000, "out of its range", "a whole number"),
-        ("magnitude:keep=lots", "keep=lots, which is not a number", "magnitude:keep=0.2"),
-        ("magnitude:keep=nan", "keep=nan, which is not a number", "magnitude:keep=0.2"),
-        ("magnitude:keep=inf", "keep=inf, which is not a number", "magnitude:keep=0.2"),
-        ("magnitude:keep=20%", "keep=20%, which is not a number", "magnitude:keep=0.2"),
-        ("magnitude:keep=0_2", "keep=0_2, which is not a number", "magnitude:keep=0.2"),
+        ("magnitude:keep=lots", "'keep=lots', which is not a number", "magnitude:keep=0.2"),
+        ("magnitude:keep=nan", "'keep=nan', which is not a number", "magnitude:keep=0.2"),
+        ("magnitude:keep=inf", "'keep=inf', which is not a number", "magnitude:keep=0.2"),
+        ("magnitude:keep=20%", "'keep=20%', which is not a number", "magnitude:keep=0.2"),
+        ("magnitude:keep=0_2", "'keep=0_2', which is not a number", "magnitude:keep=0.2"),
         ("magnitude:keep=٣", "which is not a number", "magnitude:keep=0.2"),
-        ("magnitude:keep=", "keep=, which is not a number", "magnitude:keep=0.2"),
+        ("magnitude:keep=", "'keep=', which is not a number", "magnitude:keep=0.2"),
         ("magnitude:keep=1,keep=1", "gives keep twice", "once"),
         ("magnitude:keep", "'keep' where a parameter should be", "magnitude:keep=0.2"),
         ("magnitude:", "'' where a parameter should be", "magnitude:keep=0.2"),
         ("magnitude:keep=1,", "'' where a parameter should be", "magnitude:keep=0.2"),
         ("magnitude:=1", "'=1' where a parameter should be", "magnitude:keep=0.2"),
-        ("magnitude:keep=1:seed=2", "keep=1:seed=2, which is not a number", "magnitude:keep=0.2"),
+        ("magnitude:keep=1:seed=2", "'keep=1:seed=2', which is not a number", "magnitude:keep=0.2"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_mend(text: str, problem: str, mend: str) -> None:
@@ -105,3 +105,18 @@ def test_from_python_ranges_hold(value: float) -> None:
 def test_values_cannot_be_changed_afterwards() -> None:
     with pytest.raises(TypeError):
         Applied.parse("dare").values["keep"] = 2  # type: ignore[index]
+
+
+@given(st.text() | st.from_regex(r"(dare|magnitude|intruder):[a-z_]{0,9}=?[-+.0-9a-z]{0,9},?"))
+def test_whatever_is_typed_is_read_or_refused_in_two_lines(text: str) -> None:
+    try:
+        told = str(Applied.parse(text))
+    except MethodError as error:
+        told = str(error)
+        lines = 2
+    else:
+        lines = 1
+        assert Applied.parse(told) == Applied.parse(text)
+    assert len(told.splitlines()) == lines
+    assert told.replace("\n", "").isprintable()
+    assert len(told) < 600

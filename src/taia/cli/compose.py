@@ -35,7 +35,6 @@ def compose(
         typer.Option(
             "--method",
             "-m",
-            metavar="NAME[:KEY=VALUE,...]",
             help="A formula on the update, such as magnitude:keep=0.2, see docs/methods.md.",
             autocompletion=complete_methods,
             show_default=False,
@@ -44,15 +43,13 @@ def compose(
     statistics: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER",
-            help="What calibration rows gave, for a method that needs it.",
+            help="A folder with what calibration rows gave, for a method that needs it.",
             show_default=False,
         ),
     ] = None,
     unaligned: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL",
             help="The model that the base was aligned from, for a method that needs it.",
             show_default=False,
         ),

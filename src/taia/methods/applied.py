@@ -11,8 +11,8 @@ from typing import Final
 from taia.anatomy.labels import Label
 from taia.errors import MethodError
 from taia.methods.method import Method, Parameter
-from taia.methods.registry import find
-from taia.text import closest, shortened
+from taia.methods.registry import find, quoted
+from taia.text import closest
 
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
@@ -67,17 +67,18 @@ class Applied:
             key, equals, number = (piece.strip() for piece in part.partition("="))
             if not equals or not key:
                 raise MethodError(
-                    f"The method {text!r} has {part.strip()!r} where a parameter should be.",
+                    f"The method {quoted(text)} has {quoted(part.strip())} where a parameter "
+                    "should be.",
                     f"Write it as {_form(method)}.",
                 )
             _parameter(method, key)
             if key in values:
                 raise MethodError(
-                    f"The method {text!r} gives {key} twice.", "Give each parameter once."
+                    f"The method {quoted(text)} gives {key} twice.", "Give each parameter once."
                 )
             if not _NUMBER.fullmatch(number):
                 raise MethodError(
-                    f"The method {text!r} has {key}={number}, which is not a number.",
+                    f"The method {quoted(text)} has {quoted(part.strip())}, which is not a number.",
                     f"Write it as {_form(method)}.",
                 )
             values[key] = float(number)
@@ -104,7 +105,7 @@ class Applied:
         return self.method.scale is None and self.method.concerns(label)
 
     def _wrong(self, parameter: Parameter, value: object, fault: str) -> MethodError:
-        shown = _shown(float(value)) if isinstance(value, float) else shortened(repr(value), 60)
+        shown = _shown(float(value)) if isinstance(value, float) else quoted(value)
         return MethodError(
             f"{parameter.name} of the method {self.method.name} is {shown}, {fault}.",
             f"Give {parameter.range}: {parameter.about}.",
@@ -123,7 +124,7 @@ def _parameter(method: Method, name: str) -> Parameter:
     near = closest(name, known)
     meant = f"Did you mean {near}? " if near else ""
     raise MethodError(
-        f"The method {method.name} has no parameter {name!r}.",
+        f"The method {method.name} has no parameter {quoted(name)}.",
         f"{meant}Write it as {_form(method)}.",
     )
 

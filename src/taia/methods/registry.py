@@ -21,7 +21,7 @@ from taia.methods import (
     wise_ft,
 )
 from taia.methods.method import Method
-from taia.text import closest
+from taia.text import closest, shortened
 
 _ALL: Final = (
     *(wise_ft, lines, magnitude, revert_largest, breadcrumbs, dare),
@@ -44,4 +44,11 @@ def find(name: str) -> Method:
         return method
     near = closest(name.replace("_", "-").strip(), METHODS)
     meant = f"Did you mean {near}? " if near else ""
-    raise MethodError(f"There is no method {name!r}.", f"{meant}Methods are: {', '.join(METHODS)}.")
+    raise MethodError(
+        f"There is no method {quoted(name)}.", f"{meant}Methods are: {', '.join(METHODS)}."
+    )
+
+
+def quoted(given: object) -> str:
+    """What was given, as an error can hold it: on one line, not without end, and no steering."""
+    return shortened(repr(given) if str(given).isprintable() else ascii(given), 80)

@@ -257,7 +257,7 @@ def test_entries_need_a_checkpoint_and_are_pefts_pruning(pairs, tmp_path, name) 
     assert not (tmp_path / "out").exists()
     compose(base, adapter, tmp_path / "out", method="magnitude:keep=0.25", merge=True)
     made, ours = (load_base(f).state_dict() for f in (tmp_path / "out", base))
-    whole = {n: m for n, m in load_adapted(base, adapter).merge_and_unload().state_dict().items()}
+    whole = load_adapted(base, adapter).merge_and_unload().state_dict()
     changed = 0
     for path, weight in ours.items():
         update = whole[path] - weight

@@ -251,7 +251,7 @@ def _products(
     if method is not None:
         one = on_factors(adapter, change.placed, method.formula)
     if target.expert is None:
-        return factored(adapter, change.placed, sources, one)
+        return factored(adapter, change.placed, sources, one, target.entry)
     # A base may keep experts apart that the adapter stacks: its stack is read once for all of them.
     key = adapter.folder, change.placed.update.parameter
     every = sources.remembered(key, lambda: factored(adapter, change.placed, sources, one))

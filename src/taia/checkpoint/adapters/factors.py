@@ -10,6 +10,7 @@ from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
 from taia.checkpoint.formula import Formula, TensorFormula
+from taia.checkpoint.header import Entry
 from taia.checkpoint.sources import Sources
 from taia.methods.method import is_stack
 
@@ -21,9 +22,21 @@ PRODUCTS: Final = frozenset({"low rank", "embedding"})
 
 
 def factored(
-    adapter: Adapter, placed: Placed, sources: Sources, method: TensorFormula | None = None
+    adapter: Adapter,
+    placed: Placed,
+    sources: Sources,
+    method: TensorFormula | None = None,
+    base: Entry | None = None,
 ) -> tuple[LowRank, ...]:
-    """A low-rank update by its factors, as a method leaves them; one for each expert of a stack."""
+    """A low-rank update by its factors, as a method leaves them; one for each expert of a stack.
+
+    Args:
+        adapter: The adapter.
+        placed: The update.
+        sources: What to read with.
+        method: What a method does to it, ``None`` where it does nothing.
+        base: The base's tensor that it changes, for a method.
+    """
     from taia.checkpoint.adapters.low_rank import LowRank, factors
     from taia.checkpoint.arithmetic import load
 
@@ -39,7 +52,7 @@ def factored(
         LowRank(one, other, adapter.scaling(update), norms, placed.transposed)
         for one, other in factors(a, b, experts(adapter, update))
     )
-    return tuple(each if method is None else _by_spectrum(method, placed, each, sources))
+    return tuple(each if method is None else _by_spectrum(method, base, each, sources))
 
 
 def on_factors(adapter: Adapter, item: Placed, formula: Formula | None) -> TensorFormula | None:
@@ -52,7 +65,7 @@ def on_factors(adapter: Adapter, item: Placed, formula: Formula | None) -> Tenso
 
 
 def _by_spectrum(
-    one: TensorFormula, item: Placed, factored: Iterable[LowRank], sources: Sources
+    one: TensorFormula, base: Entry | None, factored: Iterable[LowRank], sources: Sources
 ) -> Iterator[LowRank]:
     """The factors that a method makes of an update's, expert by expert where it has experts."""
     from taia.checkpoint.arithmetic import load
@@ -60,8 +73,8 @@ def _by_spectrum(
 
     applied = one.formula.applied
     weight = None
-    if applied.method.reads_base and item.base is not None:
-        weight = load(item.base, sources)
+    if applied.method.reads_base and base is not None:
+        weight = load(base, sources)
     for index, factors in enumerate(factored):
         expert = index if is_stack(one.label) else None
         matrix = weight if weight is None or expert is None else weight[expert]

@@ -125,7 +125,7 @@ def _fold(
     if method is not None and key != "bias":
         made = sources.remembered(
             (adapter.folder, part.parameter),
-            lambda: stacked([(one.a, one.b) for one in factored(adapter, item, sources, method)]),
+            lambda: stacked(factored(adapter, item, sources, method, item.base)),
         )
         tensor = made[0] if key == "a" else made[1]
     else:

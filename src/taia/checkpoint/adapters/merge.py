@@ -19,7 +19,7 @@ from taia.checkpoint.adapters.method import Work, check_method
 from taia.checkpoint.adapters.place import Placed, Placement, place
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.adapters.shapes import is_quantised
-from taia.checkpoint.adapters.tied import Untied, as_embedding, untie
+from taia.checkpoint.adapters.tied import Untied, as_embedding, untie, with_tied_heads
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config
 from taia.checkpoint.formula import Formula, TensorFormula, inputs_first
@@ -72,7 +72,7 @@ def plan_merge(
     told: tuple[str, ...] = ()
     if formula is not None:
         formula = formula.fitted(placement.labels)
-        told = check_method(adapter, placement.items, formula, merge=True)
+        told = check_method(adapter, with_tied_heads(base, placement), formula, merge=True)
     placement, untied = untie(base, adapter, placement)
     changes = changes_of(base, adapter, placement, untied, vocab)
     entries = dict(base.tensors)
