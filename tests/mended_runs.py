@@ -64,8 +64,8 @@ def scores() -> dict[str, Any]:
             {"task": "text_loss", "metric": "bits_per_byte", "averaged": False},
         ],
         "modes": [
-            {"mode": mode, "scores": dict(zip(("questions", "text_loss"), map(row, values)))}
-            for mode, values in table.items()
+            {"mode": mode, "scores": {"questions": row(right), "text_loss": row(bits)}}
+            for mode, (right, bits) in table.items()
         ],
     }
 

@@ -51,7 +51,7 @@ def test_rows_with_answers_are_rows_on_both_sides(tmp_path, row, prompts):
         ([{"role": "user", "content": "Hi?"}], ["Hi?"]),
         ({"prompt": "Hi?", "completion": None}, ["Hi?"]),
         ({"system": "Be kind.", "question": "Hi?"}, ["Be kind.", "Hi?"]),
-        ({"messages": [*ROW["messages"], {"role": "user", "content": "So?"}]}, ["Hi?", "Yes.", "So?"]),
+        ([*ROW["messages"], {"role": "user", "content": "So?"}], ["Hi?", "Yes.", "So?"]),
         ({"conversations": [{"from": "human", "value": "Hi?"}]}, ["Hi?"]),
     ],
 )  # fmt: skip

@@ -71,7 +71,7 @@ def within(share: Mapping[str, Any]) -> str:
 
 
 def table(found: Mended) -> list[dict[str, Any]]:
-    """The candidates, the best first: base and tuned, what was chosen, what was compared, others."""
+    """Base and tuned, what was chosen, what was compared, others; the best of each first."""
     choice = found["choice"]
     chosen = None if choice is None else choice["name"]
 
@@ -102,10 +102,8 @@ def _worse(found: Mended) -> Answer:
     gain = found["learnt"]["value"]
     before = found["base_loss"]
     said.append(
-        f"What it was to learn: the loss went from {before:.2f} to {before - gain:.2f} nats a token."
-        if gain > 0
-        else f"It learnt nothing that shows: the loss went from {before:.2f} to "
-        f"{before - gain:.2f} nats a token."
+        f"{'What it was to learn' if gain > 0 else 'It learnt nothing that shows'}: the loss went "
+        f"from {before:.2f} to {before - gain:.2f} nats a token."
     )
     if found["worse"] is False:
         said.append(_unseen(found["findings"]))
@@ -122,8 +120,10 @@ def _finding(one: Mapping[str, Any]) -> str:
         what = f"of {one['name']} counted by {one['unit']}"
     turned = ""
     if one["lost"] is not None and (one["lost"] or one["gained"]):
-        turned = f" ({one['lost']} of {one['items']} turned for the worse, {one['gained']} for the better)"
-    return f"{_capital(what)}: {percent(one['base'])} before, {percent(one['tuned'])} after{turned}: {word}."
+        turned = f" ({one['lost']} of {one['items']} turned for the worse, "
+        turned += f"{one['gained']} for the better)"
+    before, after = percent(one["base"]), percent(one["tuned"])
+    return f"{_capital(what)}: {before} before, {after} after{turned}: {word}."
 
 
 def _unseen(findings: Sequence[Mapping[str, Any]]) -> str:
