@@ -69,6 +69,12 @@ def line() -> Iterator[Candidate]:
         yield Candidate(f"{share} of all", f"{share}*all", f"{10 * tenth} % of the whole update", 1)
 
 
+def share_of(candidate: Candidate) -> float | None:
+    """The share of everything that a candidate of the line keeps; None of any other."""
+    share, _, what = candidate.selection.partition("*")
+    return float(share) if what == "all" and candidate.method is None else None
+
+
 def candidates(is_adapter: bool) -> list[Candidate]:
     """What is tried without learning anything, the likeliest first.
 

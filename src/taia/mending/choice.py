@@ -58,10 +58,20 @@ class Ends:
     base: Measured
     tuned: Measured
 
+    def joined(self, other: Ends) -> Ends:
+        """The same on both sets of examples."""
+        return Ends(self.base.joined(other.base), self.tuned.joined(other.tuned))
+
     @property
     def gain(self) -> float:
         """What the fine-tune gained on learnt rows, nats a token."""
         return self.base.loss.mean - self.tuned.loss.mean
+
+    @property
+    def gained(self) -> Contrast:
+        """The same with its interval."""
+        base, tuned = self.base.loss, self.tuned.loss
+        return difference(base.nats, tuned.nats, base.tokens)
 
     def ceiling(self, share: float = EPSILON) -> float:
         """The loss up to which a share of that gain, at most, is given back."""

@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from taia.errors import AdapterError, SelectionError
-from taia.evaluation.scores.results import TaskResult
+from taia.errors import AdapterError, InputError, SelectionError
 from taia.evaluation.scores.statistics import Contrast
 from taia.evaluation.settings import Watch
 from taia.mending.bench import Bench, Examples
-from taia.mending.budget import MOST, Clock
-from taia.mending.candidates import BASE, TAIA, TUNED, Candidate, candidates
+from taia.mending.budget import Clock
+from taia.mending.candidates import BASE, TAIA, TUNED, Candidate, candidates, share_of
+from taia.mending.chance import by_chance
 from taia.mending.choice import (
     FINALISTS,
     Decision,
@@ -29,28 +27,24 @@ from taia.mending.choice import (
     best_of,
     choose,
 )
-from taia.mending.examples import Example
-from taia.mending.items import Item, in_turn
+from taia.mending.harm import findings
+from taia.mending.items import Item
 from taia.mending.journal import AFTER, BEFORE, Journal
 from taia.mending.learnt import ATTRIBUTION, learnt_candidates, places_of
 from taia.mending.paired import difference
-from taia.mending.places import Places
 from taia.mending.result import Cost, Mended, Row
 from taia.mending.scoring import Scoring
 from taia.mending.search import Found, narrow
 from taia.mending.split import Parts
 from taia.mending.supply import Supply
 from taia.mending.why import Attributed, Evidence, advice, reasons
-from taia.mending.worse import Compared, Finding, is_worse, judged
-from taia.training.data.row import Row as TrainingRow
+from taia.mending.worse import Finding, is_worse
 
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
 
 #: Of those that are compared, what was learned from the examples, at most.
 _LEARNT: Final = 3
-#: Thirds of the layers, in which a random selection has one α a projection.
-_BANDS: Final = 3
 
 
 @dataclass
@@ -101,15 +95,15 @@ class Flow:
         )
         search = self.supply.examples(self.learn.search, self.keep.search, sizes.search)
         select = self.supply.examples(self.learn.select, self.keep.select, sizes.select)
-        findings = self._worse(output)
-        worse = is_worse(findings)
+        tested = self._worse(output)
+        worse = is_worse(tested)
         ends = self.bench.ends(search)
-        gained = self._gained(ends, self.bench.ends(select))
+        gained = ends.joined(self.bench.ends(select)).gained
         rows = [Row(one, "search", Cost.of(m, ends)) for one, m in _both(ends)]
         told: dict[str, Any] = {
             "output": output,
             "worse": worse,
-            "findings": findings,
+            "findings": tested,
             "learnt": gained,
             "base_loss": ends.base.loss.mean,
         }
@@ -122,7 +116,7 @@ class Flow:
         decision, compared, select_ends, finalists = self._select(found, select)
         random = self._random(select, select_ends)
         places = self._places(search, decision.name is not None)
-        evidence = Evidence(_line(found), found.ends(), places, **self.evidence)
+        evidence = Evidence(found.line(), found.ends(), places, **self.evidence)
         rows += [
             Row(one, "select", Cost.of(compared[name], select_ends))
             if name in compared
@@ -168,41 +162,16 @@ class Flow:
     # --- is it worse? ---------------------------------------------------------------------------
 
     def _worse(self, output: Path) -> tuple[Finding, ...]:
-        items = [*self.keep.search, *self.keep.select]
-        modes = {BASE.name: BASE.selection, TUNED.name: TUNED.selection}
-        results = self.scoring.run(output / BEFORE, modes, items, self.clock.share("worse"))
-        self._note_short()
-        of: dict[str, dict[str, TaskResult]] = {}
-        for result in results:
-            of.setdefault(result.task, {})[result.mode] = result
-        tests = [
-            Compared.of(both[BASE.name], both[TUNED.name]) for both in of.values() if len(both) == 2
-        ]
-        return judged([*filter(None, tests), *self._rows(items)])
-
-    def _rows(self, items: Sequence[Item]) -> list[Compared]:
-        """The loss of kept rows, by file."""
-        files: dict[str, list[Example]] = {}
-        for item in in_turn(items)[: 2 * MOST]:
-            if isinstance(item.what, TrainingRow):
-                example = self.supply.tokeniser.example(item)
-                files.setdefault(item.source, []).extend([example] if example else [])
-        found = []
-        for name, examples in files.items():
-            if examples:
-                base, tuned = (self.bench.loss(one, examples) for one in (BASE, TUNED))
-                found.append(
-                    Compared(name, "nats a token", base.nats, tuned.nats, False, base.tokens)
-                )
+        found = findings(
+            [*self.keep.search, *self.keep.select],
+            self.scoring,
+            self.bench,
+            self.supply.tokeniser,
+            output / BEFORE,
+            self.clock.share("worse"),
+        )
+        self.notes += self.scoring.notes()
         return found
-
-    def _gained(self, *of: Ends) -> Contrast:
-        """What the fine-tune gained on learnt rows, of all parts together."""
-        first = of[0]
-        for ends in of[1:]:
-            first = Ends(first.base.joined(ends.base), first.tuned.joined(ends.tuned))
-        base, tuned = first.base.loss, first.tuned.loss
-        return difference(base.nats, tuned.nats, base.tokens)
 
     # --- search ---------------------------------------------------------------------------------
 
@@ -218,17 +187,21 @@ class Flow:
             may_go_on=lambda: self.clock.spent < end,
             told=lambda name, done, of: self.watch("Trying candidates", done, of),
         )
-        line = [one for one in found.best(len(found.candidates)) if one.selection.endswith("*all")]
-        learnt = learnt_candidates(
-            self.model,
-            examples,
-            found.ends(),
-            self.journal,
-            start=float(line[0].selection.split("*")[0]) if line else 0.5,
-            seconds=self.clock.share("learn"),
-            seed=self.seed,
-            watch=self.watch,
-        )
+        shares = [share for one in found.best() if (share := share_of(one)) is not None]
+        try:
+            learnt = learnt_candidates(
+                self.model,
+                examples,
+                found.ends(),
+                self.journal,
+                start=shares[0] if shares else 0.5,
+                seconds=self.clock.share("learn"),
+                seed=self.seed,
+                watch=self.watch,
+            )
+        except InputError as error:  # an update that is kept whole or not at all
+            found.refused["learned"] = error.problem
+            learnt = []
         for candidate in learnt:
             for one in rounds:
                 found.take(candidate, self.bench.measure(candidate, one))
@@ -251,7 +224,7 @@ class Flow:
         self, found: Found, examples: Examples
     ) -> tuple[Decision, dict[str, Measured], Ends, dict[str, Candidate]]:
         finalists: dict[str, Candidate] = {}
-        for one in found.best(len(found.candidates)):
+        for one in found.best():
             learnt = sum(name.startswith("learned") for name in finalists)
             if len(finalists) < FINALISTS and not (
                 one.name.startswith("learned") and learnt >= _LEARNT
@@ -268,27 +241,15 @@ class Flow:
 
     def _random(self, examples: Examples, ends: Ends) -> tuple[int, Cost | None]:
         """The best of random selections, as many as there were evaluations if time allows."""
-        wanted, stop = self.bench.evaluations, self.clock.spent + self.clock.share("random")
-        rng = np.random.default_rng((self.seed, 0x7A1A))
-        places = Places(self.model.changed)
-        found: list[Measured] = []
-        while len(found) < wanted and (self.clock.spent < stop or len(found) < 2):
-            self.watch("Random selections, to compare with", len(found), wanted)
-            layers = max((p.layer for p in places.free if p.layer is not None), default=0) + 1
-            values: dict[Any, float] = {}
-            alphas = {}
-            for place in places.free:
-                band = None if place.layer is None else place.layer * _BANDS // layers
-                group = place.component, place.projection, band
-                if group not in values:
-                    values[group] = round(float(rng.random()), 2)
-                alphas[place] = values[group]
-            selection = str(places.selection(alphas))
-            try:
-                found.append(self.bench.measure(Candidate("random", selection, ""), examples))
-            except (SelectionError, AdapterError):
-                break
-        self.bench.evaluations = wanted
+        stop = self.clock.spent + self.clock.share("random")
+        found = by_chance(
+            self.bench,
+            examples,
+            seed=self.seed,
+            wanted=self.bench.evaluations,
+            may_go_on=lambda: self.clock.spent < stop,
+            told=lambda done, of: self.watch("Random selections, to compare with", done, of),
+        )
         best = best_of(found, ends)
         return len(found), None if best is None else Cost.of(best, ends)
 
@@ -322,28 +283,10 @@ class Flow:
             if one.method:
                 self.scoring.subject.methods[one.name] = one.method
         self.scoring.run(output / AFTER, modes, items, self.clock.left * 0.9)
-        self._note_short()
+        self.notes += self.scoring.notes()
         summary = self.scoring.summary(output / AFTER)
         return None if summary is None else summary.to_json()
-
-    def _note_short(self) -> None:
-        for name, (count, of) in self.scoring.short.items():
-            if count < of:
-                told = f"{count} of {of} items" if count else "none of its items"
-                self.notes.append(f"There was time for {told} of {name}.")
-        self.scoring.short.clear()
 
 
 def _both(ends: Ends) -> tuple[tuple[Candidate, Measured], tuple[Candidate, Measured]]:
     return (BASE, ends.base), (TUNED, ends.tuned)
-
-
-def _line(found: Found) -> dict[float, Measured]:
-    """Fractions of everything that were measured on all examples, with 1 the tuned model."""
-    last = found.of_last_round()
-    shares = {
-        float(one.selection.split("*")[0]): last[name]
-        for name, one in found.candidates.items()
-        if one.selection.endswith("*all") and one.method is None and name in last
-    }
-    return {**shares, 1.0: found.ends().tuned}

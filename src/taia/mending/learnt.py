@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from taia.evaluation.settings import Watch
@@ -21,6 +23,8 @@ from taia.mending.why import Attributed
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
 
+#: Of the time, what steps may take; measuring and simplifying what they found takes the rest.
+_STEPS: Final = 0.55
 #: Simpler forms that are handed on, from the one that is as good.
 _FORMS: Final = 2
 #: Learnt rows and kept prompts that harm and learning are attributed on, and α that are tried.
@@ -28,6 +32,10 @@ _ATTRIBUTED: Final = 12
 _POINTS: Final = 5
 #: How many examples run forward takes as long: backward takes twice as long as forward.
 ATTRIBUTION: Final = 3 * _POINTS * 2 * _ATTRIBUTED
+
+
+class _OutOfTimeError(Exception):
+    """There is no time to simplify any further."""
 
 
 def learnt_candidates(
@@ -52,6 +60,9 @@ def learnt_candidates(
         seconds: How long it may take.
         seed: Of the order of examples.
         watch: Told how far it is.
+
+    Raises:
+        InputError: If nothing of the update can have a share.
     """
     key = digest("learned", examples.key, seed)
     known = journal.get(key)
@@ -61,8 +72,13 @@ def learnt_candidates(
             watch("Learning what to keep", one.step, None)
 
         def form(one: Simpler) -> None:
+            forms.append(one)
             watch("Simplifying it", one.numbers, None)
+            if time.monotonic() > end:
+                raise _OutOfTimeError
 
+        forms: list[Simpler] = []
+        end = time.monotonic() + seconds
         watch("Learning what to keep", 0, None)
         found = learn(
             model,
@@ -70,15 +86,16 @@ def learnt_candidates(
             examples.keep,
             start=start,
             ceiling=ends.ceiling(TARGET),
-            seconds=seconds,
+            seconds=_STEPS * seconds,
             seed=seed,
             progress=step,
         )
-        forms = simpler(Meter(model, examples.learn, examples.keep), found, progress=form)
+        with suppress(_OutOfTimeError):
+            simpler(Meter(model, examples.learn, examples.keep), found, progress=form)
         known = [[str(found.selection), len(set(found.alphas.values())), ""]]
         known += [[str(one.selection), one.numbers, one.grouping] for one in forms[-_FORMS:]]
         journal.put(key, known)
-    return [
+    made = [
         Candidate(
             "learned" if not grouping else f"learned, {numbers} numbers",
             selection,
@@ -87,6 +104,7 @@ def learnt_candidates(
         )
         for selection, numbers, grouping in known
     ]
+    return list({one.name: one for one in made}.values())
 
 
 def places_of(

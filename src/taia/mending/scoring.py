@@ -105,6 +105,17 @@ class Scoring:
             return []
         return [one for one in read_results(folder) if one.mode in modes]
 
+    def notes(self) -> list[str]:
+        """Of which tasks there was time for some items alone, since it was last told."""
+        told = [
+            f"There was time for {f'{count} of {of} items' if count else 'none of the items'} of "
+            f"{name}."
+            for name, (count, of) in self.short.items()
+            if count < of
+        ]
+        self.short.clear()
+        return told
+
     def summary(self, folder: Path) -> Summary | None:
         """What a run says; None where nothing was evaluated."""
         if not (folder / RUN_FILE).is_file():

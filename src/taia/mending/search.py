@@ -13,7 +13,7 @@ from typing import Final
 
 from taia.errors import AdapterError, InputError, SelectionError
 from taia.mending.bench import Bench, Examples
-from taia.mending.candidates import BASE, TUNED, Candidate
+from taia.mending.candidates import BASE, TUNED, Candidate, share_of
 from taia.mending.choice import FINALISTS, Ends, Measured, ranked
 
 #: Of the candidates, the part that stays after a round; never fewer than the finalists.
@@ -41,12 +41,8 @@ class Found:
 
     def begin(self, base: Measured, tuned: Measured) -> None:
         """Begin a round, with base and tuned on its examples."""
-        before = self._ends[-1] if self._ends else None
-        self._ends.append(
-            Ends(before.base.joined(base), before.tuned.joined(tuned))
-            if before
-            else Ends(base, tuned)
-        )
+        ends = Ends(base, tuned)
+        self._ends.append(self._ends[-1].joined(ends) if self._ends else ends)
 
     def take(self, candidate: Candidate, found: Measured) -> None:
         """Add a round's measures."""
@@ -65,10 +61,18 @@ class Found:
         """Base and tuned on the examples that a candidate was measured on; by default on all."""
         return self._ends[-1 if name is None else self.rounds[name] - 1]
 
-    def best(self, count: int) -> list[Candidate]:
-        """The best of those that were in every round, from the best on."""
-        order = ranked(self.of_last_round(), self.ends())
-        return [self.candidates[name] for name in order[:count]]
+    def best(self) -> list[Candidate]:
+        """Those that were in every round, from the best on."""
+        return [self.candidates[name] for name in ranked(self.of_last_round(), self.ends())]
+
+    def line(self) -> dict[float, Measured]:
+        """Fractions of everything that were in every round, and 1, the tuned model."""
+        shares = {
+            share: one
+            for name, one in self.of_last_round().items()
+            if (share := share_of(self.candidates[name])) is not None
+        }
+        return {**shares, 1.0: self.ends().tuned}
 
 
 def narrow(
