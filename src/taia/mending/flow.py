@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taia.errors import AdapterError, InputError, SelectionError
-from taia.evaluation.scores.statistics import Contrast
 from taia.evaluation.settings import Watch
 from taia.mending.bench import Bench, Examples
 from taia.mending.budget import Clock
@@ -31,7 +30,6 @@ from taia.mending.harm import findings
 from taia.mending.items import Item
 from taia.mending.journal import AFTER, BEFORE, Journal
 from taia.mending.learnt import ATTRIBUTION, learnt_candidates, places_of
-from taia.mending.paired import difference
 from taia.mending.result import Cost, Mended, Row
 from taia.mending.scoring import Scoring
 from taia.mending.search import Found, narrow
