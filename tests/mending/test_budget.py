@@ -3,7 +3,7 @@
 import pytest
 
 from taia.errors import InputError
-from taia.mending.budget import FEWEST, MOST, SHARES, Clock, Sizes, seconds_of
+from taia.mending.budget import FEWEST, MOST, SHARES, Clock, Sizes, seconds_of, usual
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,14 @@ def test_times(text, seconds):
 def test_what_is_no_time(text):
     with pytest.raises(InputError, match="--budget"):
         seconds_of(text)
+
+
+@pytest.mark.parametrize(
+    ("trained", "seconds"),
+    [(None, 600), (10_000.0, 600), (2_000.0, 500), (400.0, 120), (0.0, 120)],
+)
+def test_by_default_it_is_a_quarter_of_training_or_ten_minutes(trained, seconds):
+    assert usual(trained) == seconds
 
 
 def test_the_shares_are_all_of_it_and_the_last_gets_what_is_left():

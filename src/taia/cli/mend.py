@@ -60,8 +60,14 @@ def mend(
         ),
     ] = None,
     budget: Annotated[
-        str, typer.Option(metavar="TIME", help="How long it may take: 90s, 5m, 1h.")
-    ] = "10m",
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long it may take: 90s, 5m, 1h.  [default: 10m, or a quarter of what training "
+            "took if that is on record and less]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Of the parts, of draws, of the search.")
     ] = 0,

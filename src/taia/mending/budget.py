@@ -23,6 +23,9 @@ SHARES: Final = {
 FEWEST: Final = 8
 MOST: Final = 200
 _TIME: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>s|m|h)?")
+#: Seconds, where no time is given.
+_USUAL: Final = 600.0
+_LEAST: Final = 120.0
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -39,6 +42,16 @@ def seconds_of(text: str) -> float:
     if not 10 <= found <= 30 * 24 * 3600:
         raise InputError(f"--budget {text!r} is {found:g} s.", "Give from 10s to 720h.")
     return found
+
+
+def usual(trained: float | None) -> float:
+    """Seconds where no time is given: ten minutes, or a quarter of what training took if less.
+
+    Args:
+        trained: Seconds that the fine-tune took, where that is on record. Below two minutes
+            nothing can be told, so that a very short one may take longer to mend than to make.
+    """
+    return _USUAL if trained is None else min(_USUAL, max(_LEAST, trained / 4))
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +15,14 @@ from taia.checkpoint.inspection import look_ahead
 from taia.checkpoint.kinship import doubts, warn_of_doubts
 from taia.checkpoint.locate import Located
 from taia.checkpoint.output.destination import nearest
-from taia.checkpoint.output.manifest import versions
+from taia.checkpoint.output.manifest import MANIFEST, versions
 from taia.checkpoint.output.staging import claimed, write_file
+from taia.checkpoint.reading import read_json
 from taia.errors import InputError, OutputError, StoppedError
 from taia.evaluation.settings import Watch
 from taia.loading.devices import device_called
 from taia.loading.models import check_live, dtype_called
-from taia.mending.budget import Clock, seconds_of
+from taia.mending.budget import Clock, seconds_of, usual
 from taia.mending.journal import CHOICE, MEASURED, MEND_FILE, Journal, check_folder
 from taia.mending.sources import Given, read_given, said_key
 from taia.mending.split import split
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 #: What must not get worse unless told otherwise: a group of tasks that ships with taia.
 KEEP: Final = "mend"
-BUDGET: Final = "10m"
 _LIBRARIES: Final = ("torch", "transformers", "peft", "lm_eval")
 #: What the small files of a search may take.
 _SLACK: Final = 20_000_000
@@ -46,7 +47,7 @@ def mend(
     learn: Sequence[str | Path] | str | Path,
     keep: Sequence[str | Path] | str | Path = KEEP,
     output: str | Path,
-    budget: str = BUDGET,
+    budget: str | None = None,
     seed: int = 0,
     dtype: str | None = None,
     device: str | None = None,
@@ -75,7 +76,8 @@ def mend(
             general set that ships with taia.
         output: The folder: the choice, ``mend.json``, and every measurement, so that the same call
             goes on where an earlier one was stopped.
-        budget: How long it may take: ``90s``, ``5m``, ``1h``.
+        budget: How long it may take: ``90s``, ``5m``, ``1h``; by default ten minutes, or a quarter
+            of what training took, where that is on record, if that is less and at least two.
         seed: Of the parts, of draws, and of the search.
         dtype: ``float32``, ``bfloat16`` or ``float16``; by default float32 on a CPU, and what the
             checkpoint is stored in elsewhere.
@@ -99,7 +101,7 @@ def mend(
         RunError: If a model fails.
     """
     watch = watch or (lambda *_: None)
-    clock = Clock(seconds_of(budget))
+    started, seconds = time.monotonic(), None if budget is None else seconds_of(budget)
     folders = tuple(Path(folder) for folder in include_path)
     learnt = read_given("--learn", _texts(learn), prompts=False, folders=folders)
     kept = read_given("--keep", _texts(keep), prompts=True, folders=folders)
@@ -107,6 +109,7 @@ def mend(
         _check_parts(flag, given, seed)
     here, there = look_ahead(base, tuned, [], declare)
     check_live(here, there)
+    clock = Clock(usual(_trained(there)) if seconds is None else seconds, started)
     if on_doubt is None:
         warn_of_doubts(base, tuned)
     else:
@@ -211,6 +214,14 @@ def _check_parts(flag: str, given: Given, seed: int) -> None:
     if given.files and not given.tasks:
         said = [one for file in given.files for one in file.said]
         split(said, said_key, flag, seed)
+
+
+def _trained(tuned: Located) -> float | None:
+    """Seconds that training took, where that is on record."""
+    path = tuned.path / MANIFEST
+    record = read_json(path) if path.is_file() else {}
+    seconds = record.get("seconds") if record.get("kind") == "training" else None
+    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def _check_space(folder: Path, tuned: Located) -> None:

@@ -17,6 +17,7 @@ from taia.evaluation.scores.results import read_results
 from taia.evaluation.settings import Settings
 from taia.runtime.switchable import SwitchableModel
 
+NAMES = ["tiny_choice", "tiny_words"]
 MODES = {"base": "none", "tuned": "all", "half": "0.5*all"}
 
 
@@ -32,7 +33,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(place, tmp_path_factory):
     def run(subject, places=None):
-        tasks = load_tasks(["tiny_choice", "tiny_words"], [place / "tasks"], {})
+        tasks = load_tasks(NAMES, [place / "tasks"], {}, num_fewshot=0)
         if places is not None:
             tasks = only(tasks, places)
         output = tmp_path_factory.mktemp("run") / "out"
