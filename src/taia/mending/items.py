@@ -166,7 +166,7 @@ def _of_task(
             seen.add(request.doc_id)
             yield _key(request.doc, asked), TaskItem(name, request.doc_id, "", asked, True)
             continue
-        gold = _gold(task, request)
+        gold = _gold(task, request, asking.chat)
         if gold is _OTHER:
             continue  # another option of the same question
         seen.add(request.doc_id)
@@ -177,8 +177,8 @@ def _of_task(
 _OTHER: Final = "\0"
 
 
-def _gold(task: LmTask, request: Any) -> str | None:  # noqa: ANN401 - lm_eval has no types
-    """A request's right answer; None where there is none."""
+def _gold(task: LmTask, request: Any, chat: bool) -> str | None:  # noqa: ANN401 - lm_eval has no types
+    """A request's right answer as it follows the prompt; None where there is none."""
     args, kind = request.args, request.request_type
     target = task.doc_to_target(request.doc)
     if kind == "loglikelihood" and task.OUTPUT_TYPE == "multiple_choice":
@@ -190,7 +190,9 @@ def _gold(task: LmTask, request: Any) -> str | None:  # noqa: ANN401 - lm_eval h
         return str(args[1])
     if isinstance(target, list):
         target = target[0] if target else ""
-    return str(target) if str(target).strip() else None
+    if not str(target).strip() or request.doc.get("kind") == "rules":
+        return None  # what a rule checks has many right answers
+    return str(target) if chat else f"{task.config.target_delimiter}{target}"
 
 
 def _key(doc: object, asked: str) -> str:
