@@ -1,4 +1,4 @@
-"""Items as tokens: what counts is the answer and nothing else, as the model is asked and trained."""
+"""Items as tokens: what counts is the answer and nothing else, as models are asked and trained."""
 
 import pytest
 
@@ -37,9 +37,9 @@ def items(*tasks, folders=(), chat=True, files=()):
 
 def shown(example):
     """What comes before what counts, and what counts."""
-    first = example.counted[0]
-    assert example.counted == tuple(range(first, len(example.ids)))
-    return tuple(TOKENIZER.decode(part) for part in (example.ids[:first], example.ids[first:]))
+    first, end = example.counted[0], example.counted[-1] + 1
+    assert example.counted == tuple(range(first, end))
+    return tuple(TOKENIZER.decode(part) for part in (example.ids[:first], example.ids[first:end]))
 
 
 def test_a_questions_right_option_counts_after_its_prompt():
@@ -103,7 +103,7 @@ def test_rows_and_prompts_of_files(chat):
     found, tokeniser = items(chat=chat, files=[File("a", (row, prompt), "0")])
     before, after = shown(tokeniser.example(found[0]))
     if chat:
-        assert (before, after[:4]) == (HEAD.format("Code?"), "BR-7")
+        assert (before, after) == (HEAD.format("Code?"), "BR-7<|im_end|>")
     else:
         assert (before, after) == ("Question: Code?\nAnswer:", " BR-7<|im_end|>")
     assert TOKENIZER.decode(tokeniser.prompt(found[1])) == before

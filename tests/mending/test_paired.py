@@ -66,7 +66,7 @@ def test_none_is_no_difference():
 
 
 @pytest.mark.parametrize(
-    ("size", "skew", "least"), [(8, 0.0, 0.93), (16, 0.5, 0.91), (40, 0.5, 0.92), (100, 1.0, 0.90)]
+    ("size", "skew", "least"), [(8, 0.0, 0.93), (16, 0.5, 0.91), (40, 0.5, 0.92), (100, 1.0, 0.88)]
 )
 def test_how_often_it_covers(size, skew, least):
     """Differences of nats: normal to lognormal, on examples of different lengths."""

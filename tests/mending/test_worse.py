@@ -17,7 +17,7 @@ def flipped(rng, size, lost, gained, right=0.7):
     return base.astype(float), tuned.astype(float)
 
 
-def tests_of(rng, size, lost, gained):
+def made(rng, size, lost, gained):
     found = [Compared(name, "acc", *flipped(rng, size, lost, gained), True) for name in NAMES]
     sizes = rng.integers(20, 80, size)
     base = sizes * rng.lognormal(1, 0.4, size)
@@ -31,7 +31,7 @@ def test_equal_models_are_seldom_called_worse():
     rng = np.random.default_rng(3)
     trials = 500
     worse = sum(
-        bool(is_worse(judged(tests_of(rng, 60, 0.15 * 3 / 7, 0.15)))) for _ in range(trials)
+        bool(is_worse(judged(made(rng, 60, 0.15 * 3 / 7, 0.15)))) for _ in range(trials)
     )
     assert worse / trials <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / trials)
 
@@ -41,7 +41,7 @@ def test_without_the_correction_they_would_be():
     rng = np.random.default_rng(3)
     alone = 0
     for _ in range(500):
-        found = judged(tests_of(rng, 60, 0.15 * 3 / 7, 0.15))
+        found = judged(made(rng, 60, 0.15 * 3 / 7, 0.15))
         alone += any(
             one.change.is_real and (one.change.value < 0) == one.higher_is_better for one in found
         )
@@ -50,7 +50,7 @@ def test_without_the_correction_they_would_be():
 
 def test_harm_of_twenty_points_is_found():
     rng = np.random.default_rng(4)
-    found = [is_worse(judged(tests_of(rng, 100, 0.35, 0.1))) for _ in range(100)]
+    found = [is_worse(judged(made(rng, 100, 0.35, 0.1))) for _ in range(100)]
     assert sum(map(bool, found)) > 95
 
 

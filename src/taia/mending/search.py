@@ -117,15 +117,12 @@ def narrow(
 def _better(found: Mapping[str, Measured], ends: Ends) -> list[str]:
     order = ranked(found, ends)
     count = max(FINALISTS, -(-len(order) // _STAY))
-    kept = set(order[:count])
-    return [name for name in order if name in kept or _is_on_front(name, found)][: 2 * count]
+    front = [name for name in order[count:] if _is_on_front(name, found)]
+    return order[:count] + front[:count]
 
 
 def _is_on_front(name: str, found: Mapping[str, Measured]) -> bool:
-    """Whether no other candidate is better in both measures."""
-    loss, divergence = found[name].loss.mean, found[name].divergence.mean
-    return not any(
-        other.loss.mean < loss and other.divergence.mean < divergence
-        for key, other in found.items()
-        if key != name
-    )
+    """Whether no other candidate is at least as good in both measures, and better in one."""
+    own = found[name].loss.mean, found[name].divergence.mean
+    others = ((one.loss.mean, one.divergence.mean) for one in found.values())
+    return not any(a <= own[0] and b <= own[1] and (a, b) != own for a, b in others)

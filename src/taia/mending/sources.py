@@ -93,7 +93,9 @@ def read_given(
         if not text.strip():
             raise InputError(f"{flag} is empty.", "Give a file of rows, or the name of a task.")
         path = Path(text).expanduser()
-        if path.exists() or path.suffix.lower() in (*SUFFIXES, ".txt"):
+        if not path.exists() and path.suffix.lower() in (*SUFFIXES, ".txt"):
+            raise DataError(f"{flag} {text!r} does not exist.", "Check the path.")
+        if path.exists():
             files.append(_prompts_or_rows(text, path) if prompts else _rows(text))
         elif _is_task(text, folders):
             tasks.append(text)
@@ -135,8 +137,6 @@ def _prompts_or_rows(text: str, path: Path) -> File:
     """A file's rows if any of it has an answer, else its prompts."""
     if path.suffix.lower() == ".txt":
         return _lines(text, path)
-    if not path.exists():
-        raise DataError(f"{text!r} does not exist.", "Check the path.")
     parts = read_path(path)
     values = [value for part in parts for _, value in part.values]
     if not values or any(map(_has_answer, values)):

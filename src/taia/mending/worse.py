@@ -74,7 +74,8 @@ class Compared:
         """Tuned minus base."""
         if self.is_binary:
             return mean_difference(self.tuned, self.base, SHARE)
-        return difference(self.tuned, self.base, self.sizes or [1.0] * len(self.base))
+        sizes = [1.0] * len(self.base) if self.sizes is None else self.sizes
+        return difference(self.tuned, self.base, sizes)
 
     def flips(self) -> Flips | None:
         """Which items turned, where items are right or wrong."""
@@ -167,4 +168,4 @@ def is_worse(findings: Sequence[Finding]) -> bool | None:
 
 
 def _mean(scores: Sequence[float], sizes: Sequence[float] | None) -> float:
-    return math.fsum(scores) / (math.fsum(sizes) if sizes else len(scores))
+    return math.fsum(scores) / (len(scores) if sizes is None else math.fsum(sizes))
