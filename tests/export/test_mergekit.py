@@ -68,6 +68,14 @@ def test_what_mergekit_cannot_say(pair, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("method", ["magnitude:keep=0.5", "wise-ft", "lines:alpha=0"])
+def test_what_a_method_made_is_no_weight_for_each_tensor(pair, tmp_path, method):
+    compose(*pair, tmp_path / "made", method=method)
+    with pytest.raises(InputError, match=f"composed by the method {method}"):
+        export(tmp_path / "made", "mergekit", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_inputs_that_changed_since_are_noticed(pair, tmp_path):
     base, tuned = pair
     compose(base, tuned, tmp_path / "made", "taia")

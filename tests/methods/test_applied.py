@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,6 +103,11 @@ def test_from_python_only_numbers_are_taken(value: object) -> None:
 def test_from_python_ranges_hold(value: float) -> None:
     with pytest.raises(MethodError, match="out of its range"):
         Applied.of("magnitude", keep=value)
+
+
+def test_it_goes_to_another_process_and_back() -> None:
+    applied = Applied.parse("dare:keep=0.25,seed=9")
+    assert pickle.loads(pickle.dumps(applied)) == copy.deepcopy(applied) == applied
 
 
 def test_values_cannot_be_changed_afterwards() -> None:

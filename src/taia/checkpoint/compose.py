@@ -212,7 +212,7 @@ def _formula(
     method: str | Applied | None, statistics: str | Path | None, unaligned: str | Path | None
 ) -> Formula | None:
     if method is not None:
-        return Formula.open(method, statistics, None if unaligned is None else locate(unaligned))
+        return Formula.open(method, statistics, unaligned)
     for flag, given in (("--statistics", statistics), ("--unaligned", unaligned)):
         if given is not None:
             raise MethodError(f"{flag} does nothing without --method.", "Leave it out.")

@@ -18,7 +18,7 @@ from taia.anatomy.fused import TRANSPOSED_EXPERTS
 from taia.anatomy.labels import Label, depths
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
-from taia.checkpoint.locate import Located
+from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.manifest import identity
 from taia.checkpoint.sources import FLOATS, Sources, cut, runs_of
 from taia.checkpoint.spelling import newer
@@ -53,12 +53,13 @@ class Formula:
 
     @classmethod
     def open(
-        cls, method: str | Applied, statistics: str | Path | None, unaligned: Located | None
+        cls, method: str | Applied, statistics: str | Path | None, unaligned: str | Path | None
     ) -> Formula:
         """A method with what it reads.
 
         Raises:
-            CheckpointError: If what it reads is damaged.
+            CheckpointError: If what it reads is damaged, or not there.
+            DownloadError: If the unaligned model cannot be fetched.
             MethodError: If the method cannot be read, or lacks what it needs, or is given what it
                 does not need.
         """
@@ -80,11 +81,12 @@ class Formula:
                     f"{flag} has no effect with the method {applied.method.name}.",
                     "Leave it out, or choose a method that needs it.",
                 )
+        there = None if unaligned is None else locate(unaligned)
         return cls(
             applied,
             None if statistics is None else CalibrationStatistics.open(statistics),
-            None if unaligned is None else Checkpoint.open(unaligned.path),
-            unaligned,
+            None if there is None else Checkpoint.open(there.path),
+            there,
         )
 
     @property

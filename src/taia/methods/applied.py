@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -42,6 +42,9 @@ class Applied:
             for parameter in self.method.parameters
         }
         object.__setattr__(self, "values", MappingProxyType(given))
+
+    def __reduce__(self) -> tuple[Callable[[str], Applied], tuple[str]]:
+        return Applied.parse, (str(self),)
 
     @classmethod
     def of(cls, name: str, **values: float) -> Applied:

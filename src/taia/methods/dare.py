@@ -22,8 +22,9 @@ def entries(given: Given, *, keep: float, seed: int) -> Array:
     for start in range(0, kept.size, _DRAWN):
         some = kept[start : start + _DRAWN]
         some[:] = random.random(some.size) < keep
-    zero, one = update.dtype.type(0), update.dtype.type(keep)
-    return np.where(kept.reshape(update.shape), update / one, zero)
+    made = update / update.dtype.type(keep)
+    made[~kept.reshape(update.shape)] = 0
+    return made
 
 
 METHOD = Method(

@@ -26,7 +26,9 @@ def largest(update: Array, count: int) -> npt.NDArray[np.bool_]:
     sizes: npt.NDArray[Any] = np.abs(update).reshape(-1)
     if count in (0, sizes.size):
         return np.full(update.shape, bool(count), np.bool_)
-    bound = np.partition(sizes, sizes.size - count)[sizes.size - count]
+    sizes.partition(sizes.size - count)
+    bound = sizes[sizes.size - count]
+    np.abs(update.reshape(-1), out=sizes)  # in order again: a tensor may be a third of memory
     marked = sizes > bound
     equal = np.flatnonzero(sizes == bound)
     marked[equal[: count - int(marked.sum())]] = True

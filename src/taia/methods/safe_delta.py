@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from taia.methods.method import Method, Parameter
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from taia.methods.given import Array, Given
+
+    _Numbers: TypeAlias = npt.NDArray[np.float64]
 
 #: Inputs that share one budget, and the outputs that it was written for.
 _BLOCK: Final = 2048
@@ -17,6 +20,8 @@ _OUTPUTS: Final = 4096
 #: Added to H's diagonal, in parts of its mean; entries that are never taken, in parts of all.
 _DAMPING: Final = 0.01
 _NEVER: Final = 0.15
+#: So many inputs are settled one by one.
+_FEW: Final = 32
 
 
 def entries(given: Given, *, s: float) -> Array:
@@ -26,42 +31,56 @@ def entries(given: Given, *, s: float) -> Array:
     turned = given.inputs_first
     base, update = (x.T if turned else x for x in (given.weight, given.update))
     factor = _factor(given.statistic("inputs", (base.shape[1],) * 2))
-    now = base.astype(np.float64)
-    wanted = now + update
+    now = np.array(base, np.float64, order="F")  # inputs are settled one after another
+    wanted, errors = now + update, np.zeros_like(now)
     for start in range(0, now.shape[1], _BLOCK):
         stop = min(start + _BLOCK, now.shape[1])
-        _block(now, wanted, factor, start, stop, s * len(base) / _OUTPUTS / 2)
+        costs = (wanted[:, start:stop] - now[:, start:stop]) ** 2
+        price = 1 / np.diag(factor)[start:stop] ** 2
+        taken = _affordable(costs, price, s / 2 * len(now) / _OUTPUTS)
+        wanted[:, start:stop][~taken] = np.nan
+        _settle(now, wanted, errors, factor, start, stop)
+        now[:, stop:] -= errors[:, start:stop] @ factor[start:stop, stop:]
     change = (now - base).astype(update.dtype)
     return change.T if turned else change
 
 
-def _block(
-    now: npt.NDArray[Any],
-    wanted: npt.NDArray[Any],
-    factor: npt.NDArray[Any],
-    start: int,
-    stop: int,
-    budget: float,
-) -> None:
-    """Settles some inputs' weights, and moves those of later inputs so that outputs stay."""
+def _affordable(costs: _Numbers, price: _Numbers, budget: float) -> npt.NDArray[np.bool_]:
+    """Marks the cheapest entries [outputs, inputs] that a budget of mean prices allows."""
     import numpy as np
 
-    price = np.broadcast_to(1 / np.diag(factor)[start:stop] ** 2, (len(now), stop - start))
-    order = np.argsort(price, axis=None, kind="stable")
+    prices = np.broadcast_to(price, costs.shape)
+    order = np.argsort(prices, axis=None, kind="stable")
     order = order[: order.size - int(_NEVER * order.size)]
-    costs = (wanted[:, start:stop] - now[:, start:stop]) ** 2 * price
-    affordable = np.cumsum(costs.reshape(-1)[order]) <= budget * price.mean()
-    taken = np.zeros(price.size, np.bool_)
-    taken[order[affordable]] = True
-    taken = taken.reshape(price.shape)
+    spent = np.cumsum((costs * prices).reshape(-1)[order])
+    taken = np.zeros(costs.size, np.bool_)
+    taken[order[spent <= budget * price.mean()]] = True
+    return taken.reshape(costs.shape)
+
+
+def _settle(
+    now: _Numbers, wanted: _Numbers, errors: _Numbers, factor: _Numbers, start: int, stop: int
+) -> None:
+    """Settles some inputs' weights, each at what is wanted of it or as it is, and moves later ones.
+
+    By halves, so that most of the work is products of matrices.
+    """
+    import numpy as np
+
+    if stop - start > _FEW:
+        middle = (start + stop) // 2
+        _settle(now, wanted, errors, factor, start, middle)
+        now[:, middle:stop] -= errors[:, start:middle] @ factor[start:middle, middle:stop]
+        _settle(now, wanted, errors, factor, middle, stop)
+        return
     for at in range(start, stop):
-        settled = np.where(taken[:, at - start], wanted[:, at], now[:, at])
-        error = (now[:, at] - settled) / factor[at, at]
+        settled = np.where(np.isnan(wanted[:, at]), now[:, at], wanted[:, at])
+        errors[:, at] = (now[:, at] - settled) / factor[at, at]
         now[:, at] = settled
-        now[:, at + 1 :] -= np.outer(error, factor[at, at + 1 :])
+        now[:, at + 1 : stop] -= np.outer(errors[:, at], factor[at, at + 1 : stop])
 
 
-def _factor(inputs: Array) -> npt.NDArray[Any]:
+def _factor(inputs: Array) -> _Numbers:
     """The upper triangular L with LᵀL = (H + damping)⁻¹."""
     import numpy as np
 
@@ -70,7 +89,8 @@ def _factor(inputs: Array) -> npt.NDArray[Any]:
     diagonal[diagonal == 0] = 1
     diagonal += _DAMPING * diagonal.mean()
     inverse = np.linalg.inv(damped)
-    return np.linalg.cholesky((inverse + inverse.T) / 2).T
+    factor: _Numbers = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    return factor
 
 
 METHOD = Method(

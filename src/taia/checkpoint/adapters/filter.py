@@ -68,8 +68,10 @@ def plan_filter(
     parts = _parts(adapter, placed, formula)
     kept = [part.tensor for part in parts if part.tensor is not None]
     if not kept:
+        by = "" if formula is None else f" by {formula.applied}"
         raise AdapterError(
-            f"{selection} keeps nothing of {adapter.folder}: the result would be the base model",
+            f"{selection}{by} keeps nothing of {adapter.folder}: the result would be the base "
+            "model",
             "use the base model, or select something that the adapter has; it has "
             + ", ".join(dict.fromkeys(part.row.component for part in parts)),
         )

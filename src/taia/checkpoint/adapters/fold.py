@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from taia.checkpoint.adapters.factors import factored, on_factors
 from taia.checkpoint.adapters.find import token_rows
@@ -21,6 +22,9 @@ from taia.checkpoint.steps import TensorPair
 from taia.errors import AdapterError
 from taia.selection import Pieces
 from taia.selection.alpha import shown
+
+if TYPE_CHECKING:
+    from taia.methods.given import Array
 
 
 def folded(
@@ -123,11 +127,13 @@ def _fold(
 
     entry = adapter.entries[part.tensor]
     if method is not None and key != "bias":
-        made = sources.remembered(
-            (adapter.folder, part.parameter),
-            lambda: stacked(factored(adapter, item, sources, method, item.base)),
-        )
-        tensor = made[0] if key == "a" else made[1]
+
+        def pairs() -> tuple[Array, Array]:
+            each = factored(adapter, item, sources, method, item.base)
+            return stacked([(one.a, one.b) for one in each])
+
+        a, b = sources.remembered((adapter.folder, part.parameter), pairs)
+        tensor = a if key == "a" else b
     else:
         tensor = load(entry, sources)
     routed = item.update.kind == "experts"

@@ -105,14 +105,14 @@ def expert(stacked: Array, side: str, index: int, experts: int) -> Array:
     return one
 
 
-def stacked(each: Sequence[LowRank]) -> tuple[Array, Array]:
-    """Factors of every expert, stacked as PEFT stacks them.
+def stacked(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Factors of every expert, ``(A [r, inputs], B [outputs, r])``, stacked as PEFT stacks them.
 
     Returns:
         ``lora_A.weight`` [experts·r, inputs] and ``lora_B.weight`` [outputs, r·experts].
     """
-    b = np.stack([one.b for one in each], axis=2)
-    return np.concatenate([one.a for one in each]), b.reshape(len(b), -1)
+    b = np.stack([one for _, one in pairs], axis=2)
+    return np.concatenate([one for one, _ in pairs]), b.reshape(len(b), -1)
 
 
 def fold_low_rank(
