@@ -101,7 +101,7 @@ class Reader:
     @contextmanager
     def _given(self, instead: Any) -> Iterator[None]:  # noqa: ANN401 - a function of a tensor
         hook = self._head.register_forward_pre_hook(
-            lambda _, given: (instead(given[0]), *given[1:])
+            lambda _, given: (instead(given[0]), *given[1:]) if given else None
         )
         try:
             yield
