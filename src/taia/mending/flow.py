@@ -28,7 +28,7 @@ from taia.mending.choice import (
 )
 from taia.mending.harm import findings
 from taia.mending.items import Item
-from taia.mending.journal import AFTER, BEFORE, Journal
+from taia.mending.journal import AFTER, BEFORE, Journal, digest
 from taia.mending.learnt import ATTRIBUTION, learnt_candidates, places_of
 from taia.mending.result import Cost, Mended, Row
 from taia.mending.scoring import Scoring
@@ -177,14 +177,17 @@ class Flow:
         third = max(4, len(examples.learn) // 3), max(4, len(examples.keep) // 3)
         rounds = [examples.first(*third), examples.rest(*third)]
         rounds = [one for one in rounds if one.learn and one.keep]
-        end = self.clock.spent + self.clock.share("search")
+        end, key = self.clock.spent + self.clock.share("search"), digest("cut", examples.key)
+        cut = self.journal.get(key)
         found = narrow(
             self.bench,
             tried,
             rounds,
-            may_go_on=lambda: self.clock.spent < end,
+            cut=cut,
+            may_go_on=lambda: cut is not None or self.clock.spent < end,
             told=lambda name, done, of: self.watch("Trying candidates", done, of),
         )
+        self.journal.put(key, found.cut)
         shares = [share for one in found.best() if (share := share_of(one)) is not None]
         try:
             learnt = learnt_candidates(
@@ -205,8 +208,8 @@ class Flow:
                 found.take(candidate, self.bench.measure(candidate, one))
         for name, why in found.refused.items():
             self.notes.append(f"{name} was not tried: {why}")
-        if found.cut:
-            self.notes.append(f"There was no time for {', '.join(found.cut)}.")
+        if never := [name for name in found.cut if name not in found.measured]:
+            self.notes.append(f"There was no time for {', '.join(never)}.")
         return found
 
     def _places(self, examples: Examples, is_chosen: bool) -> list[Attributed]:
@@ -239,15 +242,17 @@ class Flow:
 
     def _random(self, examples: Examples, ends: Ends) -> tuple[int, Cost | None]:
         """The best of random selections, as many as there were evaluations if time allows."""
-        stop = self.clock.spent + self.clock.share("random")
+        stop, key = self.clock.spent + self.clock.share("random"), digest("random", examples.key)
+        known = self.journal.get(key)
         found = by_chance(
             self.bench,
             examples,
             seed=self.seed,
-            wanted=self.bench.evaluations,
-            may_go_on=lambda: self.clock.spent < stop,
+            wanted=known or self.bench.evaluations,
+            may_go_on=lambda: known is not None or self.clock.spent < stop,
             told=lambda done, of: self.watch("Random selections, to compare with", done, of),
         )
+        self.journal.put(key, len(found))
         best = best_of(found, ends)
         return len(found), None if best is None else Cost.of(best, ends)
 

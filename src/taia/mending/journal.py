@@ -93,11 +93,13 @@ class Journal:
         return self._known.get(key)
 
     def put(self, key: str, value: Any) -> None:  # noqa: ANN401 - a JSON value
-        """Keep a measurement.
+        """Keep a measurement; one that is known already is not written again.
 
         Raises:
             OutputError: If it cannot be written.
         """
+        if key in self._known and self._known[key] == value:
+            return
         line = json.dumps({"key": key, "value": value}, ensure_ascii=True) + "\n"
         with translated(self.folder), (self.folder / MEASURED).open("a", encoding="ascii") as file:
             file.write(line)

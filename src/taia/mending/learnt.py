@@ -116,6 +116,7 @@ def places_of(
     known = journal.get(key)
     if known is None:
         if not is_time:
+            journal.put(key, [])
             return []
         watch("Where learning and harm lie", 0, _POINTS)
         done = 0

@@ -28,7 +28,7 @@ class Found:
         measured: Name → its measures, on all examples of its rounds together.
         rounds: Name → how many rounds it was in.
         refused: Name → why it means nothing here.
-        cut: Names of those that time did not allow.
+        cut: Name → the round, from 1, that time did not allow.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Found:
         self.measured: dict[str, Measured] = {}
         self.rounds: dict[str, int] = {}
         self.refused: dict[str, str] = {}
-        self.cut: list[str] = []
+        self.cut: dict[str, int] = {}
         self._ends: list[Ends] = []
 
     def begin(self, base: Measured, tuned: Measured) -> None:
@@ -80,6 +80,7 @@ def narrow(
     candidates: Sequence[Candidate],
     rounds: Sequence[Examples],
     *,
+    cut: Mapping[str, int] | None = None,
     may_go_on: Callable[[], bool] = lambda: True,
     told: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Found:
@@ -89,6 +90,7 @@ def narrow(
         bench: Measures.
         candidates: What is tried, the likeliest first; base and tuned are always measured.
         rounds: Examples of each round, none twice.
+        cut: Name → the round that it was left out of, where that is known from before.
         may_go_on: Whether there is time for another candidate.
         told: Told of each candidate: its name, how many are done in this round, of how many.
 
@@ -97,13 +99,13 @@ def narrow(
     """
     found = Found()
     left = list(candidates)
-    for examples in rounds:
+    for number, examples in enumerate(rounds, 1):
         found.begin(bench.measure(BASE, examples), bench.measure(TUNED, examples))
         for done, candidate in enumerate(left):
             told(candidate.name, done, len(left))
-            if not may_go_on():
-                found.cut += [one.name for one in left[done:] if one.name not in found.measured]
-                break
+            if (cut or {}).get(candidate.name) == number or not may_go_on():
+                found.cut[candidate.name] = number
+                continue
             try:
                 found.take(candidate, bench.measure(candidate, examples))
             except (SelectionError, AdapterError, InputError) as error:
