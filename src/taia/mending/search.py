@@ -103,7 +103,8 @@ def narrow(
         found.begin(bench.measure(BASE, examples), bench.measure(TUNED, examples))
         for done, candidate in enumerate(left):
             told(candidate.name, done, len(left))
-            if (cut or {}).get(candidate.name) == number or not may_go_on():
+            is_due = number > 1 and done < FINALISTS  # else nothing could be compared
+            if (cut or {}).get(candidate.name) == number or not (is_due or may_go_on()):
                 found.cut[candidate.name] = number
                 continue
             try:
