@@ -85,7 +85,7 @@ def test_what_means_nothing_here_is_left_out_and_told():
 
 def test_what_there_is_no_time_for_is_told():
     left = iter([True] * 4 + [False] * 100)
-    bench, found = run(MANY, may_go_on=lambda: next(left))
+    bench, found = run(MANY, may_go_on=lambda _: next(left))
     never = {name for name, number in found.cut.items() if number == 1}
     assert len(never) == len(MANY) - 4
     assert never.isdisjoint(found.measured)
@@ -95,7 +95,7 @@ def test_what_there_is_no_time_for_is_told():
 
 def test_what_was_left_out_before_is_left_out_again():
     left = iter([True] * 9 + [False] * 100)
-    _, first = run(MANY, may_go_on=lambda: next(left))
+    _, first = run(MANY, may_go_on=lambda _: next(left))
     _, again = run(MANY, cut=first.cut)
     assert again.cut == first.cut
     assert again.rounds == first.rounds

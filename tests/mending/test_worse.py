@@ -30,9 +30,7 @@ def test_equal_models_are_seldom_called_worse():
     """As many items lost as gained, five tests at once: at most one in twenty, whichever."""
     rng = np.random.default_rng(3)
     trials = 500
-    worse = sum(
-        bool(is_worse(judged(made(rng, 60, 0.15 * 3 / 7, 0.15)))) for _ in range(trials)
-    )
+    worse = sum(bool(is_worse(judged(made(rng, 60, 0.15 * 3 / 7, 0.15)))) for _ in range(trials))
     assert worse / trials <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / trials)
 
 

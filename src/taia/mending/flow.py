@@ -26,6 +26,7 @@ from taia.mending.choice import (
     best_of,
     choose,
 )
+from taia.mending.effort import seconds_to_make
 from taia.mending.harm import findings
 from taia.mending.items import Item
 from taia.mending.journal import AFTER, BEFORE, Journal, digest
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Of those that are compared, what was learned from the examples, at most.
 _LEARNT: Final = 3
+#: Of the time to search, what making one candidate may take.
+_METHOD: Final = 0.1
 
 
 @dataclass
@@ -177,14 +180,20 @@ class Flow:
         third = max(4, len(examples.learn) // 3), max(4, len(examples.keep) // 3)
         rounds = [examples.first(*third), examples.rest(*third)]
         rounds = [one for one in rounds if one.learn and one.keep]
-        end, key = self.clock.spent + self.clock.share("search"), digest("cut", examples.key)
+        seconds, key = self.clock.share("search"), digest("cut", examples.key)
+        end = self.clock.spent + seconds
+
+        def is_time(one: Candidate) -> bool:
+            needed = seconds_to_make(one, self.model.changed, is_adapter=self.is_adapter)
+            return needed <= _METHOD * seconds and self.clock.spent + needed < end
+
         cut = self.journal.get(key)
         found = narrow(
             self.bench,
             tried,
             rounds,
             cut=cut,
-            may_go_on=lambda: cut is not None or self.clock.spent < end,
+            may_go_on=lambda one: cut is not None or is_time(one),
             told=lambda name, done, of: self.watch("Trying candidates", done, of),
         )
         self.journal.put(key, found.cut)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Fewer items of a task say nothing: it is left out where there is no time for so many.
 FEWEST: Final = 8
+#: How far a task may change what is thought of the speed.
+_STEP: Final = 4.0
 #: Of a longest answer, what answers take on average.
 _WRITTEN: Final = 0.7
 #: Characters of a token, roughly.
@@ -91,16 +93,19 @@ class Scoring:
             if isinstance(item.what, TaskItem):
                 of.setdefault(item.what.task, []).append(item.what.place)
         tasks, end = self.load(), time.monotonic() + seconds
-        # The quickest first: what they leave of their time is for those after them.
-        costs = {name: self._cost(tasks.tasks[name], of[name]) for name in of}
-        order = sorted(of, key=costs.__getitem__)
-        for number, name in enumerate(order):
-            share = max(0.0, end - time.monotonic()) / (len(order) - number)
-            count = int(share / (len(modes) * costs[name]))
-            places = self._places(folder.name, name, of[name], count)
+        left = dict(of)
+        while left:
+            # The quickest first: what they leave of their time is for those after them.
+            costs = {name: len(modes) * self._cost(tasks.tasks[name], of[name]) for name in left}
+            name = min(costs, key=costs.__getitem__)
+            count = _affordable(costs, max(0.0, end - time.monotonic()))
+            places = self._places(folder.name, name, left.pop(name), count)
             self.short[name] = len(places), len(of[name])
             if places:
+                start = time.monotonic()
                 self._task(only(tasks, {name: places}), folder, modes)
+                took = time.monotonic() - start
+                self._learn(tasks.tasks[name], took / (len(places) * costs[name]))
         if not (folder / RUN_FILE).is_file():
             return []
         return [one for one in read_results(folder) if one.mode in modes]
@@ -126,6 +131,14 @@ class Scoring:
         running = Running(self.subject, tasks, modes, self.settings, False, None, self.watch)
         running.evaluate(folder, overwrite=True, require=(), command=self.command)
 
+    def _learn(self, task: LmTask, slower: float) -> None:
+        """Take the model for as much slower, or faster, as a task's items were."""
+        slower = min(_STEP, max(1 / _STEP, slower))
+        if task.OUTPUT_TYPE == "generate_until":
+            self.speed.written /= slower
+        else:
+            self.speed.read /= slower
+
     def _places(self, part: str, name: str, places: Sequence[int], count: int) -> list[int]:
         """The items that are asked: as many as before, or now as there is time for."""
         key = digest("places", part, name, list(places))
@@ -144,6 +157,17 @@ class Scoring:
             return read
         longest = int((task.get_config("generation_kwargs") or {}).get("max_gen_toks", 256))
         return read + _WRITTEN * longest / self.speed.written
+
+
+def _affordable(costs: Mapping[str, float], seconds: float) -> int:
+    """How many items of the cheapest task there is time for.
+
+    All tasks get the same time, but for those of which that is too few items: these get none.
+    """
+    order = sorted(costs.values())
+    while len(order) > 1 and seconds / len(order) < FEWEST * order[-1]:
+        order.pop()
+    return int(seconds / len(order) / order[0])
 
 
 def _letters(task: LmTask, doc: object) -> int:

@@ -81,7 +81,7 @@ def narrow(
     rounds: Sequence[Examples],
     *,
     cut: Mapping[str, int] | None = None,
-    may_go_on: Callable[[], bool] = lambda: True,
+    may_go_on: Callable[[Candidate], bool] = lambda _: True,
     told: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Found:
     """Measure candidates, fewer in each round.
@@ -91,7 +91,7 @@ def narrow(
         candidates: What is tried, the likeliest first; base and tuned are always measured.
         rounds: Examples of each round, none twice.
         cut: Name → the round that it was left out of, where that is known from before.
-        may_go_on: Whether there is time for another candidate.
+        may_go_on: Whether there is time for a candidate.
         told: Told of each candidate: its name, how many are done in this round, of how many.
 
     Returns:
@@ -104,7 +104,7 @@ def narrow(
         for done, candidate in enumerate(left):
             told(candidate.name, done, len(left))
             is_due = number > 1 and done < FINALISTS  # else nothing could be compared
-            if (cut or {}).get(candidate.name) == number or not (is_due or may_go_on()):
+            if (cut or {}).get(candidate.name) == number or not (is_due or may_go_on(candidate)):
                 found.cut[candidate.name] = number
                 continue
             try:

@@ -66,7 +66,10 @@ class Supply:
             start = time.perf_counter()
             bench.measure(BASE, first)  # by now nothing is made for the first time
             took = time.perf_counter() - start
-            self.speed.read = first.tokens / max(1e-3, took)
+            start = time.perf_counter()
+            bench.loss(BASE, first.keep)
+            read = sum(len(one.ids) for one in first.keep)
+            self.speed.read = read / max(1e-3, time.perf_counter() - start)
             pairs = max(1.0, (len(first.learn) + len(first.keep)) / 2)
             sizes = Sizes.of(clock, took / pairs, count)
             known = [sizes.search, sizes.select, sizes.report, self.speed.read, self.speed.written]
