@@ -80,9 +80,9 @@ def kept_examples(
         if prompt is None:
             example = tokeniser.example(item)
         else:
-            ids = (*prompt, *journal.get(keys[number]))
-            places = tuple(range(len(prompt), len(ids)))
-            example = Example(item.key, ids, places) if places else None
+            whole = (*prompt, *journal.get(keys[number]))
+            places = tuple(range(len(prompt), len(whole)))
+            example = Example(item.key, whole, places) if places else None
         found += [] if example is None else [example]
     return found
 

@@ -178,8 +178,8 @@ class Flow:
 
     def _search(self, tried: Sequence[Candidate], examples: Examples) -> Found:
         third = max(4, len(examples.learn) // 3), max(4, len(examples.keep) // 3)
-        rounds = [examples.first(*third), examples.rest(*third)]
-        rounds = [one for one in rounds if one.learn and one.keep]
+        rest = examples.rest(*third)
+        rounds = [examples.first(*third), rest] if rest.learn and rest.keep else [examples]
         seconds, key = self.clock.share("search"), digest("cut", examples.key)
         end = self.clock.spent + seconds
 

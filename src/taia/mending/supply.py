@@ -13,6 +13,7 @@ from taia.mending.answers import kept_examples
 from taia.mending.bench import Bench, Examples
 from taia.mending.budget import FEWEST, Clock, Sizes
 from taia.mending.candidates import BASE, TUNED
+from taia.mending.examples import Example
 from taia.mending.items import Item, Tokeniser, in_turn
 from taia.mending.journal import Journal, digest
 from taia.mending.scoring import Speed
@@ -83,7 +84,7 @@ class Supply:
         Raises:
             DataError: If nothing is left of them.
         """
-        rows = []
+        rows: list[Example] = []
         for item in in_turn(learn):
             if len(rows) < size and (example := self.tokeniser.example(item)) is not None:
                 rows.append(example)

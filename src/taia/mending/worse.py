@@ -153,8 +153,8 @@ def judged(tests: Sequence[Compared]) -> tuple[Finding, ...]:
             change,
             corrected.get(str(number)),
             test.higher_is_better,
-            turned and turned.lost.count,
-            turned and turned.gained.count,
+            None if turned is None else turned.lost.count,
+            None if turned is None else turned.gained.count,
         )
         for number, (test, change, turned) in enumerate(made)
     )
