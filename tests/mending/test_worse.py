@@ -52,6 +52,18 @@ def test_harm_of_twenty_points_is_found():
     assert sum(map(bool, found)) > 95
 
 
+def test_two_looks_call_equal_models_worse_no_oftener_than_one():
+    """The first look at a third of the items, the second at all, if the first saw nothing."""
+    rng = np.random.default_rng(6)
+    trials, worse = 400, 0
+    for _ in range(trials):
+        base, tuned = flipped(rng, 90, 0.2 * 3 / 7, 0.2)
+        few = Compared("q", "acc", base[:30], tuned[:30], True)
+        whole = Compared("q", "acc", base, tuned, True)
+        worse += any(is_worse(judged([one], looks=2)) for one in (few, whole))
+    assert worse / trials <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / trials)
+
+
 def test_better_is_not_worse():
     better = Compared("q", "acc", [0.0] * 40, [1.0] * 40, True)
     refused = Compared("l", "over_refusal", [1.0] * 40, [0.0] * 40, False)

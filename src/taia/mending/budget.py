@@ -12,12 +12,12 @@ from taia.errors import InputError
 #: Part of the work → its share of the time.
 SHARES: Final = {
     "answers": 0.05,
-    "worse": 0.20,
+    "worse": 0.22,
     "search": 0.22,
-    "learn": 0.18,
+    "learn": 0.17,
     "select": 0.08,
     "random": 0.05,
-    "report": 0.16,
+    "report": 0.15,
 }
 #: Examples of a part: never fewer, where there are as many; never more.
 FEWEST: Final = 8

@@ -169,7 +169,7 @@ class Flow:
             self.bench,
             self.supply.tokeniser,
             output / BEFORE,
-            self.clock.share("worse"),
+            self.clock,
         )
         self.notes += self.scoring.notes()
         return found

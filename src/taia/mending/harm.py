@@ -7,12 +7,12 @@ from pathlib import Path
 
 from taia.evaluation.scores.results import TaskResult
 from taia.mending.bench import Bench
-from taia.mending.budget import MOST
+from taia.mending.budget import MOST, Clock
 from taia.mending.candidates import BASE, TUNED
 from taia.mending.examples import Example
 from taia.mending.items import Item, Tokeniser, in_turn
 from taia.mending.scoring import Scoring
-from taia.mending.worse import Compared, Finding, judged
+from taia.mending.worse import Compared, Finding, is_worse, judged
 from taia.training.data.row import Row
 
 
@@ -22,9 +22,12 @@ def findings(
     bench: Bench,
     tokeniser: Tokeniser,
     folder: Path,
-    seconds: float,
+    clock: Clock,
 ) -> tuple[Finding, ...]:
     """Base against tuned on everything that was to be kept and can be tested.
+
+    Where there was time for some of the items alone and they show no harm, half of the time that is
+    left is for more of them: else a hurried look would call harmless what it could not see.
 
     Args:
         items: What was to be kept; none that is reported on.
@@ -32,18 +35,33 @@ def findings(
         bench: Measures rows.
         tokeniser: Makes tokens.
         folder: Of the tasks' results.
-        seconds: How long the tasks may take.
+        clock: The time.
     """
+    rows = _rows(items, bench, tokeniser)
+    tasks = _tasks(items, scoring, folder, clock.share("worse"), 1)
+    if not scoring.is_short:
+        return judged([*tasks, *rows])
+    found = judged([*tasks, *rows], looks=2)
+    if is_worse(found) is True:
+        return found
+    scoring.short.clear()
+    return judged([*_tasks(items, scoring, folder, clock.left / 2, 2), *rows], looks=2)
+
+
+def _tasks(
+    items: Sequence[Item], scoring: Scoring, folder: Path, seconds: float, look: int
+) -> list[Compared]:
+    """The tasks' scores, as many items as there is time for."""
     modes = {one.name: one.selection for one in (BASE, TUNED)}
     of: dict[str, dict[str, TaskResult]] = {}
-    for result in scoring.run(folder, modes, items, seconds):
+    for result in scoring.run(folder, modes, items, seconds, look):
         of.setdefault(result.task, {})[result.mode] = result
-    tasks = [
+    found = (
         Compared.of(both[BASE.name], both[TUNED.name])
         for both in of.values()
         if len(both) == len(modes)
-    ]
-    return judged([*filter(None, tasks), *_rows(items, bench, tokeniser)])
+    )
+    return [one for one in found if one is not None]
 
 
 def _rows(items: Sequence[Item], bench: Bench, tokeniser: Tokeniser) -> list[Compared]:

@@ -75,7 +75,12 @@ class Scoring:
         return load_tasks(self.names, self.folders, {"protocol": self.settings.protocol})
 
     def run(
-        self, folder: Path, modes: Mapping[str, str], items: Sequence[Item], seconds: float
+        self,
+        folder: Path,
+        modes: Mapping[str, str],
+        items: Sequence[Item],
+        seconds: float,
+        look: int = 1,
     ) -> list[TaskResult]:
         """Evaluate modes on as many of some items as there is time for.
 
@@ -84,6 +89,7 @@ class Scoring:
             modes: Name → selection, of modes that the model knows.
             items: Those that may be asked, the first ones first.
             seconds: How long it may take.
+            look: The how-manieth look at these items it is, on more of them each time.
 
         Returns:
             All results that the folder has of these modes.
@@ -99,7 +105,7 @@ class Scoring:
             costs = {name: len(modes) * self._cost(tasks.tasks[name], of[name]) for name in left}
             name = min(costs, key=costs.__getitem__)
             count = _affordable(costs, max(0.0, end - time.monotonic()))
-            places = self._places(folder.name, name, left.pop(name), count)
+            places = self._places(f"{folder.name} {look}", name, left.pop(name), count)
             self.short[name] = len(places), len(of[name])
             if places:
                 start = time.monotonic()
@@ -109,6 +115,11 @@ class Scoring:
         if not (folder / RUN_FILE).is_file():
             return []
         return [one for one in read_results(folder) if one.mode in modes]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there was not time for all items, since it was last told."""
+        return any(count < of for count, of in self.short.values())
 
     def notes(self) -> list[str]:
         """Of which tasks there was time for some items alone, since it was last told."""

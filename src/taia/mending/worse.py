@@ -133,8 +133,14 @@ class Finding:
         return max(0.0, -low if self.higher_is_better else high)
 
 
-def judged(tests: Sequence[Compared]) -> tuple[Finding, ...]:
-    """Judge all tests together, in their order."""
+def judged(tests: Sequence[Compared], looks: int = 1) -> tuple[Finding, ...]:
+    """Judge all tests together, in their order.
+
+    Args:
+        tests: What was compared.
+        looks: How often it may be looked, on more items each time, until harm is seen: p-values
+            are multiplied by that (Bonferroni), so that all looks together keep the level.
+    """
     made = [(test, test.change(), test.flips()) for test in tests]
     corrected = holm(
         {
@@ -151,7 +157,7 @@ def judged(tests: Sequence[Compared]) -> tuple[Finding, ...]:
             _mean(test.base, test.sizes),
             _mean(test.tuned, test.sizes),
             change,
-            corrected.get(str(number)),
+            min(1.0, looks * p) if (p := corrected.get(str(number))) is not None else None,
             test.higher_is_better,
             None if turned is None else turned.lost.count,
             None if turned is None else turned.gained.count,
