@@ -41,7 +41,8 @@ def test_there_are_four_questions_each_with_an_answer(kind):
         "Is the fine-", "What would e", "Which one sh", "What to chan",
     ]  # fmt: skip
     assert all(one.short for one in found)
-    assert not any("None" in s or "nan" in s for one in found for s in (one.short, *one.sentences))
+    said = " ".join(s for one in found for s in (one.short, *one.sentences))
+    assert not re.search(r"None(?! of them)|\bnan\b|\{|\}", said)
 
 
 def test_harm_is_told_in_numbers_that_a_person_knows():
@@ -49,7 +50,7 @@ def test_harm_is_told_in_numbers_that_a_person_knows():
     assert first.short.startswith("Yes")
     assert first.sentences[0] == (
         "General questions answered rightly: 70 % before, 50 % after "
-        "(45 of 100 turned for the worse, 25 for the better): worse."
+        "(25 of 100 turned for the worse, 5 for the better): worse."
     )
     assert "no clear difference" in first.sentences[1]
     assert re.fullmatch(r"Bits a byte on general texts .*: 1\.59 before, 1\.97 after: worse\.",
