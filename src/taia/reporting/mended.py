@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from taia.reporting.words import counted
 from taia.text import in_time, listed
 
 #: What ``mend.json`` holds.
@@ -60,6 +61,11 @@ def percent(share: float | None) -> str:
     if share is None:
         return "–"
     return f"{100 * share:.0f} %".replace("-", "−")
+
+
+def nats(value: float) -> str:
+    """A distance in nats."""
+    return f"{value:.2f}".replace("-", "−")
 
 
 def within(share: Mapping[str, Any]) -> str:
@@ -206,12 +212,10 @@ def _scores(found: Mended, name: str) -> list[str]:
 def _honest(found: Mended) -> str:
     said = []
     if optimism := found["optimism"]:
-        kept, restored = (
-            f"{100 * optimism[side]:+.0f}".replace("-", "−") for side in ("kept", "restored")
-        )
+        kept, restored = (_looked(optimism[side]) for side in ("kept", "restored"))
         said.append(
-            f"Where it was searched for it looked {kept} points different in what it keeps and "
-            f"{restored} in what it takes back"
+            f"While it was searched for it looked {kept} in what it keeps and {restored} in what "
+            "it takes back"
         )
     random = found["random"]
     if random["selections"]:
@@ -220,6 +224,14 @@ def _honest(found: Mended) -> str:
         said.append(f"the best of {random['selections']} random selections {told}")
     said.append(f"{found['evaluations']} measurements were made to find it")
     return f"{_capital('; '.join(said))}."
+
+
+def _looked(more: float | None) -> str:
+    """How much better something looked, in points."""
+    points = 0 if more is None else round(100 * more)
+    if points == 0:
+        return "the same"
+    return f"{counted(abs(points), 'point')} {'better' if points > 0 else 'worse'}"
 
 
 def _training(found: Mended) -> Answer:
