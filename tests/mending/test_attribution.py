@@ -29,6 +29,8 @@ def test_the_shares_are_the_whole_but_for_the_error_stated(meter):
     assert found.divergence.whole == pytest.approx(far, abs=1e-5)
     for shares in (found.loss, found.divergence):
         assert sum(shares.by_place.values()) + shares.error == pytest.approx(shares.whole)
+        if any(place.component == "experts" for place in shares.by_place):
+            continue  # where a token goes to other experts the measure jumps, which no slope tells
         assert abs(shares.error) < 0.02 * max(map(abs, shares.by_place.values()))
 
 

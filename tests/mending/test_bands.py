@@ -46,9 +46,9 @@ def test_one_component_is_cut_as_cheaply_as_can_be(data, layers):
     for bands in joined(alphas, weights, most=layers):
         count = len(bands.values)
         whole = cheapest(columns, layers, count, alphas, weights)
-        assert bands.cost <= whole + 1e-5
+        assert bands.cost <= whole + 1e-3
         if bands.grouping != "projections":
-            assert bands.cost == pytest.approx(whole, abs=1e-5)
+            assert bands.cost == pytest.approx(whole, rel=1e-4, abs=1e-4)
 
 
 @settings(max_examples=60)

@@ -6,12 +6,13 @@ import torch
 
 import switchables
 import tiny_adapters
+import tiny_models
 from taia import SwitchableModel
 from taia.errors import InputError
 from taia.mending.examples import Example
-from taia.mending.learned import Search, learn
+from taia.mending.learned import Learned, Search, learn
 from taia.mending.measures import Meter
-from taia.mending.places import Place
+from taia.mending.places import Place, Places
 from taia.mending.simpler import simpler
 from taia.mending.tuning import Tuning
 from taia.selection import Selection
@@ -37,7 +38,7 @@ def spoken(model, mode, count, seed, length=24):
 def attention_learnt():
     """Attention's update is what was learnt, and the feed-forward blocks' is noise."""
     with tiny_adapters.quiet():
-        model = SwitchableModel.wrap(switchables.adapted("llama", lora_alpha=24))
+        model = SwitchableModel.wrap(tiny_models.lora(tiny_models.llama(), lora_alpha=8))
     learnt = spoken(model, "attention", 24, 1)
     kept = spoken(model, "base", 16, 2)
     return model, learnt, kept
@@ -53,7 +54,7 @@ def measured(model, learnt, kept, mode):
 def found(attention_learnt):
     model, learnt, kept = attention_learnt
     loss, _ = measured(model, learnt, kept, "attention")
-    return learn(model, learnt, kept, start=1.0, ceiling=loss.mean + 0.02, steps=60, seed=0)
+    return learn(model, learnt, kept, start=0.7, ceiling=loss.mean + 0.02, steps=60, seed=0)
 
 
 def test_what_was_learnt_is_kept_and_noise_is_not(attention_learnt, found):
@@ -61,7 +62,7 @@ def test_what_was_learnt_is_kept_and_noise_is_not(attention_learnt, found):
     _, tuned = measured(model, learnt, kept, "tuned")
     _, attention = measured(model, learnt, kept, "attention")
     assert found.is_feasible
-    assert found.divergence.mean < 1.1 * attention.mean < tuned.mean
+    assert found.divergence.mean < attention.mean < tuned.mean
     of_mlp = [alpha for place, alpha in found.alphas.items() if place.component == "mlp"]
     of_attention = [a for place, a in found.alphas.items() if place.component == "attention"]
     assert np.mean(of_mlp) < 0.5 * np.mean(of_attention)
@@ -192,28 +193,55 @@ def test_a_search_goes_on_under_another_ceiling(attention_learnt):
 # --- simpler forms -------------------------------------------------------------------------------
 
 
-def test_the_simplest_form_that_is_as_good_comes_last(attention_learnt, found):
+def by_component(attention_learnt, of_attention, of_mlp, noise):
+    """What a search would have found: two numbers and some noise."""
+    model, learnt, kept = attention_learnt
+    places = Places(model.changed)
+    random = np.random.default_rng(0)
+    alphas = {
+        place: float(
+            np.clip(
+                (of_attention if place.component == "attention" else of_mlp)
+                + random.uniform(-noise, noise),
+                0,
+                1,
+            )
+        )
+        for place in places.free
+    }
+    selection = places.selection(alphas)
+    loss, divergence = measured(model, learnt, kept, str(selection))
+    weights = dict.fromkeys(alphas, 1.0)
+    return Learned(alphas, selection, loss, divergence, loss.mean + 0.02, weights, ())
+
+
+@pytest.mark.parametrize(("of_attention", "of_mlp"), [(0.9, 0.3), (0.4, 0.8), (1.0, 0.0)])
+def test_two_numbers_are_found_under_noise(attention_learnt, of_attention, of_mlp):
+    noisy = by_component(attention_learnt, of_attention, of_mlp, 0.02)
+    forms = simpler(Meter(*attention_learnt), noisy)
+    assert [form.numbers for form in forms] == [1, 2]
+    assert not forms[0].is_as_good, "the control: one number is not"
+    assert forms[1].is_as_good
+    assert forms[1].grouping == "components"
+    for place, alpha in forms[1].alphas.items():
+        assert alpha == (of_attention if place.component == "attention" else of_mlp)
+    assert len(str(forms[1].selection)) < 30
+
+
+def test_forms_are_what_they_say(attention_learnt, found):
     model, learnt, kept = attention_learnt
     forms = simpler(Meter(model, learnt, kept), found)
-    numbers = [form.numbers for form in forms]
-    assert numbers == sorted(numbers)
     assert not any(form.is_as_good for form in forms[:-1])
     assert forms[0].numbers == 1
-    last = forms[-1]
-    assert last.is_as_good
-    assert last.numbers < len(found.alphas)
-    assert len(str(last.selection)) < len(str(found.selection)) / 2
     for form in forms:
-        assert {round(alpha * 20, 6) % 1 for alpha in form.alphas.values()} == {0.0}
+        assert form.numbers == len(set(form.alphas.values()))
+        for alpha in form.alphas.values():
+            assert alpha * 20 == pytest.approx(round(alpha * 20))
         loss, divergence = measured(model, learnt, kept, str(form.selection))
         assert form.loss.mean == pytest.approx(loss.mean, abs=1e-4)
         assert form.divergence.mean == pytest.approx(divergence.mean, abs=1e-4)
         more = divergence.minus(found.divergence)
-        as_good = more.mean <= more.error + 1e-6
         over = loss.mean - found.ceiling - loss.minus(found.loss).error
-        assert form.is_as_good == (as_good and over <= 1e-6)
-
-
-def test_the_control_one_number_is_not_as_good(attention_learnt, found):
-    forms = simpler(Meter(*attention_learnt), found)
-    assert not forms[0].is_as_good
+        limit = max(more.error, 0.02 * found.divergence.mean)
+        if min(abs(more.mean - limit), abs(over)) > 1e-3:
+            assert form.is_as_good == (more.mean <= limit and over <= 0)

@@ -46,7 +46,7 @@ def soft_capped():
         sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
         heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
         return tiny_models.model(
-            "gemma2", vocab_size=64, final_logit_softcapping=2.0, **sizes, **heads
+            "gemma2", vocab_size=260, final_logit_softcapping=2.0, **sizes, **heads
         )
 
     return SwitchableModel.wrap(made(), switchables.noisy(made(), ""))
@@ -58,7 +58,10 @@ MODELS = {
         switchables.adapted("llama", target_modules=["lm_head", "q_proj"])
     ),
     "a head saved whole": lambda: SwitchableModel.wrap(
-        switchables.adapted("llama", target_modules=["q_proj"], modules_to_save=["lm_head"])
+        switchables.noisy(
+            switchables.adapted("llama", target_modules=["q_proj"], modules_to_save=["lm_head"]),
+            "modules_to_save",
+        )
     ),
     "soft-capped": soft_capped,
     "no logits_to_keep": lambda: of_class(NoLogitsToKeep),

@@ -18,11 +18,22 @@ IDS = torch.tensor([[3, 14, 15, 9, 26], [5, 35, 8, 9, 7]])
 FAMILIES = ("llama", "tied-llama", "gpt2", "qwen3-moe")
 
 
+def exact(model):
+    """A model in float64 all the way: transformers' RMSNorm rounds to float32 in between."""
+    for module in [*model.modules()]:
+        for name, norm in module.named_children():
+            if type(norm).__name__.endswith("RMSNorm"):
+                made = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon)
+                made.weight = norm.weight
+                setattr(module, name, made)
+    model.config._experts_implementation = "eager"  # the others know no float64
+    return model.double()
+
+
 def double(family, within=""):
-    """A checkpoint's pair in float64, as base and tuned."""
-    base = tiny_adapters.model(family, torch.float64)
-    tuned = switchables.noisy(tiny_adapters.model(family, torch.float64), within)
-    return base, tuned
+    """A checkpoint's pair, as base and tuned."""
+    made = (exact(tiny_adapters.model(family)) for _ in range(2))
+    return next(made), switchables.noisy(next(made), within)
 
 
 def of_pair(family):
@@ -30,7 +41,11 @@ def of_pair(family):
 
 
 def of_lora(family, **options):
-    return SwitchableModel.wrap(switchables.adapted(family, **options).double())
+    adapted = exact(switchables.adapted(family, **options))
+    for name, parameter in adapted.named_parameters():
+        if "lora_embedding_A" in name:  # is what begins as zero, there
+            torch.nn.init.normal_(parameter, std=0.2)
+    return SwitchableModel.wrap(adapted)
 
 
 MODELS = {
@@ -38,7 +53,7 @@ MODELS = {
     **{f"lora {family}": lambda family=family: of_lora(family) for family in FAMILIES},
     "lora with bias": lambda: of_lora("llama", lora_bias=True),
     "lora of the embedding": lambda: of_lora("llama", target_modules=["embed_tokens", "lm_head"]),
-    "molora": lambda: SwitchableModel.wrap(tiny_molora.molora(**tiny_molora.MEDCARE).double()),
+    "molora": lambda: SwitchableModel.wrap(exact(tiny_molora.molora(**tiny_molora.MEDCARE))),
 }
 
 
@@ -46,6 +61,10 @@ MODELS = {
 def model(request):
     with tiny_adapters.quiet():
         return MODELS[request.param]()
+
+
+def routed(model):
+    return any(label.component == "router" for label in model.labels.values())
 
 
 def places(model):
@@ -83,9 +102,10 @@ def state(model):
     live = model.model
     tensors = [*live.named_parameters(), *live.named_buffers()]
     scales = {
-        name: (dict(module.scaling), dict(getattr(module, "expert_scaling", {})))
+        (name, table): dict(getattr(module, table))
         for name, module in live.named_modules()
-        if hasattr(module, "scaling")
+        for table in ("scaling", "expert_scaling")
+        if isinstance(getattr(module, table, None), dict)
     }
     return (
         {name: (tensor.clone(), tensor.requires_grad) for name, tensor in tensors},
@@ -118,7 +138,9 @@ def test_the_gradient_is_a_finite_difference(model):
             with torch.no_grad(), model.at(moved, at):
                 ends.append(float(measure(model)))
         expected = (ends[0] - ends[1]) / (2 * step)
-        assert float(found[index]) == pytest.approx(expected, rel=1e-5, abs=1e-9), index
+        # MoLoRA's gates, and those of experts, are float32's whatever the model is
+        near = 2e-3 if routed(model) else 1e-8
+        assert float(found[index]) == pytest.approx(expected, rel=1e-5, abs=near), index
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -128,7 +150,7 @@ def test_the_gradient_is_that_of_the_weights_along_the_update(family):
     before = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
     at = {name: index for index, name in enumerate(before)}
     values = some(len(at))
-    plain = tiny_adapters.model(family, torch.float64)
+    plain = exact(tiny_adapters.model(family))
     with torch.no_grad():
         for name, parameter in plain.named_parameters():
             parameter.copy_(before[name] + values[at[name]] * (after[name] - before[name]))
@@ -145,9 +167,9 @@ def test_the_gradient_is_that_of_the_weights_along_the_update(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradient_of_an_adapter_is_that_of_the_weights_along_its_product(family):
-    base = tiny_adapters.model(family, torch.float64)
-    adapted = switchables.adapted(family).double()
-    merged = dict(switchables.adapted(family).double().merge_and_unload().named_parameters())
+    base = exact(tiny_adapters.model(family))
+    adapted = exact(switchables.adapted(family))
+    merged = dict(exact(switchables.adapted(family)).merge_and_unload().named_parameters())
     before = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
     model = SwitchableModel.wrap(adapted)
     at = places(model)
@@ -287,7 +309,7 @@ def test_no_gradient_of_a_weight_is_made(family):
     base, tuned = double(family)
     shapes = {tuple(p.shape) for p in base.parameters() if p.dim() == 2}
     shapes |= {shape[::-1] for shape in shapes}
-    plain = tiny_adapters.model(family, torch.float64)
+    plain = exact(tiny_adapters.model(family))
     with Products() as ordinary:
         measure(plain).backward()
     assert ordinary.shapes & shapes, "the control: an ordinary gradient is seen"

@@ -26,6 +26,10 @@ GROUPINGS: Final[Mapping[str, Callable[[Place], str]]] = {
 }
 
 
+#: What part of the cost has to be saved for a number more: less is rounding.
+_LESS: Final = 1e-9
+
+
 @dataclass(frozen=True, slots=True)
 class Bands:
     """Places joined.
@@ -61,7 +65,7 @@ def joined(
                 best[size] = bands
     cost = math.inf
     for size in sorted(best):
-        if best[size].cost < cost:
+        if best[size].cost < cost - _LESS * best[min(best)].cost:
             cost = best[size].cost
             yield best[size]
 
@@ -81,7 +85,7 @@ def _grouped(
     while sum(cuts) <= most:
         yield _bands(grouping, groups, cuts)
         saved = [group.cost(n) - group.cost(n + 1) for group, n in zip(groups, cuts, strict=True)]
-        if max(saved) <= 0:
+        if max(saved) <= _LESS * sum(group.cost(1) for group in groups):
             break
         cuts[saved.index(max(saved))] += 1
 
@@ -95,7 +99,7 @@ def _bands(grouping: str, groups: Sequence[_Group], cuts: Sequence[int]) -> Band
         for places, value in group.bands(count):
             numbers |= dict.fromkeys(places, len(values))
             values.append(value)
-    return Bands(grouping, numbers, tuple(values), cost)
+    return Bands(grouping, dict(sorted(numbers.items())), tuple(values), cost)
 
 
 class _Group:

@@ -45,7 +45,7 @@ _MULTIPLIERS: Final = (1e-3, 1e4)
 _ROWS: Final = 8
 _PROMPTS: Final = 4
 #: The least of what the loss may be over the tuned model's, and of a gradient's size.
-_LEAST_SLACK: Final = 0.005
+_LEAST_SLACK: Final = 0.01
 _TINY: Final = 1e-12
 
 
@@ -176,8 +176,13 @@ class Search:
             path.append(step)
             if progress:
                 progress(step)
-        settled = settle(self._tuning, self.values, ceiling, self._slack(ceiling), self._tuned)
-        self.values, loss = settled
+        toward, known = np.ones(self._tuning.size), self._tuned
+        if self._tuned.mean > ceiling and self._of_loss.count:  # then down the loss's slope
+            slope = self._of_loss.value
+            toward = np.clip(self.values - slope / (np.abs(slope).max() + _TINY), 0.0, 1.0)
+            known = None
+        slack = self._slack(ceiling)
+        self.values, loss = settle(self._tuning, self.values, ceiling, slack, toward, known)
         with self._tuning.at(self.values):
             divergence = self._tuning.meter.divergence()
         alphas = self._tuning.alphas(self.values)
@@ -225,8 +230,8 @@ class Search:
         return sum(self._tuned.nats[index] for index in loss.nats) / loss.tokens
 
     def _slack(self, ceiling: float) -> float:
-        """What the loss may have more than the tuned model's: the scale of its being over."""
-        return max(ceiling - self._tuned.mean, _LEAST_SLACK)
+        """How far the ceiling is from the tuned model's loss: the scale of being over it."""
+        return max(abs(ceiling - self._tuned.mean), _LEAST_SLACK)
 
     def _pressed(self, above: float, slack: float) -> float:
         """μ, begun where the line would be at rest, and moved by how far the loss is over."""

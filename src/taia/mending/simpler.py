@@ -21,9 +21,10 @@ from taia.mending.places import Place, Places
 from taia.mending.tuning import Tuning
 from taia.selection import Selection
 
-#: To what numbers are rounded, and how often they are raised by that where the loss is too large.
+#: To what numbers are rounded.
 _STEP: Final = 0.05
-_RAISED: Final = 2
+#: A part of the KL that is no reason for a number more.
+_ALIKE: Final = 0.02
 #: How many numbers are tried.
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
@@ -41,7 +42,8 @@ class Simpler:
         loss: Of learnt rows.
         divergence: KL from base on kept examples.
         is_as_good: Whether its KL is not more than one standard error (of the difference, paired
-            by example) above the learned α's, and its loss not more than one above the ceiling.
+            by example) or 2 % above the learned α's, and its loss not more than one above the
+            ceiling. Where two modes are alike the paired error is too small to be a reason.
     """
 
     numbers: int
@@ -73,7 +75,12 @@ def simpler(
     with meter.model.mode(str(learned.selection)):
         loss, divergence = meter.loss(), meter.divergence()
     found: list[Simpler] = []
+    seen: set[tuple[float, ...]] = set()
     for bands in _tried(learned, Places(meter.model.changed)):
+        rounded = tuple(_rounded(np.array(bands.values), np.round)[[*bands.groups.values()]])
+        if rounded in seen:  # as one before it, which was measured
+            continue
+        seen.add(rounded)
         form = _measured(meter, bands, learned.ceiling, loss, divergence)
         found.append(form)
         if progress:
@@ -99,13 +106,12 @@ def _tried(learned: Learned, places: Places) -> Iterator[Bands]:
 
 def _measured(meter: Meter, bands: Bands, ceiling: float, loss: Nats, divergence: Nats) -> Simpler:
     tuning = Tuning(meter, bands.groups)
-    values = _rounded(np.array(bands.values))
-    for raised in range(_RAISED + 1):
+    for rounding in (np.round, np.ceil):  # up, where the loss is too large else
+        values = _rounded(np.array(bands.values), rounding)
         own, far = tuning.measured(values)
         enough = own.mean <= ceiling + own.minus(loss).error
-        if enough or raised == _RAISED:
+        if enough:
             break
-        values = _rounded(values + _STEP)
     alphas = tuning.alphas(values)
     more = far.minus(divergence)
     return Simpler(
@@ -115,10 +121,11 @@ def _measured(meter: Meter, bands: Bands, ceiling: float, loss: Nats, divergence
         tuning.places.selection(alphas),
         own,
         far,
-        enough and more.mean <= more.error,
+        enough and more.mean <= max(more.error, _ALIKE * divergence.mean),
     )
 
 
-def _rounded(values: np.ndarray) -> np.ndarray:
+def _rounded(values: np.ndarray, rounding: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """α that are written with two digits, from 0 to 1."""
-    return np.round(np.clip(np.round(values / _STEP) * _STEP, 0.0, 1.0), 2)
+    # what lies a little above a step is not raised by a whole one
+    return np.round(np.clip(rounding(values / _STEP - 1e-6) * _STEP, 0.0, 1.0), 2)
