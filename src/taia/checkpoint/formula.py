@@ -43,6 +43,7 @@ class Formula:
         unaligned: The model before its alignment, ``None`` where it needs none.
         unaligned_at: Where that was found.
         depths: How many layers each stack of the model has.
+        base: The base of an adapter.
     """
 
     applied: Applied
@@ -50,6 +51,7 @@ class Formula:
     unaligned: Checkpoint | None = None
     unaligned_at: Located | None = None
     depths: Mapping[str, int] = field(default_factory=dict)
+    base: Checkpoint | None = None
 
     @classmethod
     def open(
@@ -105,9 +107,9 @@ class Formula:
             found["unaligned"] = identity(self.unaligned_at, self.unaligned, full)
         return found
 
-    def fitted(self, labels: Mapping[str, Label]) -> Formula:
-        """The same, knowing how deep a model is."""
-        return replace(self, depths=depths(labels.values()))
+    def fitted(self, labels: Mapping[str, Label], base: Checkpoint | None = None) -> Formula:
+        """The same, knowing how deep a model is, and where its own numbers lie."""
+        return replace(self, depths=depths(labels.values()), base=base)
 
     def depth(self, label: Label) -> int:
         """How many layers a tensor's stack has, 0 outside of one."""
@@ -247,10 +249,10 @@ class TensorFormula:
 
         given = self.given(base, update, sources, expert)
         change = changed(self.formula.applied, given)
-        every = base, tuned, update, change
         if expert is None:
-            return moved(*every, alpha)
-        return moved(*(array[None] for array in every), alpha)[0]
+            return moved(base, tuned, update, change, alpha)
+        matrix: Array = moved(base[None], tuned[None], update[None], change[None], alpha)[0]
+        return matrix
 
     def given(
         self,

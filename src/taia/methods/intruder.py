@@ -16,19 +16,34 @@ def spectrum(
     """Δ + (scale − 1) Σ σᵢ uᵢ vᵢᵀ over the intruders among the first singular vectors of W + Δ."""
     import numpy as np
 
-    base = given.weight
-    tuned = base + ((u * s) @ v.T).astype(base.dtype, copy=False)
-    known = np.linalg.svd(base, full_matrices=False)[0]
-    left, sizes, right = np.linalg.svd(tuned, full_matrices=False)
-    alike = np.abs(left[:, :top_k].T @ known).max(axis=1)
-    found = np.flatnonzero(alike < threshold)
+    base = given.weight.astype(np.float64)
+    tuned = base + (u * s) @ v.T
+    first = directions(tuned)[:, :top_k]
+    alike = np.abs(first.T @ directions(base)).max(axis=1, initial=0)
+    found = first[:, alike < threshold]
     if scale == 1 or not found.size:
         return u, s, v
-    return (
-        np.hstack([u, left[:, found]]),
-        np.concatenate([s, (scale - 1) * sizes[found]]),
-        np.hstack([v, right[found].T]),
-    )
+    # σᵢ vᵢᵀ = uᵢᵀ (W + Δ)
+    weight = np.full(found.shape[1], scale - 1)
+    return np.hstack([u, found]), np.concatenate([s, weight]), np.hstack([v, tuned.T @ found])
+
+
+def directions(matrix: Array) -> Array:
+    """Left singular vectors, those of the largest values first, without those of none.
+
+    By the smaller of the two squares of the matrix, which takes a third of the time of its singular
+    value decomposition; in float64, so that what squaring loses lies below float32.
+    """
+    import numpy as np
+
+    tall = matrix.shape[0] > matrix.shape[1]
+    squares, vectors = np.linalg.eigh(matrix.T @ matrix if tall else matrix @ matrix.T)
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    left: Array = vectors
+    if tall:
+        there = squares > squares[0] * np.finfo(np.float64).eps * len(matrix)
+        left = matrix @ vectors[:, there] / np.sqrt(squares[there])
+    return left
 
 
 METHOD = Method(

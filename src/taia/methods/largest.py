@@ -29,7 +29,7 @@ def largest(update: Array, count: int) -> npt.NDArray[np.bool_]:
     sizes.partition(sizes.size - count)
     bound = sizes[sizes.size - count]
     np.abs(update.reshape(-1), out=sizes)  # in order again: a tensor may be a third of memory
-    marked = sizes > bound
+    marked: npt.NDArray[np.bool_] = sizes > bound
     equal = np.flatnonzero(sizes == bound)
     marked[equal[: count - int(marked.sum())]] = True
     return marked.reshape(update.shape)

@@ -49,10 +49,11 @@ class Parameter:
         """What is wrong with a value, to be said after it; ``None`` where nothing is."""
         if isinstance(value, bool) or not isinstance(value, Real) or value != value:
             return "which is not a number"
-        inside = self.low < value if self.above else self.low <= value
-        if not inside or value > self.high or value in (math.inf, -math.inf):
+        number: Any = value  # numbers.Real has no order for type checkers
+        inside = self.low < number if self.above else self.low <= number
+        if not inside or number > self.high or number in (math.inf, -math.inf):
             return "which is out of its range"
-        return "which is not a whole number" if self.whole and value != int(value) else None
+        return "which is not a whole number" if self.whole and number != int(number) else None
 
 
 @dataclass(frozen=True, slots=True)

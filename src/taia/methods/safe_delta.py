@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from taia.methods.method import Method, Parameter
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from taia.methods.given import Array, Given
 
-    _Numbers: TypeAlias = npt.NDArray[np.float64]
 
 #: Inputs that share one budget, and the outputs that it was written for.
 _BLOCK: Final = 2048
@@ -41,11 +40,11 @@ def entries(given: Given, *, s: float) -> Array:
         wanted[:, start:stop][~taken] = np.nan
         _settle(now, wanted, errors, factor, start, stop)
         now[:, stop:] -= errors[:, start:stop] @ factor[start:stop, stop:]
-    change = (now - base).astype(update.dtype)
+    change: Array = (now - base).astype(update.dtype)
     return change.T if turned else change
 
 
-def _affordable(costs: _Numbers, price: _Numbers, budget: float) -> npt.NDArray[np.bool_]:
+def _affordable(costs: Array, price: Array, budget: float) -> npt.NDArray[np.bool_]:
     """Marks the cheapest entries [outputs, inputs] that a budget of mean prices allows."""
     import numpy as np
 
@@ -58,9 +57,7 @@ def _affordable(costs: _Numbers, price: _Numbers, budget: float) -> npt.NDArray[
     return taken.reshape(costs.shape)
 
 
-def _settle(
-    now: _Numbers, wanted: _Numbers, errors: _Numbers, factor: _Numbers, start: int, stop: int
-) -> None:
+def _settle(now: Array, wanted: Array, errors: Array, factor: Array, start: int, stop: int) -> None:
     """Settles some inputs' weights, each at what is wanted of it or as it is, and moves later ones.
 
     By halves, so that most of the work is products of matrices.
@@ -80,7 +77,7 @@ def _settle(
         now[:, at + 1 : stop] -= np.outer(errors[:, at], factor[at, at + 1 : stop])
 
 
-def _factor(inputs: Array) -> _Numbers:
+def _factor(inputs: Array) -> Array:
     """The upper triangular L with LᵀL = (H + damping)⁻¹."""
     import numpy as np
 
@@ -89,7 +86,7 @@ def _factor(inputs: Array) -> _Numbers:
     diagonal[diagonal == 0] = 1
     diagonal += _DAMPING * diagonal.mean()
     inverse = np.linalg.inv(damped)
-    factor: _Numbers = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    factor: Array = np.linalg.cholesky((inverse + inverse.T) / 2).T
     return factor
 
 

@@ -161,16 +161,36 @@ def test_merged_is_the_base_and_the_adapter_that_it_leaves(pairs, tmp_path, name
         assert torch.allclose(made[path], tensor, atol=2e-6), path
 
 
-def test_a_stack_of_experts_is_worked_on_one_by_one(pairs, tmp_path) -> None:
-    base, adapter = pairs("qwen3-moe")
-    compose(base, adapter, tmp_path / "out", method="intruder:threshold=0.7,scale=0.5")
+def fused(base: Path, folder: Path) -> Path:
+    """The base with its experts stacked in one tensor, as transformers 5 has them in memory."""
+    folder.mkdir()
+    shutil.copy(base / "config.json", folder)
+    tensors = {name: t.clone() for name, t in load_base(base).state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("name", ["qwen3-moe", "mixtral"])
+def test_experts_are_worked_on_one_by_one(pairs, tmp_path, name, stacked, merge) -> None:
+    """Whether the base keeps them apart, gate and up too, or in one tensor."""
+    base, adapter = pairs(name)
     weights = load_base(base).state_dict()
-    before, after = (deltas_of_experts(base, f) for f in (adapter, tmp_path / "out"))
+    before = deltas_of_experts(base, adapter)
+    given = fused(base, tmp_path / "fused") if stacked else base
+    options = {"method": "intruder:threshold=0.7,scale=0.5", "merge": merge}
+    compose(given, adapter, tmp_path / "out", **options)
+    if merge:
+        after = load_base(tmp_path / "out").state_dict()
+        after = {path: after[path] - weights[path] for path in before}
+    else:
+        after = deltas_of_experts(base, tmp_path / "out")
     intruders = 0
-    for name, stack in before.items():
+    for path, stack in before.items():
         for index, update in enumerate(stack):
-            wanted, found = by_hand(weights[name][index], update, 4, 0.7, 0.5)
-            assert torch.allclose(after[name][index], wanted, atol=1e-4), (name, index)
+            wanted, found = by_hand(weights[path][index], update, 4, 0.7, 0.5)
+            assert torch.allclose(after[path][index], wanted, atol=1e-4), (path, index)
             intruders += found
     assert intruders > 5
 
@@ -271,30 +291,31 @@ def test_a_bias_of_the_update_stays(tmp_path) -> None:
 # --- methods by entries -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3-moe", "mixtral"])
-def test_entries_need_a_checkpoint_and_are_pefts_pruning(pairs, tmp_path, name) -> None:
+def test_entries_need_a_checkpoint_and_are_pruned_there(pairs, tmp_path, name, stacked) -> None:
     base, adapter = pairs(name)
+    base = fused(base, tmp_path / "fused") if stacked else base
     error = refused(base, adapter, tmp_path / "out", method="magnitude:keep=0.25")
     assert "no low rank" in error.problem
     assert "--merge" in error.mend
     assert not (tmp_path / "out").exists()
     compose(base, adapter, tmp_path / "out", method="magnitude:keep=0.25", merge=True)
-    made, ours = (load_base(f).state_dict() for f in (tmp_path / "out", base))
-    whole = load_adapted(base, adapter).merge_and_unload().state_dict()
+    compose(base, adapter, tmp_path / "whole", "all", merge=True)
+    files = (base, tmp_path / "whole", tmp_path / "out")
+    ours, whole, made = (load_file(f / "model.safetensors") for f in files)
     changed = 0
     for path, weight in ours.items():
-        update = whole[path] - weight
-        if not update.any():
+        if torch.equal(whole[path], weight):
             assert torch.equal(made[path], weight), path
             continue
         for i in range(len(weight)) if weight.ndim == 3 else (...,):
-            size = update[i].numel()
+            update = whole[path][i] - weight[i]
             kept = made[path][i] != weight[i]
-            assert int(kept.sum()) == int(0.25 * size), path
+            assert int(kept.sum()) == int(0.25 * update.numel()), path
             # what is kept is as large as what is dropped, but for rounding
-            least, most = update[i][kept].abs().min(), update[i][~kept].abs().max()
-            assert least > most - 1e-6
-            assert torch.allclose(made[path][i][kept], whole[path][i][kept], atol=1e-6)
+            assert update[kept].abs().min() > update[~kept].abs().max() - 1e-6
+            assert torch.equal(made[path][i][kept], whole[path][i][kept])
         changed += 1
     assert changed > 5
 

@@ -151,7 +151,7 @@ def changed(
         if method is None or method.tensor is None:
             weight = mix(weight, tuned, alpha)
             continue
-        update = tuned - weight
+        update: Array = tuned - weight
         if all(_is_product(change) for change in several):
             # not what is left of it after it was added to the weight
             update = np.zeros_like(weight)

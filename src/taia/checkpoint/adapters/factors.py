@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from taia.checkpoint.adapters.find import unstacked
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import SIDES, Adapter
 from taia.checkpoint.adapters.shapes import experts
@@ -16,6 +17,7 @@ from taia.methods.method import is_stack
 
 if TYPE_CHECKING:
     from taia.checkpoint.adapters.low_rank import LowRank
+    from taia.methods.given import Array
 
 #: Kinds of updates that are one product for each matrix.
 PRODUCTS: Final = frozenset({"low rank", "embedding"})
@@ -72,12 +74,25 @@ def _by_spectrum(
     from taia.methods.calculate import changed_factors
 
     applied = one.formula.applied
-    weight = None
+    whole = None
     if applied.method.reads_base and base is not None:
-        weight = load(base, sources)
+        whole = load(base, sources)
     for index, factors in enumerate(factored):
         expert = index if is_stack(one.label) else None
-        matrix = weight if weight is None or expert is None else weight[expert]
-        given = one.given(matrix, None, sources, expert)
+        weight = whole if whole is None or expert is None else whole[expert]
+        if applied.method.reads_base and base is None:
+            weight = _matrix(one, index, sources)
+        given = one.given(weight, None, sources, expert)
         a, b = changed_factors(applied, given, factors.a, factors.b, factors.scaling)
         yield replace(factors, a=a, b=b)
+
+
+def _matrix(one: TensorFormula, expert: int, sources: Sources) -> Array:
+    """An expert's matrix [outputs, inputs] of a base that keeps experts, or gate and up, apart."""
+    import numpy as np
+
+    from taia.checkpoint.arithmetic import load
+
+    assert one.formula.base is not None
+    slices = unstacked(one.label.tensor.name, one.formula.base)
+    return np.concatenate([load(part.entry, sources) for part in slices if part.expert == expert])

@@ -63,7 +63,7 @@ def plan_filter(
     placed = with_tied_heads(base, placement)
     told: tuple[str, ...] = ()
     if formula is not None:
-        formula = formula.fitted(placement.labels)
+        formula = formula.fitted(placement.labels, base)
         told = check_method(adapter, placed, formula, merge=False)
     parts = _parts(adapter, placed, formula)
     kept = [part.tensor for part in parts if part.tensor is not None]

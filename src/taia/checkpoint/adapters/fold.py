@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from taia.checkpoint.adapters.factors import factored, on_factors
@@ -105,11 +106,13 @@ def _scaled(
     changed = changed_by(
         alpha, stored_inputs_first=item.transposed, experts=experts(adapter, update)
     )
+    made = None
     if method is not None:
         changed = ("a", "b", *(key for key in changed if key == "bias" and alpha != 1.0))
+        made = _Made(partial(_stacked, adapter, item, method))
     for key in (key for key in changed if sides.get(key) in update.parts):
         part = update.parts[sides[key]]
-        fold = partial(_fold, adapter, item, key, part, method)
+        fold = partial(_fold, adapter, item, key, part, None if key == "bias" else made)
         entry = adapter.entries[part.tensor]
         yield sides[key], Tensor.made(part.name, entry.dtype, entry.shape, fold)
 
@@ -119,23 +122,14 @@ def _fold(
     item: Placed,
     key: str,
     part: AdapterTensor,
-    method: TensorFormula | None,
+    made: _Made | None,
     sources: Sources,
 ) -> Iterator[memoryview]:
-    from taia.checkpoint.adapters.low_rank import fold_low_rank, stacked
+    from taia.checkpoint.adapters.low_rank import fold_low_rank
     from taia.checkpoint.arithmetic import dump, load
 
     entry = adapter.entries[part.tensor]
-    if method is not None and key != "bias":
-
-        def pairs() -> tuple[Array, Array]:
-            each = factored(adapter, item, sources, method, item.base)
-            return stacked([(one.a, one.b) for one in each])
-
-        a, b = sources.remembered((adapter.folder, part.parameter), pairs)
-        tensor = a if key == "a" else b
-    else:
-        tensor = load(entry, sources)
+    tensor = load(entry, sources) if made is None else made.get(key, sources)
     routed = item.update.kind == "experts"
     if routed:  # one LoRA of rank experts · r
         tensor = tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
@@ -147,3 +141,28 @@ def _fold(
         experts=experts(adapter, item.update),
     ).get(key, tensor)
     yield dump(values.T if routed and key == "b" else values, entry.dtype)
+
+
+class _Made:
+    """Both factors as a method leaves them, made once, whichever thread first asks for one."""
+
+    def __init__(self, make: Callable[[Sources], tuple[Array, Array]]) -> None:
+        self._make, self._lock = make, Lock()
+        self._waiting: dict[str, Array] = {}
+
+    def get(self, key: str, sources: Sources) -> Array:
+        """One of them, ``"a"`` or ``"b"``; the other waits until it is asked for."""
+        with self._lock:
+            if key not in self._waiting:
+                a, b = self._make(sources)
+                self._waiting = {"a": a, "b": b}
+            return self._waiting.pop(key)
+
+
+def _stacked(
+    adapter: Adapter, item: Placed, method: TensorFormula, sources: Sources
+) -> tuple[Array, Array]:
+    from taia.checkpoint.adapters.low_rank import stacked
+
+    each = factored(adapter, item, sources, method, item.base)
+    return stacked([(one.a, one.b) for one in each])

@@ -71,7 +71,7 @@ def plan_merge(
     _check_experts(placement.items)
     told: tuple[str, ...] = ()
     if formula is not None:
-        formula = formula.fitted(placement.labels)
+        formula = formula.fitted(placement.labels, base)
         told = check_method(adapter, with_tied_heads(base, placement), formula, merge=True)
     placement, untied = untie(base, adapter, placement)
     changes = changes_of(base, adapter, placement, untied, vocab)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from taia.checkpoint.adapters.factors import PRODUCTS, on_factors
+from taia.checkpoint.adapters.find import unstacked
 from taia.checkpoint.adapters.place import Placed
 from taia.checkpoint.adapters.read import Adapter
 from taia.checkpoint.adapters.shapes import low_rank_sizes
@@ -94,9 +95,11 @@ def _check_update(adapter: Adapter, item: Placed, formula: Formula) -> None:
             "merge the adapter (taia compose --keep all --merge), and compose the two checkpoints",
         )
     sizes = low_rank_sizes(adapter, update)
-    fits = item.base is not None and item.base.dtype in FLOATS
-    if fits and item.base is not None:
-        fits = sorted(item.base.shape[-2:]) == sorted(sizes)
+    if item.base is not None:
+        fits = item.base.dtype in FLOATS and sorted(item.base.shape[-2:]) == sorted(sizes)
+    else:
+        slices = () if formula.base is None else unstacked(update.parameter, formula.base)
+        fits = bool(slices) and all(part.entry.dtype in FLOATS for part in slices)
     if (method.reads_base and not fits) or item.label.tensor.shape is None:
         raise AdapterError(
             f"{method.title} needs the base's own numbers of {update.parameter!r}, which are "
