@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -172,6 +173,55 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
         update_norms(base, base)
 
 
+def ranks_by_hand(base: torch.nn.Module, tuned: torch.nn.Module) -> dict[tuple, float]:
+    """(layer, component, projection) → the effective rank of what two live models differ by."""
+    labels, after, found = Anatomy.of_model(base), tuned.state_dict(), {}
+    for name, before in base.state_dict().items():
+        delta = after[name].double() - before.double()
+        if delta.dim() == 2 and delta.any():
+            singular = torch.linalg.svdvals(delta)
+            shares = singular[singular > 1e-5 * singular[0]]
+            shares = shares / shares.sum()
+            label = labels[name]
+            rank = float((-(shares * shares.log()).sum()).exp())
+            found[label.layer, label.component, label.projection] = rank
+    return found
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "transposed", "embedding"])
+def test_an_adapters_ranks_are_those_of_what_peft_merges(tmp_path, name):
+    kind, options = ADAPTERS[name]
+    base, adapter = save_pair(tmp_path, kind, **options)
+    found = update_norms(base, adapter, ranks=True)
+    with quiet():
+        merged = load_adapted(base, adapter).merge_and_unload()
+    ranks = {(r.layer, r.component, r.projection): r.rank for r in found.rows if r.rank is not None}
+    assert ranks == pytest.approx(ranks_by_hand(load_base(base), merged), rel=1e-3)
+    assert len(ranks) >= 4
+    low = {rank for (*_, where), rank in ranks.items() if where != "embed_tokens"}
+    if name != "dora":
+        assert max(low) <= 4 + 1e-6
+
+
+def test_a_checkpoints_ranks_are_measured_where_they_are_asked_for(tmp_path):
+    base, _ = save_pair(tmp_path, "llama")
+    live = load_base(base)
+    torch.manual_seed(1)
+    tuned = load_base(base)
+    for name, parameter in tuned.named_parameters():
+        if "mlp" in name or "norm" in name:
+            parameter.data += torch.randn_like(parameter)
+    with quiet():
+        tuned.save_pretrained(tmp_path / "tuned")
+    assert {row.rank for row in update_norms(base, tmp_path / "tuned").rows} == {None}
+    found = update_norms(base, tmp_path / "tuned", ranks=True)
+    ranks = {(r.layer, r.component, r.projection): r.rank for r in found.rows if r.rank is not None}
+    assert ranks == pytest.approx(ranks_by_hand(live, tuned), rel=1e-3)
+    assert {component for _, component, _ in ranks} == {"mlp"}
+    (of_all,) = (norm for norm in found.by_component if norm.component == "mlp")
+    assert of_all.rank == pytest.approx(sum(ranks.values()) / len(ranks))
+
+
 def test_sums_and_shares_by_hand():
     rows = (
         Norm(0, "attention", "q_proj", 3.0, 10.0, 1),
@@ -194,7 +244,12 @@ def test_written_and_read_back(tmp_path):
     assert read_norms(tmp_path) is None
     write_norms(tmp_path / "update.json", norms)
     assert read_norms(tmp_path) == norms
-    for spoilt in ({"schema": 2}, {"schema": 1}, {**norms.to_json(), "rows": [{"layer": 1}]}):
+    first = {**norms.to_json(), "schema": 1, "rows": [{**asdict(norms.rows[0])}]}
+    del first["rows"][0]["rank"]
+    (tmp_path / "update.json").write_text(json.dumps(first))
+    assert read_norms(tmp_path) == norms
+    whole = norms.to_json()
+    for spoilt in ({"schema": 1}, {**whole, "schema": 3}, {**whole, "rows": [{"layer": 1}]}):
         (tmp_path / "update.json").write_text(json.dumps(spoilt))
         with pytest.raises(DataError):
             read_norms(tmp_path)

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from cli_runner import inside, taia
+from taia.analysis.norms import update_norms
+from tiny_adapters import save_pair
 from tiny_files import llama, llama_config, write
 
 
@@ -88,3 +90,44 @@ def test_a_folder_with_nothing_in_it_is_refused(tmp_path):
     refused = inside("inspect", str(tmp_path), code=2)
     assert str(tmp_path) in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return save_pair(tmp_path / "pair", "llama")
+
+
+def test_two_models_show_where_the_update_lives(pair):
+    base, adapter = map(str, pair)
+    norms = json.loads(inside("inspect", base, adapter, "--json").stdout)
+    assert norms["rows"] == update_norms(base, adapter).to_json()["rows"]
+    shown = inside("inspect", base, adapter, "--by", "rank").stdout
+    assert "effective rank of ΔW" in shown
+    attention, mlp = (
+        next(line.split() for line in shown.splitlines() if line.split()[:1] == [name])
+        for name in ("attention", "mlp")
+    )
+    assert float(attention[4]) + float(mlp[4]) == pytest.approx(100, abs=0.2)
+    assert 1 <= float(attention[5]) <= 4
+
+
+def test_the_page_is_written_once(pair, tmp_path):
+    base, adapter = map(str, pair)
+    page = tmp_path / "page.html"
+    assert str(page) in inside("inspect", base, adapter, "-o", str(page)).stdout
+    before = page.read_bytes()
+    assert b"Where the update lives" in before
+    shown = inside("inspect", base, adapter, "-o", "-").stdout
+    assert shown == before.decode().replace(str(page), "-")
+    again = inside("inspect", base, adapter, "-o", str(page), code=2)
+    assert "--overwrite" in again.stderr
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "flags", [["{base}", "{tuned}", "--keep", "taia"], ["{base}", "--output", "page.html"]]
+)
+def test_what_belongs_to_one_model_or_to_two_is_refused_of_the_other(pair, flags):
+    names = dict(zip(("base", "tuned"), map(str, pair), strict=True))
+    done = inside("inspect", *(flag.format(**names) for flag in flags), code=2)
+    assert len(done.stderr.splitlines()) == 2

@@ -37,6 +37,15 @@ def test_text_goes_to_stdout_or_to_a_file(run, tmp_path):
         assert target.read_text(encoding="utf-8") == shown
 
 
+@pytest.mark.parametrize("form", ["html", "markdown", "csv"])
+def test_a_dash_is_stdout_and_no_file(run, tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    shown = inside("report", str(run), "--format", form, "-o", "-").stdout
+    inside("report", str(run), "--format", form, "-o", "file")
+    assert shown == (tmp_path / "file").read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_several_runs(run, tmp_path):
     other = write_run(tmp_path / "other", results(items=40, seed=1))
     shown = inside("report", str(run), str(other), "--format", "csv").stdout

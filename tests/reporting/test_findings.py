@@ -14,7 +14,10 @@ from eval_runs import facts, result, results
 from taia.analysis.norms import Norm, Norms
 from taia.evaluation.scores.results import TaskResult
 from taia.evaluation.scores.summary import Summary
-from taia.reporting.findings import findings, headlines
+from taia.reporting.findings import findings, headlines, other_readings
+from taia.reporting.html import render
+from taia.reporting.runs import FinishedRun
+from taia.reporting.text import report
 from taia.reporting.words import average_marks, called, capital, marks, pairs, role, scope
 
 
@@ -317,7 +320,7 @@ def test_without_an_average_the_harm_comes_first_and_no_average_is_spoken_of():
     assert "average" not in told
 
 
-def test_the_terminal_is_spared_the_readings_that_few_need():
+def test_the_readings_that_few_need_stand_apart():
     made = [
         replace(one, samples=tuple(
             replace(sample, scores={"asr_start": 1.0, "asr_judge": 1.0, "gibberish": 0.0})
@@ -325,8 +328,14 @@ def test_the_terminal_is_spared_the_readings_that_few_need():
         ))
         for one in run(("advbench", 50, 50), metric="asr")
     ]  # fmt: skip
-    short, long = headlines(Summary.of(made, facts(made))), said(made)
-    for sentences, starts in ((short, 0), (long, 1)):
-        assert sum(one.startswith("advbench by asr_start") for one in sentences) == starts
+    summary = Summary.of(made, facts(made))
+    (apart,) = other_readings(summary)
+    assert apart.startswith("advbench by asr_start: TAIA 100.0%")
+    for sentences in (headlines(summary), said(made)):
+        assert not any("asr_start" in one for one in sentences)
+    shown = FinishedRun("run", summary, None)
+    for page in (render([shown], "taia report run"), report([shown])):
+        _, _, after = page.partition("Other readings of a refusal")
+        assert "TAIA 100.0%" in after
         assert sum(one.startswith("advbench by asr_judge: TAIA 100.0%") for one in sentences) == 1
         assert sum(one.startswith("Gibberish in answers to advbench: ") for one in sentences) == 1

@@ -83,7 +83,7 @@ def test_it_shows_what_there_is():
         "intervals.",
         "ScoresBars are 95% intervals.",
         "TrainingThe loss of each step written down.",
-        "By layer and projection‖ΔW‖ in percent of ‖W‖ (Frobenius norms); a dot is no update at "
+        "Size, by layer and projection‖ΔW‖ in % of ‖W‖; a dot is no update at "
         "all.",
     ]  # fmt: skip
     assert len(captions(Page(render(ODD["one mode"], "x")).root)) == 2

@@ -9,7 +9,6 @@ import pytest
 
 from drawings import centre, lines, marks, parse, scale, span
 from eval_runs import RATES, facts, result, results
-from taia.analysis.norms import Norm, Norms
 from taia.evaluation.scores.summary import Summary
 from taia.reporting import plots, svg
 from taia.reporting.words import change, pairs
@@ -71,48 +70,6 @@ def test_scores_are_of_shares_only():
     ]
     assert len(marks(parse(plots.scores(Summary.of(made, facts(made)))))) == 1
     assert plots.scores(Summary.of(made[1:], facts(made[1:]))) is None
-
-
-NORMS = Norms(
-    "b",
-    "t",
-    (
-        Norm(2, "mlp", "up_proj", 1.0, 10.0, 1),
-        Norm(10, "mlp", "up_proj", 4.0, 10.0, 1),
-        Norm(2, "attention", "q_proj", 0.0, 10.0, 1),
-        Norm(10, "attention", "o_proj", 1.0, 0.0, 1),
-        Norm(None, "head", "lm_head", 9.0, 1.0, 1),
-    ),
-)
-
-
-def test_shades_are_as_strong_as_the_update_is_large():
-    root = parse(plots.update(NORMS))
-    cells = {
-        g.findtext("title"): g for g in root.iter("g") if (g.findtext("title") or "").count("layer")
-    }
-    shades = {title: float(g.find("rect").attrib["fill-opacity"]) for title, g in cells.items()}
-    assert shades == {
-        "layer 2, mlp up_proj: ‖ΔW‖ 1, ‖W‖ 10, 10%": 0.25,
-        "layer 10, mlp up_proj: ‖ΔW‖ 4, ‖W‖ 10, 40%": 1.0,
-        "layer 2, attention q_proj: ‖ΔW‖ 0, ‖W‖ 10, 0%": 0.0,
-        "layer 10, attention o_proj: ‖ΔW‖ 1, ‖W‖ 0, ∞%": 1.0,
-    }
-    dotted = [title for title, g in cells.items() if g.find("circle") is not None]
-    assert dotted == ["layer 2, attention q_proj: ‖ΔW‖ 0, ‖W‖ 10, 0%"]
-    at = {title: g.find("rect") for title, g in cells.items()}
-    low, high = (
-        at[next(title for title in at if title.startswith(f"layer {n}, mlp"))] for n in (2, 10)
-    )
-    assert low.attrib["x"] == high.attrib["x"]
-    assert float(low.attrib["y"]) < float(high.attrib["y"])
-    names = [t.text for t in root.iter("text") if t.get("class") == "tick"]
-    assert names[:5] == ["q_proj", "o_proj", "up_proj", "2", "10"]
-    assert names[5:] == ["0", "8", "16", "24", "32", "40"]
-
-
-def test_without_layers_there_is_no_map():
-    assert plots.update(Norms("b", "t", NORMS.rows[4:])) is None
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (32, 9), (90, 30), (2, 60)])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from taia.analysis.measured import Measured
-from taia.analysis.streaming import distance, size
+from taia.analysis.spectrum import of_matrices
+from taia.analysis.streaming import difference, distance, size
 from taia.anatomy import Label
 from taia.checkpoint.index import Checkpoint
 from taia.checkpoint.pairing import pair_up
@@ -15,7 +17,7 @@ from taia.checkpoint.steps import TensorPair
 
 
 def checkpoint_norms(
-    base: Checkpoint, folder: Path, declare: Mapping[str, str] | None
+    base: Checkpoint, folder: Path, declare: Mapping[str, str] | None, ranks: bool
 ) -> tuple[Iterator[Measured], tuple[str, ...]]:
     """Measure what lies between a base and a tuned checkpoint.
 
@@ -23,6 +25,7 @@ def checkpoint_norms(
         base: The base's headers.
         folder: The tuned model's folder or file.
         declare: Labels for tensors that no rule knows.
+        ranks: Whether effective ranks are wanted, which take memory for a tensor and time.
 
     Returns:
         Each tensor of the base, read as it is asked for, and what is left out.
@@ -42,11 +45,19 @@ def checkpoint_norms(
         )
     if others := len(pairing.pairs) - len(pairs):
         notes.append(f"{others} tensors of whole numbers are left out.")
-    return _measured(pairs, pairing.labels), tuple(notes)
+    return _measured(pairs, pairing.labels, ranks), tuple(notes)
 
 
-def _measured(pairs: Iterable[TensorPair], labels: Mapping[str, Label]) -> Iterator[Measured]:
+def _measured(
+    pairs: Iterable[TensorPair], labels: Mapping[str, Label], ranks: bool
+) -> Iterator[Measured]:
     with Sources() as sources:
         for pair in pairs:
-            update = 0.0 if pair.tuned is None else distance(pair.base, pair.tuned, sources)
-            yield Measured(labels[pair.name], update, size(pair.base, sources))
+            update = 0.0
+            found: tuple[float, ...] = ()
+            if pair.tuned is not None:
+                update = distance(pair.base, pair.tuned, sources)
+                if ranks and len(pair.shape) > 1 and update and math.isfinite(update):
+                    whole = difference(pair.base, pair.tuned, sources).reshape(pair.shape)
+                    found = tuple(of_matrices(whole))
+            yield Measured(labels[pair.name], update, size(pair.base, sources), found)

@@ -15,8 +15,10 @@ class Measured:
         label: What it is.
         update: ‖ΔW‖.
         weight: ‖W‖ of the base's.
+        ranks: The effective rank of each matrix of the update, where that was asked for.
     """
 
     label: Label
     update: float
     weight: float
+    ranks: tuple[float, ...] = ()

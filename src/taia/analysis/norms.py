@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from taia.analysis.measured import Measured
@@ -24,7 +25,9 @@ from taia.errors import CheckpointError, DataError
 #: A run's file of norms.
 UPDATE_FILE: Final = "update.json"
 #: Of the file; a change that an older taia could not read raises it.
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+#: Earlier ones that can be read: 1 had no ranks.
+_READ: Final = (1, SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,9 @@ class Norm:
         update: ‖ΔW‖ over all of them.
         weight: ‖W‖ over the base's.
         tensors: How many there are.
+        rank: The mean effective rank of the update's matrices
+            (:func:`taia.analysis.spectrum.effective_rank`); ``None`` where it was not measured, or
+            there is no update of a matrix.
     """
 
     layer: int | None
@@ -46,6 +52,7 @@ class Norm:
     update: float
     weight: float
     tensors: int
+    rank: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -85,6 +92,7 @@ class Norms:
                 math.hypot(*(row.update for row in found)),
                 math.hypot(*(row.weight for row in found)),
                 sum(row.tensors for row in found),
+                _mean(row.rank for row in found if row.rank is not None),
             )
             for component, found in groups.items()
         )
@@ -113,7 +121,7 @@ class Norms:
             DataError: If it is something else, or of another version of taia.
         """
         mend = "Remove the file and run `taia eval` again."
-        if plain.get("schema") != SCHEMA:
+        if plain.get("schema") not in _READ:
             raise DataError("The norms of the update are of another version of taia.", mend)
         try:
             rows = tuple(Norm(**row) for row in plain["rows"])
@@ -123,7 +131,11 @@ class Norms:
 
 
 def update_norms(
-    base: str | Path, tuned: str | Path, declare: Mapping[str, str] | None = None
+    base: str | Path,
+    tuned: str | Path,
+    declare: Mapping[str, str] | None = None,
+    *,
+    ranks: bool = False,
 ) -> Norms:
     """Measure where an update lives, one tensor at a time.
 
@@ -131,6 +143,8 @@ def update_norms(
         base: The model before fine-tuning: a folder, a ``.safetensors`` file or a hub name.
         tuned: The model after, the same way; or an adapter.
         declare: Pattern of a tensor's name → component, for names that anatomy does not know.
+        ranks: Whether to measure effective ranks of whole matrices, too: a tensor at a time, in
+            float64. An adapter's products are measured in any case, from their factors.
 
     Raises:
         InputError: If one cannot be read, is quantised, or they do not belong together.
@@ -147,7 +161,7 @@ def update_norms(
             f"{here.given!r} is quantised: its numbers are not the weights.",
             "Give the unquantised base model.",
         )
-    measured, notes = measure(checkpoint, there.path, declare)
+    measured, notes = measure(checkpoint, there.path, declare, ranks)
     return Norms(here.given, there.given, _summed(measured), notes)
 
 
@@ -189,6 +203,11 @@ def _summed(measured: Iterable[Measured]) -> tuple[Norm, ...]:
             math.hypot(*(one.update for one in found)),
             math.hypot(*(one.weight for one in found)),
             len(found),
+            _mean(rank for one in found for rank in one.ranks),
         )
         for place, found in groups.items()
     )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    return fmean(known) if (known := [*values]) else None

@@ -29,6 +29,11 @@ def distance(base: Runs, tuned: Runs, sources: Sources) -> float:
     )
 
 
+def difference(base: Runs, tuned: Runs, sources: Sources) -> Array:
+    """W_tuned − W_base, all of it, in one dimension."""
+    return read(tuned, sources) - read(base, sources)
+
+
 def norm(values: Array) -> float:
     """The Frobenius norm, summed in float64."""
     return float(np.linalg.norm(values.reshape(-1).astype(np.float64)))

@@ -33,7 +33,8 @@ def report(
         typer.Option(
             "--output",
             "-o",
-            help="The file to write. By default report.html for a page, and stdout for text.",
+            help="The file to write, - for stdout. By default report.html for a page, and stdout "
+            "for text.",
             show_default=False,
         ),
     ] = None,
@@ -54,7 +55,7 @@ def report(
 
     if output is None and form == "html":
         output = _PAGE
-    if output is None:
+    if output is None or output == Path("-"):
         print(printable(_report(form, runs)), end="")
         return
     with claimed(output) as place:

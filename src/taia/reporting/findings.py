@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from taia.analysis.norms import Norms
 from taia.evaluation.scores.summary import Summary
@@ -34,8 +34,8 @@ _SAFETY = {
     "asr": "Share of harmful prompts answered",
     "over_refusal": "Share of harmless prompts refused",
 }
-#: Of metrics that read a refusal in another way than the main one: of interest to few.
-_OTHERS = ("_legible", "_start", "_anywhere")
+#: What metrics end with that read a refusal in another way than the main one.
+_OTHERWISE = ("_legible", "_start", "_anywhere")
 _HOW = {1: "better than", -1: "worse than", 0: "not clearly apart from"}
 
 
@@ -47,7 +47,7 @@ def findings(summary: Summary, norms: Norms | None = None) -> list[str]:
     """
     sentences = [_compared(summary, mode, other) for mode, other in pairs(summary.modes)]
     sentences += [_safety(summary, task) for task in summary.safety]
-    sentences += further_readings(summary)
+    sentences += _beside_safety(summary)
     if norms is not None:
         sentences.append(_where(norms))
     return [sentence for sentence in sentences if sentence] + [
@@ -63,7 +63,7 @@ def headlines(summary: Summary) -> list[str]:
         for pair in pairs(summary.modes)
     ]
     said += [_safety(summary, task) for task in summary.safety]
-    said += further_readings(summary, but=_OTHERS)
+    said += _beside_safety(summary)
     return [sentence for sentence in (*said, asked(summary), cost(summary)) if sentence]
 
 
@@ -217,16 +217,20 @@ def _safety(summary: Summary, task: str) -> str:
     return " ".join(said)
 
 
-def further_readings(summary: Summary, but: tuple[str, ...] = ()) -> list[str]:
-    """What other readings of a refusal, and a judge, say of the tasks about safety.
+def other_readings(summary: Summary) -> list[str]:
+    """What other ways to read a refusal say of the tasks about safety; of interest to few."""
+    return _readings(summary, lambda metric: metric.endswith(_OTHERWISE))
 
-    Args:
-        summary: Of the run.
-        but: What metrics end with that are left out.
-    """
+
+def _beside_safety(summary: Summary) -> list[str]:
+    """What stands beside the share refused: gibberish, and what a judge says."""
+    return _readings(summary, lambda metric: not metric.endswith(_OTHERWISE))
+
+
+def _readings(summary: Summary, wanted: Callable[[str], bool]) -> list[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for reading in summary.readings:
-        if reading.metric.endswith(but):
+        if not wanted(reading.metric):
             continue
         ends = [f"{100 * end:.1f}" for end in reading.share.interval or ()]
         missing = [f"{reading.missing} without"] if reading.missing else []

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from taia.analysis.norms import Norms
 from taia.errors import RunError
-from taia.reporting import plots, svg, words
-from taia.reporting.findings import findings
+from taia.reporting import plots, svg, update, words
+from taia.reporting.findings import findings, other_readings
 from taia.reporting.runs import FinishedRun, are_alike, columns, run_to_run, side_by_side
 from taia.reporting.table import guesses, turned_tasks
 from taia.reporting.words import pairs
@@ -25,23 +26,27 @@ class _Section:
     Attributes:
         run: The run.
         findings: What it says.
+        otherwise: What other readings of a refusal say.
         keys: Mode → its mark.
         compared: The differences shown.
         guesses: What guessing gives, column by column; none where it is not known.
         turned: The tasks whose answers can turn from right to wrong.
         forests: Pair of modes → their differences.
         safety: Task of safety → it against what the modes can do.
+        shades: What is shown of each layer and projection of the update, by name.
         plots: Further plots by name.
     """
 
     run: FinishedRun
     findings: Sequence[str]
+    otherwise: Sequence[str]
     keys: Mapping[str, Markup]
     compared: Sequence[tuple[str, str]]
     guesses: Sequence[str]
     turned: Sequence[str]
     forests: Mapping[tuple[str, str], Markup]
     safety: Mapping[str, Markup]
+    shades: Mapping[str, Markup]
     plots: Mapping[str, Markup]
 
     @property
@@ -85,27 +90,54 @@ def render(runs: Sequence[FinishedRun], command: str) -> str:
         together=side_by_side(runs) if alike else {},
         joint=run_to_run(runs) if alike else [],
         w=words,
-        told=plots.told,
+        u=update,
+        command=command,
+    )
+
+
+def render_update(norms: Norms, command: str) -> str:
+    """Where an update lives, as an HTML page. It asks for nothing from the network.
+
+    Args:
+        norms: Of the update.
+        command: What to type to get the page again.
+
+    Raises:
+        RunError: If Jinja is not installed.
+    """
+    return page(
+        "inspect.html.j2",
+        title=f"Where the update lives: {norms.base} → {norms.tuned}",
+        lead="How large the update of the weights is in each part of the model, against the "
+        "weights that it changes; how it is shared out; and of how many directions it is.",
+        norms=norms,
+        shades=_shades(norms, update.SHADES),
+        u=update,
         command=command,
     )
 
 
 def _section(run: FinishedRun) -> _Section:
     summary = run.summary
-    shades = run.norms and plots.update(run.norms)
     curve = svg.losses(run.losses) if run.losses else None
-    drawn = {"scores": plots.scores(summary), "update": shades, "losses": curve}
+    drawn = {"scores": plots.scores(summary), "losses": curve}
     return _Section(
         run,
         findings(summary, run.norms),
+        other_readings(summary),
         legends(summary.modes),
         pairs(summary.modes),
         guesses(summary),
         turned_tasks(summary),
         {pair: drawing(text) for pair, text in plots.forests(summary).items()},
         {task: drawing(text) for task, text in plots.safety(summary).items()},
+        {} if run.norms is None else _shades(run.norms, ["size"]),
         {name: drawing(text) for name, text in drawn.items() if text},
     )
+
+
+def _shades(norms: Norms, names: Iterable[str]) -> dict[str, Markup]:
+    return {name: drawing(text) for name in names if (text := update.drawn(norms, name))}
 
 
 def _title(runs: Sequence[FinishedRun]) -> str:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from taia.analysis.norms import Norm, Norms
 from taia.evaluation.scores.statistics import Average, Estimate
 from taia.evaluation.scores.summary import Summary
 from taia.reporting import svg
 from taia.reporting.svg.drawing import short
-from taia.reporting.words import AVERAGE, chance, counted, pairs, percent, ratio, sign, size
+from taia.reporting.words import AVERAGE, chance, counted, pairs, percent, sign
 
-#: Projections before others, in the order data flows through them.
-_ORDER = (
-    *("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj"),
-    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
-)
 #: Tasks of fewer items have intervals so wide that others could not be read beside them.
 _FEW = 20
-_COMPONENTS = ("attention", "mlp", "shared_experts", "experts", "router", "norm")
 
 
 def forests(summary: Summary) -> dict[tuple[str, str], str]:
@@ -71,41 +64,6 @@ def safety(summary: Summary) -> dict[str, str]:
         upwards = f"{short(name, 24)}, %"
         drawn[task] = svg.cross(points, across, upwards, f"{task} across, {name} upwards: {told}")
     return drawn
-
-
-def update(norms: Norms) -> str | None:
-    """‖ΔW‖/‖W‖ of each layer and projection as shades; none without layers."""
-    inside = [row for row in norms.rows if row.layer is not None]
-    if not inside:
-        return None
-    layers = sorted({row.layer for row in inside if row.layer is not None})
-    columns = sorted({(row.component, row.projection) for row in inside}, key=_place)
-    names = [projection for _, projection in columns]
-    shown = [
-        projection if names.count(projection) == 1 else f"{projection} {component}"
-        for component, projection in columns
-    ]
-    cells = [
-        svg.Cell(
-            layers.index(row.layer),
-            columns.index((row.component, row.projection)),
-            100 * row.ratio,
-            told(row),
-        )
-        for row in inside
-        if row.layer is not None
-    ]
-    words = "Size of the update in percent of the weights, by layer and projection. " + "; ".join(
-        f"{row.component} {ratio(row)}" for row in norms.by_component
-    )
-    return svg.heat(cells, list(map(str, layers)), shown, "‖ΔW‖ in % of ‖W‖", words)
-
-
-def told(norm: Norm) -> str:
-    """A norm in words: ``layer 3, mlp up_proj: ‖ΔW‖ 0.12, ‖W‖ 9.8, 1.2%``."""
-    where = [] if norm.layer is None else [f"layer {norm.layer}"]
-    where.append(f"{norm.component} {norm.projection}".strip())
-    return f"{', '.join(where)}: ‖ΔW‖ {size(norm.update)}, ‖W‖ {size(norm.weight)}, {ratio(norm)}%"
 
 
 def _gaps(summary: Summary, mode: str, other: str) -> list[svg.Gap]:
@@ -164,12 +122,3 @@ def _helpful(summary: Summary) -> tuple[str, Callable[[str], Estimate]] | None:
 def _of(average: Average | None) -> Estimate:
     assert average is not None  # there are two tasks or more
     return average
-
-
-def _place(column: tuple[str, str]) -> tuple[int, int, str]:
-    component, projection = column
-    return (
-        _COMPONENTS.index(component) if component in _COMPONENTS else len(_COMPONENTS),
-        _ORDER.index(projection) if projection in _ORDER else len(_ORDER),
-        projection,
-    )

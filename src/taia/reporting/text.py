@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from taia.evaluation.scores.summary import Summary
-from taia.reporting.findings import findings
+from taia.reporting import update
+from taia.reporting.findings import findings, other_readings
 from taia.reporting.runs import FinishedRun, are_alike, columns, run_to_run, side_by_side
 from taia.reporting.table import cells_row, markdown, turned_tasks
 from taia.reporting.words import (
@@ -20,10 +21,8 @@ from taia.reporting.words import (
     items,
     marked,
     pairs,
-    ratio,
     role,
     scope,
-    size,
     turned,
     unit,
     without_error,
@@ -76,6 +75,8 @@ def _run(run: FinishedRun) -> Iterator[str]:
     yield from _scores(run.summary)
     yield from _differences(run.summary)
     yield from _tasks(run.summary)
+    if otherwise := other_readings(run.summary):
+        yield from ("### Other readings of a refusal", "", *_bullets(otherwise))
     if run.norms is not None:
         yield from _update(run)
     yield from _command(run)
@@ -152,10 +153,9 @@ def _update(run: FinishedRun) -> Iterator[str]:
     norms = run.norms
     assert norms is not None
     yield from ("### Where the update lives", "")
-    yield from _head(["component", "‖ΔW‖", "‖W‖", "ratio, %"])
+    yield from _head(["component", *update.HEADINGS])
     for norm in norms.by_component:
-        numbers = (size(norm.update), size(norm.weight), ratio(norm))
-        yield cells_row([norm.component, *numbers])
+        yield cells_row([norm.component, *update.numbers(norm, norms)])
     yield ""
     yield from _bullets(norms.notes) if norms.notes else ()
 
