@@ -113,3 +113,14 @@ def test_the_line_is_nine_tenths_down_to_one():
     found = list(line())
     assert [one.selection for one in found] == [f"0.{tenth}*all" for tenth in range(9, 0, -1)]
     assert {one.numbers for one in found} == {1}
+
+
+def test_of_those_compared_three_at_most_are_learned():
+    found = run(MANY)[1]
+    for number in range(5):
+        candidate = Candidate(f"learned {number}", "all", "", is_learned=True)
+        measures = Measured(flat(1.0, 2), flat(0.1 + number / 100, 2))
+        for _ in range(2):
+            found.take(candidate, measures)
+    names = [one.name for one in found.finalists()]
+    assert names == ["learned 0", "learned 1", "learned 2", "c29", "c28"]

@@ -9,7 +9,7 @@ from typing import Final
 
 from taia.errors import InputError
 
-#: Part of the work → its share of the time.
+#: Part of the work → its share of the time; what is left of all is for what takes longer.
 SHARES: Final = {
     "answers": 0.05,
     "worse": 0.22,

@@ -23,6 +23,7 @@ class Candidate:
         numbers: How many numbers in it were chosen by looking.
         method: What is done to the update before the selection, as `taia compose --method` takes
             it; None where nothing is.
+        is_learned: Whether its numbers were learned from the examples that it is searched on.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Candidate:
     about: str
     numbers: int = 0
     method: str | None = None
+    is_learned: bool = False
 
     @property
     def identity(self) -> tuple[str, str | None]:

@@ -7,6 +7,7 @@ the parts to search and to select on; the part to report on is opened when the c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from taia.errors import AdapterError, InputError, SelectionError
 from taia.evaluation.settings import Watch
 from taia.mending.bench import Bench, Examples
-from taia.mending.budget import Clock
+from taia.mending.budget import FEWEST, Clock
 from taia.mending.candidates import BASE, TAIA, TUNED, Candidate, candidates, share_of
 from taia.mending.chance import by_chance
 from taia.mending.choice import (
-    FINALISTS,
     Decision,
     Ends,
     Measured,
@@ -37,15 +37,15 @@ from taia.mending.search import Found, narrow
 from taia.mending.split import Parts
 from taia.mending.supply import Supply
 from taia.mending.why import Attributed, Evidence, advice, reasons
-from taia.mending.worse import Finding, is_worse
+from taia.mending.worse import is_worse
 
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
 
-#: Of those that are compared, what was learned from the examples, at most.
-_LEARNT: Final = 3
 #: Of the time to search, what making one candidate may take.
 _METHOD: Final = 0.1
+#: How many times as many rows are learned from as candidates are measured on.
+_ROWS: Final = 4
 
 
 @dataclass
@@ -96,11 +96,20 @@ class Flow:
         )
         search = self.supply.examples(self.learn.search, self.keep.search, sizes.search)
         select = self.supply.examples(self.learn.select, self.keep.select, sizes.select)
-        tested = self._worse(output)
+        tested = findings(
+            [*self.keep.search, *self.keep.select],
+            self.scoring,
+            self.bench,
+            self.supply.tokeniser,
+            output / BEFORE,
+            self.clock,
+        )
+        self.notes += self.scoring.notes("To tell whether it is worse")
         worse = is_worse(tested)
         ends = self.bench.ends(search)
         gained = ends.joined(self.bench.ends(select)).gained
-        rows = [Row(one, "search", Cost.of(m, ends)) for one, m in _both(ends)]
+        sides = ((BASE, ends.base), (TUNED, ends.tuned))
+        rows = [Row(one, "search", Cost.of(found, ends)) for one, found in sides]
         told: dict[str, Any] = {
             "output": output,
             "worse": worse,
@@ -113,7 +122,9 @@ class Flow:
             evidence = Evidence({}, ends, **self.evidence)
             why = reasons(None, worse, evidence, learns=learns)
             return self._told(told, facts, rows=rows, why=why)
-        found = self._search(tried, search)
+        # More rows cost its steps nothing, and of few it would learn what they alone have.
+        rows_to_learn = self.supply.rows(self.learn.search, _ROWS * sizes.search)
+        found = self._search(tried, search, Examples(rows_to_learn, search.keep))
         decision, compared, select_ends, finalists = self._select(found, select)
         random = self._random(select, select_ends)
         places = self._places(search, decision.name is not None)
@@ -125,7 +136,7 @@ class Flow:
             for name, one in found.candidates.items()
         ]
         choice = finalists.get(decision.name or "")
-        report, last, last_ends = self._report(choice, sizes.report)
+        report, last, last_ends = self._report(choice, self._affordable(sizes.report))
         scores = self._scores(output, choice)
         optimism = None
         if choice is not None:
@@ -160,23 +171,9 @@ class Flow:
             **further,
         )
 
-    # --- is it worse? ---------------------------------------------------------------------------
-
-    def _worse(self, output: Path) -> tuple[Finding, ...]:
-        found = findings(
-            [*self.keep.search, *self.keep.select],
-            self.scoring,
-            self.bench,
-            self.supply.tokeniser,
-            output / BEFORE,
-            self.clock,
-        )
-        self.notes += self.scoring.notes()
-        return found
-
     # --- search ---------------------------------------------------------------------------------
 
-    def _search(self, tried: Sequence[Candidate], examples: Examples) -> Found:
+    def _search(self, tried: Sequence[Candidate], examples: Examples, more: Examples) -> Found:
         third = max(4, len(examples.learn) // 3), max(4, len(examples.keep) // 3)
         rest = examples.rest(*third)
         rounds = [examples.first(*third), rest] if rest.learn and rest.keep else [examples]
@@ -201,8 +198,8 @@ class Flow:
         try:
             learnt = learnt_candidates(
                 self.model,
-                examples,
-                found.ends(),
+                more,
+                self.bench.ends(more),
                 self.journal,
                 start=shares[0] if shares else 0.5,
                 seconds=self.clock.share("learn"),
@@ -233,13 +230,7 @@ class Flow:
     def _select(
         self, found: Found, examples: Examples
     ) -> tuple[Decision, dict[str, Measured], Ends, dict[str, Candidate]]:
-        finalists: dict[str, Candidate] = {}
-        for one in found.best():
-            learnt = sum(name.startswith("learned") for name in finalists)
-            if len(finalists) < FINALISTS and not (
-                one.name.startswith("learned") and learnt >= _LEARNT
-            ):
-                finalists[one.name] = one
+        finalists = {one.name: one for one in found.finalists()}
         ends = self.bench.ends(examples)
         compared = {}
         for done, (name, one) in enumerate(finalists.items()):
@@ -265,6 +256,19 @@ class Flow:
         best = best_of(found, ends)
         return len(found), None if best is None else Cost.of(best, ends)
 
+    def _affordable(self, size: int) -> int:
+        """How many examples of a size there is still time for, in four modes, by what others took.
+
+        Half of the time is for them; the tasks' own scores have the rest.
+        """
+        key, each = digest("report"), 2 * self.bench.seconds / max(1, self.bench.examples)
+        known: int | None = self.journal.get(key)
+        if known is None:
+            most = int(0.5 * self.clock.share("report") / max(1e-6, 4 * each))
+            known = max(FEWEST, min(size, most))
+            self.journal.put(key, known)
+        return known
+
     # --- report ---------------------------------------------------------------------------------
 
     def _report(
@@ -275,30 +279,20 @@ class Flow:
         found = {BASE.name: ends.base, TUNED.name: ends.tuned}
         for one in dict.fromkeys(filter(None, (TAIA, choice))):
             self.watch(f"Measuring {one.name} on what was kept apart", 0, None)
-            try:
+            with suppress(SelectionError, AdapterError):  # of a model without a feed-forward block
                 found[one.name] = self.bench.measure(one, examples)
-            except (SelectionError, AdapterError):
-                continue  # a model without a feed-forward block has no taia
         return {name: Cost.of(one, ends) for name, one in found.items()}, found, ends
 
     def _scores(self, output: Path, choice: Candidate | None) -> dict[str, Any] | None:
         """The tasks' own scores of base, tuned, the choice and taia on what was kept apart."""
-        asked = [one for one in (BASE, TUNED, choice, TAIA) if one is not None]
-        items = [*self.keep.report.items, *self.learn.report.items]
         modes = {}
-        for one in dict.fromkeys(asked):
-            try:
+        for one in dict.fromkeys(filter(None, (BASE, TUNED, choice, TAIA))):
+            with suppress(SelectionError, AdapterError):
                 self.bench.add(one)
-            except (SelectionError, AdapterError):
-                continue
-            modes[one.name] = one.selection
-            if one.method:
-                self.scoring.subject.methods[one.name] = one.method
+                modes[one.name] = one.selection
+                self.scoring.subject.methods |= {one.name: one.method} if one.method else {}
+        items = [*self.keep.report.items, *self.learn.report.items]
         self.scoring.run(output / AFTER, modes, items, self.clock.left * 0.9)
-        self.notes += self.scoring.notes()
+        self.notes += self.scoring.notes("For the scores of what was kept apart")
         summary = self.scoring.summary(output / AFTER)
         return None if summary is None else summary.to_json()
-
-
-def _both(ends: Ends) -> tuple[tuple[Candidate, Measured], tuple[Candidate, Measured]]:
-    return (BASE, ends.base), (TUNED, ends.tuned)

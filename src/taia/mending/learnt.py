@@ -19,6 +19,7 @@ from taia.mending.measures import Meter
 from taia.mending.places import Place
 from taia.mending.simpler import Simpler, simpler
 from taia.mending.why import Attributed
+from taia.text import counted
 
 if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
@@ -97,10 +98,11 @@ def learnt_candidates(
         journal.put(key, known)
     made = [
         Candidate(
-            "learned" if not grouping else f"learned, {numbers} numbers",
+            "learned" if not grouping else f"learned, {counted(numbers, 'number')}",
             selection,
-            f"{numbers} shares of the update, learned from your rows",
+            f"{counted(numbers, 'share')} of the update, learned from your rows",
             numbers,
+            is_learned=True,
         )
         for selection, numbers, grouping in known
     ]

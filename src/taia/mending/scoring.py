@@ -17,6 +17,7 @@ from taia.evaluation.scores.summary import Summary
 from taia.evaluation.settings import Settings, Watch
 from taia.mending.items import Item, TaskItem
 from taia.mending.journal import Journal, digest
+from taia.text import listed
 
 if TYPE_CHECKING:
     from taia.evaluation.scores.results import TaskResult
@@ -121,16 +122,18 @@ class Scoring:
         """Whether there was not time for all items, since it was last told."""
         return any(count < of for count, of in self.short.values())
 
-    def notes(self) -> list[str]:
-        """Of which tasks there was time for some items alone, since it was last told."""
-        told = [
-            f"There was time for {f'{count} of {of} items' if count else 'none of the items'} of "
-            f"{name}."
-            for name, (count, of) in self.short.items()
-            if count < of
-        ]
+    def notes(self, why: str) -> list[str]:
+        """Of which tasks there was time for some items alone, since it was last told.
+
+        Args:
+            why: What the items were asked for, as a sentence begins.
+        """
+        short = {name: one for name, one in self.short.items() if one[0] < one[1]}
         self.short.clear()
-        return told
+        some = [f"{count} of {of} items of {name}" for name, (count, of) in short.items() if count]
+        none = [name for name, (count, _) in short.items() if not count]
+        told = [*some, *([f"none of {listed(none)}"] if none else [])]
+        return [f"{why} there was time for {listed(told)}."] if told else []
 
     def summary(self, folder: Path) -> Summary | None:
         """What a run says; None where nothing was evaluated."""

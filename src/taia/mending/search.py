@@ -18,6 +18,8 @@ from taia.mending.choice import FINALISTS, Ends, Measured, ranked
 
 #: Of the candidates, the part that stays after a round; never fewer than the finalists.
 _STAY: Final = 3
+#: Of those that are compared, what was learned from the examples, at most.
+_LEARNED: Final = 3
 
 
 class Found:
@@ -64,6 +66,12 @@ class Found:
     def best(self) -> list[Candidate]:
         """Those that were in every round, from the best on."""
         return [self.candidates[name] for name in ranked(self.of_last_round(), self.ends())]
+
+    def finalists(self) -> list[Candidate]:
+        """Those that are compared: the best, but not all of them learned from these examples."""
+        best = self.best()
+        too_many = [one for one in best if one.is_learned][_LEARNED:]
+        return [one for one in best if one not in too_many][:FINALISTS]
 
     def line(self) -> dict[float, Measured]:
         """Fractions of everything that were in every round, and 1, the tuned model."""

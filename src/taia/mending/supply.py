@@ -78,16 +78,21 @@ class Supply:
         self.speed.read, self.speed.written = known[3:]
         return Sizes(*known[:3])
 
+    def rows(self, learn: Sequence[Item], size: int) -> tuple[Example, ...]:
+        """The first so many learnt rows, of each source in turn."""
+        rows: list[Example] = []
+        for item in in_turn(learn):
+            if len(rows) < size and (example := self.tokeniser.example(item)) is not None:
+                rows.append(example)
+        return tuple(rows)
+
     def examples(self, learn: Sequence[Item], keep: Sequence[Item], size: int) -> Examples:
         """The first so many of each, of each source in turn.
 
         Raises:
             DataError: If nothing is left of them.
         """
-        rows: list[Example] = []
-        for item in in_turn(learn):
-            if len(rows) < size and (example := self.tokeniser.example(item)) is not None:
-                rows.append(example)
+        rows = self.rows(learn, size)
         items = in_turn(keep)[:size]
         done, work = 0, f"Base's own answers to {len(items)} prompts"
 
@@ -111,4 +116,4 @@ class Supply:
                     f"Nothing of {what} is left to measure: its rows are too long for the model.",
                     "Give shorter rows.",
                 )
-        return Examples(tuple(rows), tuple(kept))
+        return Examples(rows, tuple(kept))

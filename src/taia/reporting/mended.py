@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from taia.reporting.words import counted
-from taia.text import in_time, listed
+from taia.text import counted, in_time, listed
 
 #: What ``mend.json`` holds.
 Mended: TypeAlias = Mapping[str, Any]
@@ -171,7 +170,7 @@ def _which(found: Mended) -> Answer:
         )
         return Answer(question, short, [found["why"]] if found["why"] else [])
     about = next(r["about"] for r in found["candidates"] if r["name"] == choice["name"])
-    short = f"{_capital(choice['name'])}: {about}."
+    short = f"{choice['name']}: {about}."
     cost = found["report"].get(choice["name"])
     said = []
     if cost:
