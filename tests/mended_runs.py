@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from taia.mending.candidates import BASE, TAIA, TUNED, Candidate
-from taia.mending.choice import Decision, Ends, Measured, Optimism
+from taia.mending.choice import BothEnds, Decision, Measures, Optimism
 from taia.mending.measures import Nats
 from taia.mending.paired import difference
-from taia.mending.result import Cost, Mended, Row
+from taia.mending.result import CandidateRow, Cost, Mended
 from taia.mending.why import Advice, Attributed
 from taia.mending.worse import Compared, judged
 
@@ -32,13 +32,13 @@ FACTS = {
 }
 
 
-def one(loss: float, divergence: float, size: int = 20) -> Measured:
+def one(loss: float, divergence: float, size: int = 20) -> Measures:
     rng = np.random.default_rng(int(1000 * loss))
     sides = (loss + rng.normal(0, 0.05, size), divergence + rng.normal(0, 0.05, size))
-    return Measured(*(Nats(tuple(10 * side), (10,) * size) for side in sides))
+    return Measures(*(Nats(tuple(10 * side), (10,) * size) for side in sides))
 
 
-ENDS = Ends(one(5.0, 0.0), one(1.0, 1.3))
+ENDS = BothEnds(one(5.0, 0.0), one(1.0, 1.3))
 
 
 def tests() -> list[Compared]:
@@ -82,7 +82,9 @@ def mended(*, worse: bool | None = True, chosen: bool = True, **more: Any) -> Me
     ends = {BASE: ENDS.base, TUNED: ENDS.tuned}
     known = {**ends, **(tried if searched else {})}
     rows = [
-        Row(candidate, "select" if candidate is LEARNED else "search", Cost.of(found, ENDS))
+        CandidateRow(
+            candidate, "select" if candidate is LEARNED else "search", Cost.of(found, ENDS)
+        )
         for candidate, found in known.items()
     ]
     choice = LEARNED if chosen and searched else None

@@ -8,7 +8,7 @@ import tiny_models
 from taia import SwitchableModel
 from taia.evaluation.harness.encoder import Encoder
 from taia.mending.answers import LENGTH, kept_examples
-from taia.mending.items import Item, Tokeniser
+from taia.mending.items import MendItem, Tokeniser
 from taia.mending.journal import Journal
 from taia.mending.sources import Prompt, said_key
 from taia.runtime.engine import Engine
@@ -28,7 +28,7 @@ def examples(model, folder, said=(), *, seed=0):
     engine = Engine(model, tiny_models.tokenizer())
     tokeniser = Tokeniser(Encoder(model.config, tiny_models.tokenizer()), LENGTH)
     journal = Journal(folder, {}, overwrite=False)
-    items = [Item(said_key(one), "a", one) for one in said or ASKED]
+    items = [MendItem(said_key(one), "a", one) for one in said or ASKED]
     return kept_examples(items, tokeniser, engine, END, journal, seed=seed)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from taia.mending.choice import (
     EPSILON,
-    Ends,
-    Measured,
+    BothEnds,
+    Measures,
     Optimism,
     best_of,
     choose,
@@ -30,12 +30,12 @@ def measured(loss, divergence, size=12, noise=0.0, rng=None, shared=None):
     rng = rng or np.random.default_rng(0)
     keep = rng.normal(0, noise, size)
     common = np.zeros(size) if shared is None else shared
-    return Measured(nats([loss] * size), nats(divergence + keep + common))
+    return Measures(nats([loss] * size), nats(divergence + keep + common))
 
 
 def ends(tuned_divergence=1.0, size=12, shared=None):
     """Base has 5 nats on learnt rows, tuned 1: what may be given back is 0.08."""
-    return Ends(measured(5.0, 0.0, size), measured(1.0, tuned_divergence, size, shared=shared))
+    return BothEnds(measured(5.0, 0.0, size), measured(1.0, tuned_divergence, size, shared=shared))
 
 
 def test_the_ceiling_is_tuned_and_a_share_of_what_was_gained():
@@ -49,7 +49,7 @@ def test_the_ceiling_is_tuned_and_a_share_of_what_was_gained():
 
 
 def test_where_nothing_was_gained_the_ceiling_is_tuned():
-    nothing = Ends(measured(1.0, 0.0), measured(1.2, 1.0))
+    nothing = BothEnds(measured(1.0, 0.0), measured(1.2, 1.0))
     assert nothing.ceiling() == pytest.approx(1.2)
     assert math.isnan(nothing.kept(measured(1.0, 0.0)))
 
@@ -111,7 +111,7 @@ def test_candidates_that_are_no_better_are_seldom_chosen():
         size = 20
         shared = rng.lognormal(0, 0.5, size)
         tuned = measured(1.0, 1.0, size, 0.2, rng, shared)
-        there = Ends(measured(5.0, 0.0, size), tuned)
+        there = BothEnds(measured(5.0, 0.0, size), tuned)
         found = {str(n): measured(1.0, 1.0, size, 0.2, rng, shared) for n in range(5)}
         wrong += choose(found, there, dict.fromkeys(found, 1)).name is not None
     # It takes the best of five, each corrected for all; half of what is clear is clearly worse.
@@ -123,7 +123,7 @@ def test_a_real_gain_is_nearly_always_chosen():
     trials, right = 200, 0
     for _ in range(trials):
         shared = rng.lognormal(0, 0.5, 20)
-        there = Ends(measured(5.0, 0.0, 20), measured(1.0, 1.0, 20, 0.2, rng, shared))
+        there = BothEnds(measured(5.0, 0.0, 20), measured(1.0, 1.0, 20, 0.2, rng, shared))
         found = {str(n): measured(1.0, 1.0, 20, 0.2, rng, shared) for n in range(4)}
         found["good"] = measured(1.0, 0.5, 20, 0.2, rng, shared)
         right += choose(found, there, dict.fromkeys(found, 1)).name == "good"
@@ -139,7 +139,7 @@ def test_the_interval_on_the_report_covers_though_the_choice_was_of_the_best():
         sides = []
         for size in (20, 40):
             shared = rng.normal(0, 0.3, size)
-            there = Ends(measured(5.0, 0.0, size), measured(1.0, 3.0, size, 0.3, rng, shared))
+            there = BothEnds(measured(5.0, 0.0, size), measured(1.0, 3.0, size, 0.3, rng, shared))
             found = {n: measured(1.0, 2 + d, size, 0.3, rng, shared) for n, d in true.items()}
             sides.append((found, there))
         (select, select_ends), (report, report_ends) = sides

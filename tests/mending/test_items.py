@@ -13,8 +13,8 @@ from taia.evaluation.harness.local import LocalBackend
 from taia.evaluation.harness.model import ModesLM
 from taia.evaluation.harness.tasks import load_tasks
 from taia.evaluation.tasks.registry import load_task
-from taia.mending.items import Item, TaskItem, Tokeniser, in_turn, items_of
-from taia.mending.sources import File, Given, Prompt
+from taia.mending.items import MendItem, TaskItem, Tokeniser, in_turn, items_of
+from taia.mending.sources import File, GivenData, Prompt
 from taia.mending.split import key_of
 from taia.training.data import Row, RowTurn
 
@@ -31,7 +31,7 @@ def items(*tasks, folders=(), chat=True, files=()):
     own = encoder(chat)
     lm = ModesLM(LocalBackend(own, lambda: pytest.fail("loaded"), 8), lambda *_: None)
     loaded = load_tasks(list(tasks), list(folders), {}) if tasks else None
-    given = Given(tuple(files), tuple(tasks))
+    given = GivenData(tuple(files), tuple(tasks))
     return items_of(given, loaded, lm, Asking(None, chat, chat, 0)), Tokeniser(own, 32)
 
 
@@ -124,6 +124,6 @@ def test_long_prompts_leave_room_and_long_rows_are_cut():
 
 
 def test_sources_take_turns():
-    made = [Item(str(n), source, None) for source, count in (("a", 4), ("b", 1), ("c", 2))
+    made = [MendItem(str(n), source, None) for source, count in (("a", 4), ("b", 1), ("c", 2))
             for n in range(count)]  # fmt: skip
     assert [item.source for item in in_turn(made)] == ["a", "b", "c", "a", "c", "a", "a"]

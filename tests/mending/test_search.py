@@ -4,7 +4,7 @@ import pytest
 
 from taia.errors import AdapterError, SelectionError
 from taia.mending.candidates import Candidate, line
-from taia.mending.choice import FINALISTS, Measured
+from taia.mending.choice import FINALISTS, Measures
 from taia.mending.measures import Nats
 from taia.mending.search import narrow
 
@@ -27,7 +27,7 @@ class Bench:
         if isinstance(value, Exception):
             raise value
         loss, divergence = value
-        return Measured(*(flat(one, self.sizes[examples]) for one in (loss, divergence)))
+        return Measures(*(flat(one, self.sizes[examples]) for one in (loss, divergence)))
 
 
 def run(truth, **options):
@@ -119,7 +119,7 @@ def test_of_those_compared_three_at_most_are_learned():
     found = run(MANY)[1]
     for number in range(5):
         candidate = Candidate(f"learned {number}", "all", "", is_learned=True)
-        measures = Measured(flat(1.0, 2), flat(0.1 + number / 100, 2))
+        measures = Measures(flat(1.0, 2), flat(0.1 + number / 100, 2))
         for _ in range(2):
             found.take(candidate, measures)
     names = [one.name for one in found.finalists()]

@@ -2,16 +2,16 @@
 
 import pytest
 
-from taia.mending.choice import Decision, Ends, Measured
+from taia.mending.choice import BothEnds, Decision, Measures
 from taia.mending.measures import Nats
 from taia.mending.why import Attributed, Evidence, advice, likeness, reasons
 
 
 def one(loss, divergence):
-    return Measured(*(Nats((10.0 * value,) * 4, (10,) * 4) for value in (loss, divergence)))
+    return Measures(*(Nats((10.0 * value,) * 4, (10,) * 4) for value in (loss, divergence)))
 
 
-ENDS = Ends(one(5.0, 0.0), one(1.0, 1.0))
+ENDS = BothEnds(one(5.0, 0.0), one(1.0, 1.0))
 SAME = [Attributed("a", 0.7, 0.65), Attributed("b", 0.2, 0.25), Attributed("c", 0.1, 0.1)]
 APART = [Attributed("q_proj", 0.6, 0.1), Attributed("down_proj", 0.1, 0.6),
          Attributed("up_proj", 0.3, 0.3)]  # fmt: skip
@@ -31,7 +31,7 @@ def test_no_harm_is_the_first_reason():
 
 
 def test_nothing_learnt_is_told_with_both_losses():
-    ends = Ends(one(1.0, 0.0), one(1.25, 1.0))
+    ends = BothEnds(one(1.0, 0.0), one(1.25, 1.0))
     (why,) = reasons(None, True, evidence(ends=ends), learns=False)
     assert "1.250 against 1.000" in why
 
@@ -84,7 +84,7 @@ def test_where_nothing_else_is_seen_it_is_replay():
     (found,) = advice(evidence(places=SAME))
     assert "replay" in found.change
     assert "1.00 nats" in found.reason
-    assert advice(evidence(ends=Ends(one(5.0, 0.0), one(1.0, 0.0)))) == []
+    assert advice(evidence(ends=BothEnds(one(5.0, 0.0), one(1.0, 0.0)))) == []
 
 
 def test_likeness_is_pearsons():

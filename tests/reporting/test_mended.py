@@ -14,7 +14,7 @@ import browsers
 from mended_runs import FACTS, LEARNED, MAGNITUDE, mended
 from taia.reporting import mended as words
 from taia.reporting.mended_page import render
-from taia.reporting.svg import Way, trade
+from taia.reporting.svg import Tradeoff, trade
 
 KINDS = {
     "chosen": {},
@@ -110,9 +110,12 @@ def test_names_are_shown_as_they_are():
 
 def test_marks_stand_where_the_numbers_are_and_the_line_joins_the_front():
     ways = [
-        Way("base", 1.0, 0.0, 0), Way("tuned", 0.0, 1.0, 1), Way("good", 0.7, 0.98, 2),
-        Way("poor", 0.5, 0.5), Way("off", -3.0, -7.0),
-    ]  # fmt: skip
+        Tradeoff("base", 1.0, 0.0, 0),
+        Tradeoff("tuned", 0.0, 1.0, 1),
+        Tradeoff("good", 0.7, 0.98, 2),
+        Tradeoff("poor", 0.5, 0.5),
+        Tradeoff("off", -3.0, -7.0),
+    ]
     drawn = ElementTree.fromstring(trade(ways, "back", "kept", "all"))
     (front,) = drawn.findall(".//polyline")
     assert len(front.get("points").split()) == 3

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from taia.mending.candidates import BASE
 from taia.mending.examples import Example
-from taia.mending.items import Item, Tokeniser
+from taia.mending.items import MendItem, Tokeniser
 from taia.mending.journal import Journal, digest
 from taia.runtime.generation import Generation
 
@@ -25,7 +25,7 @@ LENGTH: Final = 32
 
 
 def kept_examples(
-    items: Sequence[Item],
+    items: Sequence[MendItem],
     tokeniser: Tokeniser,
     engine: Engine,
     end: frozenset[int],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from taia.errors import RunError
 from taia.mending.candidates import BASE, TUNED, Candidate
-from taia.mending.choice import Ends, Measured
+from taia.mending.choice import BothEnds, Measures
 from taia.mending.examples import Example
 from taia.mending.journal import Journal, digest
 from taia.mending.measures import Meter, Nats
@@ -75,7 +75,7 @@ class Bench:
         self._journal = journal
         self._meters: dict[str, Meter] = {}
 
-    def measure(self, candidate: Candidate, examples: Examples) -> Measured:
+    def measure(self, candidate: Candidate, examples: Examples) -> Measures:
         """Both measures of a candidate.
 
         Raises:
@@ -86,14 +86,14 @@ class Bench:
         self.evaluations += 1
         key = digest("measured", candidate.identity, examples.key)
         if (known := self._journal.get(key)) is not None:
-            return Measured(*(Nats(tuple(a), tuple(b)) for a, b in known))
+            return Measures(*(Nats(tuple(a), tuple(b)) for a, b in known))
         meter = self._meters.get(examples.key)
         if meter is None:
             meter = Meter(self.model, examples.learn, examples.keep)
             self._meters[examples.key] = meter
         with self.mode(candidate):
             start = time.perf_counter()
-            found = Measured(meter.loss(), meter.divergence())
+            found = Measures(meter.loss(), meter.divergence())
             self.seconds += time.perf_counter() - start
             self.tokens += examples.tokens
             self.examples += len(examples.learn) + len(examples.keep)
@@ -116,9 +116,9 @@ class Bench:
         self._journal.put(key, [list(found.nats), list(found.tokens)])
         return found
 
-    def ends(self, examples: Examples) -> Ends:
+    def ends(self, examples: Examples) -> BothEnds:
         """Base and tuned on examples."""
-        return Ends(self.measure(BASE, examples), self.measure(TUNED, examples))
+        return BothEnds(self.measure(BASE, examples), self.measure(TUNED, examples))
 
     @contextmanager
     def mode(self, candidate: Candidate) -> Iterator[None]:

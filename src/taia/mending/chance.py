@@ -9,7 +9,7 @@ import numpy as np
 
 from taia.mending.bench import Bench, Examples
 from taia.mending.candidates import Candidate
-from taia.mending.choice import Measured
+from taia.mending.choice import Measures
 from taia.mending.places import Place, Places
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def by_chance(
     wanted: int,
     may_go_on: Callable[[], bool],
     told: Callable[[int, int], None],
-) -> list[Measured]:
+) -> list[Measures]:
     """Measure random selections; they do not count as evaluations of the search.
 
     Args:
@@ -57,7 +57,7 @@ def by_chance(
         may_go_on: Whether there is time for another one.
         told: Told how many of how many are done.
     """
-    found: list[Measured] = []
+    found: list[Measures] = []
     before = bench.evaluations
     for candidate in random_selections(bench.model, seed):
         if len(found) >= wanted or (len(found) >= _FEWEST and not may_go_on()):

@@ -35,7 +35,7 @@ Verdict: TypeAlias = Literal["chosen", "none within", "within noise"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measures:
     """The two smooth measures of one candidate on one set of examples.
 
     Attributes:
@@ -46,21 +46,21 @@ class Measured:
     loss: Nats
     divergence: Nats
 
-    def joined(self, other: Measured) -> Measured:
+    def joined(self, other: Measures) -> Measures:
         """The same on both sets of examples."""
-        return Measured(_joined(self.loss, other.loss), _joined(self.divergence, other.divergence))
+        return Measures(_joined(self.loss, other.loss), _joined(self.divergence, other.divergence))
 
 
 @dataclass(frozen=True)
-class Ends:
+class BothEnds:
     """Base and tuned on the same examples as the candidates: what all is measured against."""
 
-    base: Measured
-    tuned: Measured
+    base: Measures
+    tuned: Measures
 
-    def joined(self, other: Ends) -> Ends:
+    def joined(self, other: BothEnds) -> BothEnds:
         """The same on both sets of examples."""
-        return Ends(self.base.joined(other.base), self.tuned.joined(other.tuned))
+        return BothEnds(self.base.joined(other.base), self.tuned.joined(other.tuned))
 
     @property
     def gain(self) -> float:
@@ -77,23 +77,23 @@ class Ends:
         """The loss up to which a share of that gain, at most, is given back."""
         return self.tuned.loss.mean + share * max(0.0, self.gain)
 
-    def kept(self, found: Measured) -> float:
+    def kept(self, found: Measures) -> float:
         """The share of the gain that a candidate has; nan where nothing was gained."""
         return (
             (self.base.loss.mean - found.loss.mean) / self.gain if self.gain > 0 else float("nan")
         )
 
-    def is_within(self, found: Measured, share: float = EPSILON) -> bool:
+    def is_within(self, found: Measures, share: float = EPSILON) -> bool:
         """Whether a candidate gives back no more than that share of what was gained."""
         return found.loss.mean <= self.ceiling(share)
 
-    def restored(self, found: Measured) -> float:
+    def restored(self, found: Measures) -> float:
         """The share of the tuned model's divergence that a candidate takes back."""
         whole = self.tuned.divergence.mean
         return 1 - found.divergence.mean / whole if whole > 0 else float("nan")
 
 
-def ranked(found: Mapping[str, Measured], ends: Ends, share: float = EPSILON) -> list[str]:
+def ranked(found: Mapping[str, Measures], ends: BothEnds, share: float = EPSILON) -> list[str]:
     """Candidates from the best on: those within by their divergence, then others by their loss."""
 
     def place(name: str) -> tuple[bool, float]:
@@ -124,7 +124,7 @@ class Decision:
     corrected: float | None = None
 
 
-def choose(found: Mapping[str, Measured], ends: Ends, numbers: Mapping[str, int]) -> Decision:
+def choose(found: Mapping[str, Measures], ends: BothEnds, numbers: Mapping[str, int]) -> Decision:
     """Choose one of the finalists, or none.
 
     Args:
@@ -166,24 +166,24 @@ class Optimism:
     restored: float
 
     @classmethod
-    def of(cls, search: tuple[Measured, Ends], report: tuple[Measured, Ends]) -> Optimism:
+    def of(cls, search: tuple[Measures, BothEnds], report: tuple[Measures, BothEnds]) -> Optimism:
         """From a candidate's measures on both sets of examples."""
         (there, ends), (here, other) = search, report
         return cls(ends.kept(there) - other.kept(here), ends.restored(there) - other.restored(here))
 
 
-def best_of(found: Sequence[Measured], ends: Ends) -> Measured | None:
+def best_of(found: Sequence[Measures], ends: BothEnds) -> Measures | None:
     """The best of random selections: the least divergence of those within; None where none is."""
     within = [one for one in found if ends.is_within(one)]
     return min(within, key=lambda one: one.divergence.mean, default=None)
 
 
-def _gain(tuned: Measured, one: Measured) -> Contrast:
+def _gain(tuned: Measures, one: Measures) -> Contrast:
     there, here = tuned.divergence, one.divergence
     return difference(there.nats, here.nats, there.tokens)
 
 
-def _is_tie(one: Measured, best: Measured, ends: Ends) -> bool:
+def _is_tie(one: Measures, best: Measures, ends: BothEnds) -> bool:
     apart = difference(one.divergence.nats, best.divergence.nats, best.divergence.tokens)
     small = apart.value <= EPSILON * ends.tuned.divergence.mean
     return small or not (apart.interval is not None and apart.interval[0] > 0)

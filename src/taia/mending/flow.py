@@ -19,20 +19,20 @@ from taia.mending.budget import FEWEST, Clock
 from taia.mending.candidates import BASE, TAIA, TUNED, Candidate, candidates, share_of
 from taia.mending.chance import by_chance
 from taia.mending.choice import (
+    BothEnds,
     Decision,
-    Ends,
-    Measured,
+    Measures,
     Optimism,
     best_of,
     choose,
 )
 from taia.mending.effort import seconds_to_make
 from taia.mending.harm import findings
-from taia.mending.items import Item
+from taia.mending.items import MendItem
 from taia.mending.journal import AFTER, BEFORE, Journal, digest
 from taia.mending.learnt import ATTRIBUTION, learnt_candidates, places_of
-from taia.mending.result import Cost, Mended, Row
-from taia.mending.scoring import Scoring
+from taia.mending.result import CandidateRow, Cost, Mended
+from taia.mending.scoring import TaskScoring
 from taia.mending.search import Found, narrow
 from taia.mending.split import Parts
 from taia.mending.supply import Supply
@@ -69,9 +69,9 @@ class Flow:
 
     model: SwitchableModel
     supply: Supply
-    learn: Parts[Item]
-    keep: Parts[Item]
-    scoring: Scoring
+    learn: Parts[MendItem]
+    keep: Parts[MendItem]
+    scoring: TaskScoring
     journal: Journal
     clock: Clock
     seed: int
@@ -109,7 +109,7 @@ class Flow:
         ends = self.bench.ends(search)
         gained = ends.joined(self.bench.ends(select)).gained
         sides = ((BASE, ends.base), (TUNED, ends.tuned))
-        rows = [Row(one, "search", Cost.of(found, ends)) for one, found in sides]
+        rows = [CandidateRow(one, "search", Cost.of(found, ends)) for one, found in sides]
         told: dict[str, Any] = {
             "output": output,
             "worse": worse,
@@ -130,9 +130,9 @@ class Flow:
         places = self._places(search, decision.name is not None)
         evidence = Evidence(found.line(), found.ends(), places, **self.evidence)
         rows += [
-            Row(one, "select", Cost.of(compared[name], select_ends))
+            CandidateRow(one, "select", Cost.of(compared[name], select_ends))
             if name in compared
-            else Row(one, "search", Cost.of(found.measured[name], found.ends(name)))
+            else CandidateRow(one, "search", Cost.of(found.measured[name], found.ends(name)))
             for name, one in found.candidates.items()
         ]
         choice = finalists.get(decision.name or "")
@@ -229,7 +229,7 @@ class Flow:
 
     def _select(
         self, found: Found, examples: Examples
-    ) -> tuple[Decision, dict[str, Measured], Ends, dict[str, Candidate]]:
+    ) -> tuple[Decision, dict[str, Measures], BothEnds, dict[str, Candidate]]:
         finalists = {one.name: one for one in found.finalists()}
         ends = self.bench.ends(examples)
         compared = {}
@@ -240,7 +240,7 @@ class Flow:
         numbers = {name: one.numbers for name, one in finalists.items()}
         return choose(compared, ends, numbers), compared, ends, finalists
 
-    def _random(self, examples: Examples, ends: Ends) -> tuple[int, Cost | None]:
+    def _random(self, examples: Examples, ends: BothEnds) -> tuple[int, Cost | None]:
         """The best of random selections, as many as there were evaluations if time allows."""
         stop, key = self.clock.spent + self.clock.share("random"), digest("random", examples.key)
         known = self.journal.get(key)
@@ -273,7 +273,7 @@ class Flow:
 
     def _report(
         self, choice: Candidate | None, size: int
-    ) -> tuple[dict[str, Cost], dict[str, Measured], Ends]:
+    ) -> tuple[dict[str, Cost], dict[str, Measures], BothEnds]:
         examples = self.supply.examples(self.learn.report.open(), self.keep.report.open(), size)
         ends = self.bench.ends(examples)
         found = {BASE.name: ends.base, TUNED.name: ends.tuned}

@@ -10,15 +10,15 @@ from taia.mending.bench import Bench
 from taia.mending.budget import MOST, Clock
 from taia.mending.candidates import BASE, TUNED
 from taia.mending.examples import Example
-from taia.mending.items import Item, Tokeniser, in_turn
-from taia.mending.scoring import Scoring
+from taia.mending.items import MendItem, Tokeniser, in_turn
+from taia.mending.scoring import TaskScoring
 from taia.mending.worse import Compared, Finding, is_worse, judged
 from taia.training.data.row import Row
 
 
 def findings(
-    items: Sequence[Item],
-    scoring: Scoring,
+    items: Sequence[MendItem],
+    scoring: TaskScoring,
     bench: Bench,
     tokeniser: Tokeniser,
     folder: Path,
@@ -49,7 +49,7 @@ def findings(
 
 
 def _tasks(
-    items: Sequence[Item], scoring: Scoring, folder: Path, seconds: float, look: int
+    items: Sequence[MendItem], scoring: TaskScoring, folder: Path, seconds: float, look: int
 ) -> list[Compared]:
     """The tasks' scores, as many items as there is time for."""
     modes = {one.name: one.selection for one in (BASE, TUNED)}
@@ -64,7 +64,7 @@ def _tasks(
     return [one for one in found if one is not None]
 
 
-def _rows(items: Sequence[Item], bench: Bench, tokeniser: Tokeniser) -> list[Compared]:
+def _rows(items: Sequence[MendItem], bench: Bench, tokeniser: Tokeniser) -> list[Compared]:
     """The loss of kept rows, by file."""
     files: dict[str, list[Example]] = {}
     for item in in_turn([one for one in items if isinstance(one.what, Row)])[: 2 * MOST]:

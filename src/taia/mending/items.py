@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from taia.errors import DataError, InputError
 from taia.evaluation.harness.drive import Asking, Prepared
 from taia.mending.examples import Example
-from taia.mending.sources import Given, Prompt, said_key
+from taia.mending.sources import GivenData, Prompt, said_key
 from taia.mending.split import key_of
 from taia.training.data.row import Row
 from taia.training.data.template import UnrenderedError
@@ -50,7 +50,7 @@ What: TypeAlias = Row | Prompt | TaskItem
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class MendItem:
     """Something to be learnt or kept.
 
     Attributes:
@@ -64,21 +64,23 @@ class Item:
     what: What
 
 
-def items_of(given: Given, tasks: Tasks | None, lm: ModesLM, asking: Asking) -> list[Item]:
+def items_of(given: GivenData, tasks: Tasks | None, lm: ModesLM, asking: Asking) -> list[MendItem]:
     """All items of what was given.
 
     Raises:
         InputError: If a task cannot make its prompts.
     """
-    found = [Item(said_key(said), file.name, said) for file in given.files for said in file.said]
+    found = [
+        MendItem(said_key(said), file.name, said) for file in given.files for said in file.said
+    ]
     for name, task in (tasks.tasks if tasks else {}).items():
-        found += [Item(key, name, one) for key, one in _of_task(lm, name, task, asking)]
+        found += [MendItem(key, name, one) for key, one in _of_task(lm, name, task, asking)]
     return found
 
 
-def in_turn(items: Sequence[Item]) -> list[Item]:
+def in_turn(items: Sequence[MendItem]) -> list[MendItem]:
     """Items of each source in turn, so that the first few are a few of every source."""
-    of: dict[str, list[Item]] = {}
+    of: dict[str, list[MendItem]] = {}
     for item in items:
         of.setdefault(item.source, []).append(item)
     return [item for item in chain(*zip_longest(*of.values())) if item is not None]
@@ -99,7 +101,7 @@ class Tokeniser:
         self._before = max(1, self._length - room)
         self._rows = RowEncoder(encoder.tokenizer, max_length=self._length)
 
-    def example(self, item: Item) -> Example | None:
+    def example(self, item: MendItem) -> Example | None:
         """An item whose answer is known, in tokens; None where nothing of its answer is left.
 
         Raises:
@@ -124,7 +126,7 @@ class Tokeniser:
             "Give rows with answers, or a task that has them.",
         )
 
-    def prompt(self, item: Item) -> tuple[int, ...] | None:
+    def prompt(self, item: MendItem) -> tuple[int, ...] | None:
         """A prompt's tokens, with room behind it; None where it has an answer already."""
         what = item.what
         if isinstance(what, TaskItem) and not what.is_text:
@@ -141,7 +143,7 @@ class Tokeniser:
             ids = tokenizer(f"Question: {asked}\nAnswer:").input_ids
         return tuple(ids[-self._before :])
 
-    def _rated(self, item: Item, what: TaskItem, target: str) -> Example | None:
+    def _rated(self, item: MendItem, what: TaskItem, target: str) -> Example | None:
         if what.is_text:
             pairs = self._encoder.windows(target)[:1]
         else:

@@ -12,7 +12,7 @@ from taia.evaluation.settings import Watch
 from taia.mending.attribution import attribute
 from taia.mending.bench import Examples
 from taia.mending.candidates import Candidate
-from taia.mending.choice import TARGET, Ends
+from taia.mending.choice import TARGET, BothEnds
 from taia.mending.journal import Journal, digest
 from taia.mending.learned import LearningStep, learn
 from taia.mending.measures import Meter
@@ -42,7 +42,7 @@ class _OutOfTimeError(Exception):
 def learnt_candidates(
     model: SwitchableModel,
     examples: Examples,
-    ends: Ends,
+    ends: BothEnds,
     journal: Journal,
     *,
     start: float,

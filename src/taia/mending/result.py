@@ -12,17 +12,17 @@ from taia.checkpoint.reading import read_json
 from taia.errors import DataError
 from taia.evaluation.scores.statistics import Contrast
 from taia.mending.candidates import Candidate
-from taia.mending.choice import Decision, Ends, Measured, Optimism
+from taia.mending.choice import BothEnds, Decision, Measures, Optimism
 from taia.mending.journal import MEND_FILE, SCHEMA
 from taia.mending.paired import difference
 from taia.mending.why import Advice, Attributed
 from taia.mending.worse import Finding
 
-Stage: TypeAlias = Literal["search", "select"]
+ReachedStage: TypeAlias = Literal["search", "select"]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ShareEstimate:
     """A share with its interval; None where none can be given."""
 
     value: float
@@ -45,13 +45,13 @@ class Cost:
 
     loss: float
     divergence: float
-    kept: Share
-    restored: Share
+    kept: ShareEstimate
+    restored: ShareEstimate
     within: bool
     examples: tuple[int, int]
 
     @classmethod
-    def of(cls, one: Measured, ends: Ends) -> Cost:
+    def of(cls, one: Measures, ends: BothEnds) -> Cost:
         """From what was measured; intervals take the gain and the tuned divergence as they are."""
         lost = difference(one.loss.nats, ends.tuned.loss.nats, one.loss.tokens)
         there, here = ends.tuned.divergence, one.divergence
@@ -67,7 +67,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CandidateRow:
     """A candidate in the table.
 
     Attributes:
@@ -77,7 +77,7 @@ class Row:
     """
 
     candidate: Candidate
-    stage: Stage
+    stage: ReachedStage
     cost: Cost
 
 
@@ -115,7 +115,7 @@ class Mended:
     findings: Sequence[Finding]
     learnt: Contrast
     base_loss: float
-    rows: Sequence[Row]
+    rows: Sequence[CandidateRow]
     decision: Decision | None = None
     choice: Candidate | None = None
     why: Sequence[str] = ()
@@ -191,12 +191,12 @@ def _chosen(choice: Candidate | None) -> str:
     return f"{choice.name} keeps what was learnt and changes the least of all that was tried."
 
 
-def _share(start: float, found: Contrast, whole: float) -> Share:
+def _share(start: float, found: Contrast, whole: float) -> ShareEstimate:
     """A start plus a difference as a share of a whole."""
     if whole <= 0:
-        return Share(math.nan)
+        return ShareEstimate(math.nan)
     low, high = found.interval or (None, None)
-    return Share(
+    return ShareEstimate(
         start + found.value / whole,
         None if low is None else start + low / whole,
         None if high is None else start + high / whole,

@@ -24,13 +24,13 @@ from taia.loading.devices import device_called
 from taia.loading.models import check_live, dtype_called
 from taia.mending.budget import Clock, seconds_of, usual
 from taia.mending.journal import CHOICE, MEASURED, MEND_FILE, Journal, check_folder
-from taia.mending.sources import Given, read_given, said_key
 from taia.mending.split import split
 from taia.packages import needing
 from taia.text import in_bytes
 
 if TYPE_CHECKING:
     from taia.mending.result import Mended
+    from taia.mending.sources import GivenData
 
 #: What must not get worse unless told otherwise: a group of tasks that ships with taia.
 KEEP: Final = "mend"
@@ -100,6 +100,8 @@ def mend(
         StoppedError: On Ctrl-C; what was measured is kept.
         RunError: If a model fails.
     """
+    from taia.mending.sources import read_given
+
     watch = watch or (lambda *_: None)
     started, seconds = time.monotonic(), None if budget is None else seconds_of(budget)
     folders = tuple(Path(folder) for folder in include_path)
@@ -205,12 +207,14 @@ def _texts(given: Sequence[str | Path] | str | Path) -> list[str]:
     return found
 
 
-def _check_parts(flag: str, given: Given, seed: int) -> None:
+def _check_parts(flag: str, given: GivenData, seed: int) -> None:
     """Refuse too few rows before libraries are loaded; tasks have items of their own.
 
     Raises:
         DataError: If a part would be empty.
     """
+    from taia.mending.sources import said_key
+
     if given.files and not given.tasks:
         said = [one for file in given.files for one in file.said]
         split(said, said_key, flag, seed)

@@ -15,7 +15,7 @@ from taia.evaluation.harness.tasks import LmTask, Tasks, load_tasks
 from taia.evaluation.scores.results import RUN_FILE, read_results, read_run
 from taia.evaluation.scores.summary import Summary
 from taia.evaluation.settings import Settings, Watch
-from taia.mending.items import Item, TaskItem
+from taia.mending.items import MendItem, TaskItem
 from taia.mending.journal import Journal, digest
 from taia.text import listed
 
@@ -46,7 +46,7 @@ class Speed:
 
 
 @dataclass
-class Scoring:
+class TaskScoring:
     """Evaluations of some items, each task's results kept as soon as they are known.
 
     Attributes:
@@ -79,7 +79,7 @@ class Scoring:
         self,
         folder: Path,
         modes: Mapping[str, str],
-        items: Sequence[Item],
+        items: Sequence[MendItem],
         seconds: float,
         look: int = 1,
     ) -> list[TaskResult]:

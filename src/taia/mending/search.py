@@ -14,7 +14,7 @@ from typing import Final
 from taia.errors import AdapterError, InputError, SelectionError
 from taia.mending.bench import Bench, Examples
 from taia.mending.candidates import BASE, TUNED, Candidate, share_of
-from taia.mending.choice import FINALISTS, Ends, Measured, ranked
+from taia.mending.choice import FINALISTS, BothEnds, Measures, ranked
 
 #: Of the candidates, the part that stays after a round; never fewer than the finalists.
 _STAY: Final = 3
@@ -35,18 +35,18 @@ class Found:
 
     def __init__(self) -> None:
         self.candidates: dict[str, Candidate] = {}
-        self.measured: dict[str, Measured] = {}
+        self.measured: dict[str, Measures] = {}
         self.rounds: dict[str, int] = {}
         self.refused: dict[str, str] = {}
         self.cut: dict[str, int] = {}
-        self._ends: list[Ends] = []
+        self._ends: list[BothEnds] = []
 
-    def begin(self, base: Measured, tuned: Measured) -> None:
+    def begin(self, base: Measures, tuned: Measures) -> None:
         """Begin a round, with base and tuned on its examples."""
-        ends = Ends(base, tuned)
+        ends = BothEnds(base, tuned)
         self._ends.append(self._ends[-1].joined(ends) if self._ends else ends)
 
-    def take(self, candidate: Candidate, found: Measured) -> None:
+    def take(self, candidate: Candidate, found: Measures) -> None:
         """Add a round's measures."""
         name = candidate.name
         before = self.measured.get(name)
@@ -54,12 +54,12 @@ class Found:
         self.measured[name] = found if before is None else before.joined(found)
         self.rounds[name] = self.rounds.get(name, 0) + 1
 
-    def of_last_round(self) -> dict[str, Measured]:
+    def of_last_round(self) -> dict[str, Measures]:
         """Those that were in every round so far."""
         last = len(self._ends)
         return {name: one for name, one in self.measured.items() if self.rounds[name] == last}
 
-    def ends(self, name: str | None = None) -> Ends:
+    def ends(self, name: str | None = None) -> BothEnds:
         """Base and tuned on the examples that a candidate was measured on; by default on all."""
         return self._ends[-1 if name is None else self.rounds[name] - 1]
 
@@ -73,7 +73,7 @@ class Found:
         too_many = [one for one in best if one.is_learned][_LEARNED:]
         return [one for one in best if one not in too_many][:FINALISTS]
 
-    def line(self) -> dict[float, Measured]:
+    def line(self) -> dict[float, Measures]:
         """Fractions of everything that were in every round, and 1, the tuned model."""
         shares = {
             share: one
@@ -125,14 +125,14 @@ def narrow(
     return found
 
 
-def _better(found: Mapping[str, Measured], ends: Ends) -> list[str]:
+def _better(found: Mapping[str, Measures], ends: BothEnds) -> list[str]:
     order = ranked(found, ends)
     count = max(FINALISTS, -(-len(order) // _STAY))
     front = [name for name in order[count:] if _is_on_front(name, found)]
     return order[:count] + front[:count]
 
 
-def _is_on_front(name: str, found: Mapping[str, Measured]) -> bool:
+def _is_on_front(name: str, found: Mapping[str, Measures]) -> bool:
     """Whether no other candidate is at least as good in both measures, and better in one."""
     own = found[name].loss.mean, found[name].divergence.mean
     others = ((one.loss.mean, one.divergence.mean) for one in found.values())

@@ -24,8 +24,8 @@ from taia.mending.budget import Clock
 from taia.mending.flow import Flow
 from taia.mending.items import MOST, Tokeniser, items_of
 from taia.mending.journal import Journal
-from taia.mending.scoring import Scoring, Speed
-from taia.mending.sources import Given
+from taia.mending.scoring import Speed, TaskScoring
+from taia.mending.sources import GivenData
 from taia.mending.split import split
 from taia.mending.supply import Supply
 from taia.runtime.engine import Engine
@@ -54,8 +54,8 @@ class Setting:
 
     base: Located
     tuned: Located
-    learn: Given
-    keep: Given
+    learn: GivenData
+    keep: GivenData
     seed: int
     dtype: str | None
     device: str
@@ -108,7 +108,7 @@ def set_up(setting: Setting, journal: Journal, clock: Clock, watch: Watch) -> Fl
         ),
         learn=split(items[0], lambda item: item.key, "--learn", seed),
         keep=split(items[1], lambda item: item.key, "--keep", seed),
-        scoring=Scoring(
+        scoring=TaskScoring(
             subject,
             names,
             setting.folders,

@@ -58,7 +58,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenData:
     """All that was given after a flag.
 
     Attributes:
@@ -72,7 +72,7 @@ class Given:
 
 def read_given(
     flag: str, given: Sequence[str], *, prompts: bool, folders: Sequence[Path] = ()
-) -> Given:
+) -> GivenData:
     """Read what was given after a flag.
 
     What exists is a file; else the name of a task; else a data set on the hub.
@@ -106,7 +106,7 @@ def read_given(
                 f"{flag} {text!r} is neither a file nor a task.",
                 "Give a file of rows, or a task of `taia eval`; docs/mend.md has both.",
             )
-    return Given(tuple(files), tuple(dict.fromkeys(tasks)))
+    return GivenData(tuple(files), tuple(dict.fromkeys(tasks)))
 
 
 def said_key(said: Said) -> str:

@@ -18,9 +18,9 @@ from taia.errors import DataError
 
 T = TypeVar("T")
 
-Part: TypeAlias = Literal["search", "select", "report"]
-#: Part → its share of all texts.
-SHARES: Final[dict[Part, float]] = {"search": 0.4, "select": 0.2, "report": 0.4}
+PartName: TypeAlias = Literal["search", "select", "report"]
+#: PartName → its share of all texts.
+SHARES: Final[dict[PartName, float]] = {"search": 0.4, "select": 0.2, "report": 0.4}
 _WORDS: Final = re.compile(r"[^\W_]+")
 
 
@@ -34,7 +34,7 @@ def key_of(text: str) -> str:
     return hashlib.sha256(said.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def part_of(key: str, seed: int) -> Part:
+def part_of(key: str, seed: int) -> PartName:
     """The part that a text is in.
 
     Args:
@@ -101,7 +101,7 @@ def split(items: Iterable[T], key: Callable[[T], str], what: str, seed: int) -> 
         DataError: If a part would be empty.
     """
     once = {key(item): item for item in reversed(list(items))}
-    found: dict[Part, list[tuple[str, T]]] = {part: [] for part in SHARES}
+    found: dict[PartName, list[tuple[str, T]]] = {part: [] for part in SHARES}
     for name, item in once.items():
         found[part_of(name, seed)].append((name, item))
     if empty := [part for part, some in found.items() if not some]:

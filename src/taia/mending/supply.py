@@ -14,7 +14,7 @@ from taia.mending.bench import Bench, Examples
 from taia.mending.budget import FEWEST, Clock, Sizes
 from taia.mending.candidates import BASE, TUNED
 from taia.mending.examples import Example
-from taia.mending.items import Item, Tokeniser, in_turn
+from taia.mending.items import MendItem, Tokeniser, in_turn
 from taia.mending.journal import Journal, digest
 from taia.mending.scoring import Speed
 
@@ -45,7 +45,12 @@ class Supply:
     watch: Watch
 
     def sizes(
-        self, learn: Sequence[Item], keep: Sequence[Item], bench: Bench, clock: Clock, count: int
+        self,
+        learn: Sequence[MendItem],
+        keep: Sequence[MendItem],
+        bench: Bench,
+        clock: Clock,
+        count: int,
     ) -> Sizes:
         """How many examples there is time for, told by a first few.
 
@@ -78,7 +83,7 @@ class Supply:
         self.speed.read, self.speed.written = known[3:]
         return Sizes(*known[:3])
 
-    def rows(self, learn: Sequence[Item], size: int) -> tuple[Example, ...]:
+    def rows(self, learn: Sequence[MendItem], size: int) -> tuple[Example, ...]:
         """The first so many learnt rows, of each source in turn."""
         rows: list[Example] = []
         for item in in_turn(learn):
@@ -86,7 +91,7 @@ class Supply:
                 rows.append(example)
         return tuple(rows)
 
-    def examples(self, learn: Sequence[Item], keep: Sequence[Item], size: int) -> Examples:
+    def examples(self, learn: Sequence[MendItem], keep: Sequence[MendItem], size: int) -> Examples:
         """The first so many of each, of each source in turn.
 
         Raises:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from taia.mending.choice import EPSILON, Decision, Ends, Measured
+from taia.mending.choice import EPSILON, BothEnds, Decision, Measures
 
 #: Of what was learnt, the share that half of the update must still have to be called too large.
 _OVERSHOT: Final = 1 - EPSILON
@@ -62,8 +62,8 @@ class Evidence:
         adapter: What the adapter's configuration says, likewise.
     """
 
-    line: Mapping[float, Measured]
-    ends: Ends
+    line: Mapping[float, Measures]
+    ends: BothEnds
     places: Sequence[Attributed] = ()
     size: float | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)

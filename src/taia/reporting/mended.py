@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from taia.text import counted, in_time, listed
 
 #: What ``mend.json`` holds.
-Mended: TypeAlias = Mapping[str, Any]
+MendJson: TypeAlias = Mapping[str, Any]
 
 #: Task → what its score is the share of, in plain words.
 _SHARES: Final = {
@@ -25,7 +25,7 @@ _TEXTS: Final = {"text_loss": "bits a byte on general texts (less is better)"}
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """One of the four.
 
     Attributes:
@@ -39,12 +39,12 @@ class Answer:
     sentences: Sequence[str]
 
 
-def answers(found: Mended) -> tuple[Answer, ...]:
+def answers(found: MendJson) -> tuple[Reply, ...]:
     """All four, of which the last two may have nothing to say."""
     return _worse(found), _costs(found), _which(found), _training(found)
 
 
-def command(found: Mended) -> str:
+def command(found: MendJson) -> str:
     """What to type to write what should be kept; nothing where none was chosen."""
     choice = found["choice"]
     if choice is None:
@@ -75,7 +75,7 @@ def within(share: Mapping[str, Any]) -> str:
     return f"{percent(share['value'])} ({low} to {high})"
 
 
-def table(found: Mended) -> list[dict[str, Any]]:
+def table(found: MendJson) -> list[dict[str, Any]]:
     """Base and tuned, what was chosen, what was compared, others; the best of each first."""
     choice = found["choice"]
     chosen = None if choice is None else choice["name"]
@@ -92,7 +92,7 @@ def table(found: Mended) -> list[dict[str, Any]]:
     ]
 
 
-def _worse(found: Mended) -> Answer:
+def _worse(found: MendJson) -> Reply:
     short = {
         True: "Yes: it lost something.",
         False: "No harm was found.",
@@ -112,7 +112,7 @@ def _worse(found: Mended) -> Answer:
     )
     if found["worse"] is False:
         said.append(_unseen(found["findings"]))
-    return Answer("Is the fine-tune worse?", short, [one for one in said if one])
+    return Reply("Is the fine-tune worse?", short, [one for one in said if one])
 
 
 def _finding(one: Mapping[str, Any]) -> str:
@@ -149,26 +149,26 @@ def _unseen(findings: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _costs(found: Mended) -> Answer:
+def _costs(found: MendJson) -> Reply:
     question = "What would each mend cost?"
     rows = [row for row in found["candidates"] if row["name"] not in ("base", "tuned")]
     if not rows:
-        return Answer(question, "Nothing was tried, as there is nothing to mend.", ())
+        return Reply(question, "Nothing was tried, as there is nothing to mend.", ())
     good = [row for row in rows if row["within"]]
     short = (
         f"{len(rows)} ways to keep a part of the update were measured; {len(good)} of them keep "
         "nearly all that was learnt."
     )
-    return Answer(question, short, ())
+    return Reply(question, short, ())
 
 
-def _which(found: Mended) -> Answer:
+def _which(found: MendJson) -> Reply:
     question, choice = "Which one should be kept?", found["choice"]
     if choice is None:
         short = (
             "Keep the fine-tuned model as it is." if found["worse"] is False else "None of them."
         )
-        return Answer(question, short, [found["why"]] if found["why"] else [])
+        return Reply(question, short, [found["why"]] if found["why"] else [])
     about = next(r["about"] for r in found["candidates"] if r["name"] == choice["name"])
     short = f"{choice['name']}: {about}."
     cost = found["report"].get(choice["name"])
@@ -180,10 +180,10 @@ def _which(found: Mended) -> Answer:
         )
     said += _scores(found, choice["name"])
     said.append(_honest(found))
-    return Answer(question, short, said)
+    return Reply(question, short, said)
 
 
-def _scores(found: Mended, name: str) -> list[str]:
+def _scores(found: MendJson, name: str) -> list[str]:
     """The tasks' own scores, base, tuned and the choice, on what was kept apart."""
     if not found["scores"]:
         return []
@@ -208,7 +208,7 @@ def _scores(found: Mended, name: str) -> list[str]:
     return said
 
 
-def _honest(found: Mended) -> str:
+def _honest(found: MendJson) -> str:
     said = []
     if optimism := found["optimism"]:
         kept, restored = (_looked(optimism[side]) for side in ("kept", "restored"))
@@ -233,17 +233,17 @@ def _looked(more: float | None) -> str:
     return f"{counted(abs(points), 'point')} {'better' if points > 0 else 'worse'}"
 
 
-def _training(found: Mended) -> Answer:
+def _training(found: MendJson) -> Reply:
     question = "What to change in training?"
     advice = [f"{one['change']} {one['reason']}" for one in found["advice"]]
     if found["worse"] is False:
-        return Answer(question, "Nothing that was measured says so.", ())
+        return Reply(question, "Nothing that was measured says so.", ())
     if not advice:
-        return Answer(question, "Nothing that was measured says so.", ())
-    return Answer(question, "If you train again:", advice)
+        return Reply(question, "Nothing that was measured says so.", ())
+    return Reply(question, "If you train again:", advice)
 
 
-def lead(found: Mended) -> str:
+def lead(found: MendJson) -> str:
     """What was searched, in one sentence."""
     facts = found["facts"]
     learn = [one if isinstance(one, str) else one[0] for one in facts["learn"]]

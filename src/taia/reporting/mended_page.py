@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from taia.reporting import mended as words
 from taia.reporting import svg
 from taia.reporting.html import drawing, legends, page
-from taia.reporting.mended import Mended, percent
+from taia.reporting.mended import MendJson, percent
 from taia.text import in_time
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NAMED = ("taia", "taif")
 
 
-def render(found: Mended) -> str:
+def render(found: MendJson) -> str:
     """The page of a search, from what ``mend.json`` holds.
 
     Raises:
@@ -52,7 +52,7 @@ def _plot(rows: list[dict[str, object]], names: list[str]) -> Markup:
         kept, restored = row["kept"]["value"], row["restored"]["value"]  # type: ignore[index]
         if kept is not None and restored is not None:
             mode = names.index(str(row["name"])) if row["name"] in names else None
-            ways.append(svg.Way(str(row["name"]), restored, kept, mode))
+            ways.append(svg.Tradeoff(str(row["name"]), restored, kept, mode))
     told = "; ".join(
         f"{w.name}: keeps {percent(w.upwards)}, back {percent(w.across)}" for w in ways
     )
@@ -60,7 +60,7 @@ def _plot(rows: list[dict[str, object]], names: list[str]) -> Markup:
     return drawing(svg.trade(ways, across, "of what was learnt, % kept", told))
 
 
-def _facts(found: Mended) -> dict[str, dict[str, str]]:
+def _facts(found: MendJson) -> dict[str, dict[str, str]]:
     facts = found["facts"]
     settings = {
         "base": facts["base"],

@@ -7,7 +7,7 @@ the view box, 380 wide, so that text stays readable on a phone.
 from taia.reporting.svg.charts import Block, Gap, Point, cross, extent, forest, losses, rows
 from taia.reporting.svg.drawing import SHAPES, WIDTH, legend, mark
 from taia.reporting.svg.heat import Cell, heat
-from taia.reporting.svg.trade import Way, trade
+from taia.reporting.svg.trade import Tradeoff, trade
 
 __all__ = [
     "SHAPES",
@@ -16,7 +16,7 @@ __all__ = [
     "Cell",
     "Gap",
     "Point",
-    "Way",
+    "Tradeoff",
     "cross",
     "extent",
     "forest",

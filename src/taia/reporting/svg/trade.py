@@ -13,7 +13,7 @@ _LOW: Final = 0.0
 _HIGH: Final = 1.05
 
 
-class Way(NamedTuple):
+class Tradeoff(NamedTuple):
     """A way to keep a part of an update.
 
     Attributes:
@@ -29,7 +29,7 @@ class Way(NamedTuple):
     mode: int | None = None
 
 
-def trade(ways: Sequence[Way], across: str, upwards: str, words: str) -> str:
+def trade(ways: Sequence[Tradeoff], across: str, upwards: str, words: str) -> str:
     """A mark for each way, and a line along those that no other beats in both.
 
     What lies below or left of the axes is drawn at their edge; its title has the numbers.
@@ -77,7 +77,7 @@ def _inside(share: float) -> float:
     return max(_LOW, min(_HIGH, share))
 
 
-def _front(ways: Sequence[Way]) -> list[Way]:
+def _front(ways: Sequence[Tradeoff]) -> list[Tradeoff]:
     """Those that no other beats in both."""
     return [
         way
