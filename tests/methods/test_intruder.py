@@ -32,6 +32,17 @@ def test_intruders_are_weakened(shape: tuple[int, int], method: str) -> None:
     assert not np.allclose(wanted, update) or shape != (20, 12)
 
 
+@pytest.mark.parametrize("shape", [(20, 12), (12, 20)])
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_base_of_low_rank_is_no_trouble(shape: tuple[int, int], rank: int) -> None:
+    weight = normal(shape[0], rank) @ normal(rank, shape[1], seed=5)
+    update = normal(*shape, seed=4)
+    made = of("intruder:threshold=1,scale=0", update, weight)
+    assert np.isfinite(made).all()
+    # ten of twelve directions are gone
+    assert np.linalg.matrix_rank(weight + made, tol=1e-3) == 2
+
+
 def test_controls() -> None:
     weight, update = normal(20, 12), 9 * normal(20, 12, seed=4)
     assert of("intruder:threshold=1,scale=1", update, weight) is update

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from taia.checkpoint.arithmetic import Array
+from taia.methods.given import Array
 
 
 def effective_rank(singular: Array) -> float:

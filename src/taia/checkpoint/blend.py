@@ -10,7 +10,7 @@ from typing import Final
 from taia.anatomy.labels import Label
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config, may_tie
-from taia.checkpoint.formula import Formula, TensorFormula, inputs_first
+from taia.checkpoint.formula import Formula, TensorFormula
 from taia.checkpoint.header import BITS
 from taia.checkpoint.heads import Vocab, rows_of
 from taia.checkpoint.index import Checkpoint
@@ -163,7 +163,7 @@ def _work(
         if alphas[name] == 0.0 or pair.tuned is None or not math.prod(pair.shape):
             continue
         label = labels[name]
-        if (one := formula.on(label, inputs_first(label, base))) is not None:
+        if (one := formula.on(label, base.inputs_first(label))) is not None:
             found[name] = one
     return found
 

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taia.anatomy.fused import TRANSPOSED_EXPERTS
 from taia.anatomy.labels import Label, depths
 from taia.checkpoint.header import Entry
 from taia.checkpoint.index import Checkpoint
@@ -293,10 +292,3 @@ class TensorFormula:
             self.inputs_first,
             expert,
         )
-
-
-def inputs_first(label: Label, base: Checkpoint) -> bool:
-    """Whether a checkpoint stores a tensor [inputs, outputs]."""
-    if is_stack(label):
-        return (base.config or {}).get("model_type") in TRANSPOSED_EXPERTS
-    return label.layer is not None and base.is_conv1d

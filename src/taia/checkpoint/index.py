@@ -9,13 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from taia.anatomy.fused import CONV1D
+from taia.anatomy.fused import CONV1D, TRANSPOSED_EXPERTS
+from taia.anatomy.labels import Label
 from taia.checkpoint.configs import read_config
 from taia.checkpoint.folders import INDEX, SINGLE, holds_adapter, refusal
 from taia.checkpoint.header import Entry, Shard, read_shard
 from taia.checkpoint.reading import read_json
 from taia.checkpoint.spelling import newer
 from taia.errors import CheckpointError
+from taia.methods.method import is_stack
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class Checkpoint:
             name.endswith(".c_attn.weight") and entry.shape[1:] == (3 * entry.shape[0],)
             for name, entry in self.tensors.items()
         )
+
+    def inputs_first(self, label: Label) -> bool:
+        """Whether it stores a matrix, or a stack of them, as [inputs, outputs]."""
+        if is_stack(label):
+            return (self.config or {}).get("model_type") in TRANSPOSED_EXPERTS
+        return label.layer is not None and self.is_conv1d
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:

@@ -22,7 +22,7 @@ from taia.checkpoint.adapters.shapes import is_quantised
 from taia.checkpoint.adapters.tied import Untied, as_embedding, untie, with_tied_heads
 from taia.checkpoint.composition import match_table, row_of
 from taia.checkpoint.configs import composed_config
-from taia.checkpoint.formula import Formula, TensorFormula, inputs_first
+from taia.checkpoint.formula import Formula, TensorFormula
 from taia.checkpoint.header import Entry
 from taia.checkpoint.heads import Vocab, is_of_vocabulary, rows_of, vocab_notes
 from taia.checkpoint.index import Checkpoint
@@ -126,7 +126,7 @@ def _on_entries(formula: Formula, label: Label, base: Checkpoint) -> TensorFormu
     """The method on a tensor's numbers, where it is of these and not of factors."""
     if formula.applied.method.entries is None:
         return None
-    return formula.on(label, inputs_first(label, base))
+    return formula.on(label, base.inputs_first(label))
 
 
 def _by_files_names(base: Checkpoint, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
