@@ -14,6 +14,7 @@ from taia.reporting.findings import findings, other_readings
 from taia.reporting.runs import FinishedRun, are_alike, columns, run_to_run, side_by_side
 from taia.reporting.table import guesses, turned_tasks
 from taia.reporting.words import pairs
+from taia.text import counted
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -52,7 +53,7 @@ class _Section:
     @property
     def forest_note(self) -> str:
         """What the plots of differences show, as far as it is in them."""
-        tasks = words.counted(len(self.run.summary.averaged), "task")
+        tasks = counted(len(self.run.summary.averaged), "task")
         said = f"The {tasks} of the average." if len(self.run.summary.averaged) > 1 else ""
         beyond = any('class="on ' in drawn for drawn in self.forests.values())
         return (
@@ -151,7 +152,7 @@ def _lead(runs: Sequence[FinishedRun]) -> str:
     scopes = dict.fromkeys(words.scope(run.summary) for run in runs)
     tasks = f"{next(iter(scopes))}." if len(scopes) == 1 else "each run with tasks of its own."
     return (
-        f"{words.counted(len(modes), 'mode')}, {tasks} A mode keeps a part of one and the same "
+        f"{counted(len(modes), 'mode')}, {tasks} A mode keeps a part of one and the same "
         "update of the weights, and is asked the same items as the others."
     )
 
