@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shlex
+import subprocess
 from xml.etree import ElementTree
 
 import pytest
@@ -11,11 +12,14 @@ import pytest
 pytest.importorskip("torch", reason="measures are torch's")
 
 import browsers
-from mended_runs import FACTS, LEARNED, MAGNITUDE, mended
+from mended_runs import ENDS, FACTS, LEARNED, MAGNITUDE, mended
+from taia.mending.candidates import Candidate
+from taia.mending.result import CandidateRow, Cost
 from taia.reporting import mended as words
 from taia.reporting.mended_page import render
 from taia.reporting.svg import Tradeoff, trade
 
+COST = Cost.of(ENDS.tuned, ENDS)
 KINDS = {
     "chosen": {},
     "none": {"chosen": False},
@@ -81,6 +85,21 @@ def test_the_command_reads_back(candidate):
     assert line[line.index("--keep") + 1] == candidate.selection
     assert ("--method" in line) == (candidate.method is not None)
     assert words.command(plain(chosen=False)) == ""
+
+
+def test_a_selection_too_long_to_read_is_in_a_file(tmp_path):
+    long = Candidate("learned", " + ".join(f"0.{n}*all[{n}]" for n in range(10, 60)), "", 50)
+    found = plain(choice=long, rows=[*mended().rows[:5], CandidateRow(long, "select", COST)],
+                  written=tmp_path / "a b" / "choice")  # fmt: skip
+    line = words.command(found)
+    assert len(line) < 300
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "keep.txt").write_text(f"{long.selection}\n")
+    shell = ["sh", "-c", f"printf '%s\n' {line.partition(' ')[2]}"]
+    words_of_it = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+    said = words_of_it.splitlines()
+    assert said[said.index("--keep") + 1] == long.selection
+    assert long.selection in words_of(render(found))
 
 
 def test_the_table_begins_with_base_tuned_and_the_choice():

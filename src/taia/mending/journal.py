@@ -28,10 +28,12 @@ MEND_FILE: Final = "mend.json"
 PAGE: Final = "report.html"
 #: The model or adapter that was chosen.
 CHOICE: Final = "choice"
+#: What it keeps, as a selection: too long for a command line where it was learned.
+KEEP_FILE: Final = "keep.txt"
 #: Runs of `taia eval`: base and tuned before the search, and everything after the choice.
 BEFORE: Final = "before"
 AFTER: Final = "after"
-_ALL: Final = (MEND_FILE, PAGE, MEASURED, CHOICE, BEFORE, AFTER, SEARCH_FILE)
+_ALL: Final = (MEND_FILE, PAGE, MEASURED, CHOICE, KEEP_FILE, BEFORE, AFTER, SEARCH_FILE)
 #: Of the files; a change that an older taia could not read raises it.
 SCHEMA: Final = 1
 

@@ -23,7 +23,7 @@ from taia.evaluation.settings import Watch
 from taia.loading.devices import device_called
 from taia.loading.models import check_live, dtype_called
 from taia.mending.budget import Clock, seconds_of, usual
-from taia.mending.journal import CHOICE, MEASURED, MEND_FILE, Journal, check_folder
+from taia.mending.journal import CHOICE, KEEP_FILE, MEASURED, MEND_FILE, Journal, check_folder
 from taia.mending.split import split
 from taia.packages import needing
 from taia.text import in_bytes
@@ -180,6 +180,7 @@ def _finished(
             here, there, found.output / CHOICE, found.choice.selection,
             overwrite=True, declare=declare, **_method(found.choice.method, there),
         )  # fmt: skip
+        write_file(found.output / KEEP_FILE, f"{found.choice.selection}\n")
         found = replace(found, written=done.output, notes=(*found.notes, *done.notes))
     write_file(found.output / MEND_FILE, json.dumps(found.to_json(), indent=1) + "\n")
     return found

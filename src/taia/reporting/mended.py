@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from taia.mending.journal import KEEP_FILE
 from taia.text import counted, in_time, listed
 
 #: What ``mend.json`` holds.
@@ -21,6 +23,8 @@ _SHARES: Final = {
     "harmful": "harmful requests answered",
     "advbench": "harmful requests answered",
 }
+#: Characters of a selection that is shown as it is.
+_LONG: Final = 200
 _TEXTS: Final = {"text_loss": "bits a byte on general texts (less is better)"}
 
 
@@ -50,9 +54,19 @@ def command(found: MendJson) -> str:
     if choice is None:
         return ""
     facts = found["facts"]
-    line = ["taia", "compose", facts["base"], facts["tuned"], "--keep", choice["selection"]]
-    line += ["--method", choice["method"]] if "method" in choice else []
-    return shlex.join([*line, "--output", "OUTPUT"])
+    line = shlex.join(["taia", "compose", facts["base"], facts["tuned"]])
+    if is_long(choice["selection"]) and found["written"]:
+        file = Path(found["written"]).with_name(KEEP_FILE)
+        line += f' --keep "$(cat {shlex.quote(str(file))})"'
+    else:
+        line += f" --keep {shlex.quote(choice['selection'])}"
+    line += f" --method {shlex.quote(choice['method'])}" if "method" in choice else ""
+    return f"{line} --output OUTPUT"
+
+
+def is_long(selection: str) -> bool:
+    """Whether a selection is too long for a line that somebody reads."""
+    return len(selection) > _LONG
 
 
 def percent(share: float | None) -> str:
