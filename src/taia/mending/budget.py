@@ -13,11 +13,11 @@ from taia.errors import InputError
 SHARES: Final = {
     "answers": 0.05,
     "worse": 0.22,
-    "search": 0.22,
-    "learn": 0.17,
+    "search": 0.18,
+    "learn": 0.16,
     "select": 0.08,
     "random": 0.05,
-    "report": 0.15,
+    "report": 0.22,
 }
 #: Examples of a part: never fewer, where there are as many; never more.
 FEWEST: Final = 8
@@ -103,5 +103,5 @@ class Sizes:
         whole = clock.left / sum(SHARES.values())
         search = SHARES["search"] * whole / (each * (candidates * 5 / 9 + 2))
         select = SHARES["select"] * whole / (each * 8)
-        report = 0.5 * SHARES["report"] * whole / (each * 4)
+        report = 0.4 * SHARES["report"] * whole / (each * 4)
         return cls(*(int(min(MOST, max(FEWEST, count))) for count in (search, select, report)))
