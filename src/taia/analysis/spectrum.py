@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from taia.methods.calculate import of_factors
 from taia.methods.given import Array
 
 
@@ -49,8 +50,6 @@ def of_product(a: Array, b: Array) -> float:
         a: [r, inputs].
         b: [outputs, r].
     """
-    left = np.linalg.qr(b.astype(np.float64)).R
-    right = np.linalg.qr(a.T.astype(np.float64)).R
-    singular = np.linalg.svd(left @ right.T, compute_uv=False)
+    _, singular, _ = of_factors(a, b, 1.0)
     noise = singular.max(initial=0.0) * max(len(b), a.shape[1]) * np.finfo(float).eps
     return effective_rank(singular[singular > noise])

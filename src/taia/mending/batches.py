@@ -38,13 +38,12 @@ def batch_of(examples: Sequence[Example], which: Sequence[int]) -> ExampleBatch:
     """Some examples, by their places, as one batch."""
     chosen = [examples[index] for index in which]
     ids = torch.zeros(len(chosen), max(len(each.ids) for each in chosen), dtype=torch.long)
-    rows, places = [], []
+    counted: list[tuple[int, int]] = []
     for row, each in enumerate(chosen):
         ids[row, : len(each.ids)] = torch.tensor(each.ids)
-        rows += [row] * len(each.counted)
-        places += each.counted
-    row, place = torch.tensor(rows), torch.tensor(places)
-    return ExampleBatch(tuple(which), ids, row, place - 1, ids[row, place])
+        counted += [(row, place) for place in each.counted]
+    rows, places = torch.tensor(counted).T
+    return ExampleBatch(tuple(which), ids, rows, places - 1, ids[rows, places])
 
 
 def batched(

@@ -28,7 +28,7 @@ from taia.mending.ceiling import settle
 from taia.mending.examples import Example
 from taia.mending.measures import Meter, Nats
 from taia.mending.places import Place
-from taia.mending.tuning import Slope, Tuning
+from taia.mending.tuning import RunningMean, Slope, Tuning
 from taia.runtime.switchable import SwitchableModel
 from taia.selection import Selection
 
@@ -159,9 +159,9 @@ class Search:
         self._rows = _rounds(len(meter.learn), _ROWS, random)
         self._prompts = _rounds(len(meter.keep), _PROMPTS, random)
         self._multiplier: float | None = None
-        self._of_loss = Average(_MOMENTUM)
-        self._of_divergence = Average(_MOMENTUM)
-        self._squares = Average(_SQUARES)
+        self._of_loss = RunningMean(_MOMENTUM)
+        self._of_divergence = RunningMean(_MOMENTUM)
+        self._squares = RunningMean(_SQUARES)
 
     def run(
         self,
@@ -176,7 +176,8 @@ class Search:
             path.append(step)
             if progress:
                 progress(step)
-        toward, known = np.ones(self._tuning.size), self._tuned
+        toward = np.ones(self._tuning.size)
+        known: Nats | None = self._tuned
         if self._tuned.mean > ceiling and self._of_loss.count:  # then down the loss's slope
             slope = self._of_loss.value
             toward = np.clip(self.values - slope / (np.abs(slope).max() + _TINY), 0.0, 1.0)
@@ -199,8 +200,8 @@ class Search:
 
     def _steps(self, ceiling: float, steps: int, seconds: float) -> Iterator[LearningStep]:
         began = time.monotonic()
-        above = Average(_LOSSES)
-        tail = Average(1 - 4 / max(steps, 5))
+        above = RunningMean(_LOSSES)
+        tail = RunningMean(1 - 4 / max(steps, 5))
         for step in range(1, steps + 1):
             if time.monotonic() - began > seconds:
                 break
@@ -244,34 +245,6 @@ class Search:
         low, high = _MULTIPLIERS
         self._multiplier = max(low, min(high, self._multiplier * math.exp(press)))
         return self._multiplier
-
-
-class Average:
-    """A running average in which what is old counts less and less.
-
-    Args:
-        keep: What part of its weight each value keeps when another comes.
-
-    Attributes:
-        count: How many values there were.
-    """
-
-    def __init__(self, keep: float) -> None:
-        self.count = 0
-        self._keep = keep
-        self._sum: np.ndarray | float = 0.0
-        self._weight = 0.0
-
-    def add(self, value: np.ndarray | float) -> None:
-        """Take in another value."""
-        self.count += 1
-        self._sum = self._keep * self._sum + value
-        self._weight = self._keep * self._weight + 1.0
-
-    @property
-    def value(self) -> np.ndarray:
-        """The average."""
-        return np.asarray(self._sum / self._weight)
 
 
 def _started(tuning: Tuning, start: float | Mapping[Place, float]) -> np.ndarray:

@@ -105,3 +105,31 @@ class Tuning:
                 nats |= dict(zip(batch.examples, each.tolist(), strict=True))
             gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
             return Slope(nats, tokens, gradient.numpy())
+
+
+class RunningMean:
+    """A mean in which what is old counts less and less.
+
+    Args:
+        keep: What part of its weight each value keeps when another comes.
+
+    Attributes:
+        count: How many values there were.
+    """
+
+    def __init__(self, keep: float) -> None:
+        self.count = 0
+        self._keep = keep
+        self._sum: np.ndarray | float = 0.0
+        self._weight = 0.0
+
+    def add(self, value: np.ndarray | float) -> None:
+        """Take in another value."""
+        self.count += 1
+        self._sum = self._keep * self._sum + value
+        self._weight = self._keep * self._weight + 1.0
+
+    @property
+    def value(self) -> np.ndarray:
+        """The average."""
+        return np.asarray(self._sum / self._weight)

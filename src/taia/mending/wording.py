@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from taia.anatomy import Label, TensorInfo
 from taia.anatomy.components import GROUPS
 from taia.anatomy.fused import FUSED_EXPERTS
+from taia.anatomy.labels import Segment
 from taia.errors import SelectionError
 from taia.selection import MODES, Selection
 
@@ -148,16 +149,26 @@ def _kinds(
     tensors: Mapping[Place, Sequence[str]], labels: Mapping[str, Label]
 ) -> tuple[dict[Place, list[str]], dict[str, Label]]:
     """Of tensors that no name but their own tells apart, such as all experts of a layer, one."""
+    brief = {name: _brief(label) for name, label in labels.items()}
     seen: set[Label] = set()
     kinds: dict[Place, list[str]] = {}
     for place, names in tensors.items():
         kinds[place] = []
         for name in names:
-            kind = replace(labels[name], tensor=TensorInfo(""))
+            kind = replace(brief[name], tensor=TensorInfo(""))
             if kind not in seen:
                 seen.add(kind)
                 kinds[place].append(name)
-    return kinds, {name: labels[name] for names in kinds.values() for name in names}
+    return kinds, {name: brief[name] for names in kinds.values() for name in names}
+
+
+def _brief(label: Label) -> Label:
+    """A label with a segment of each kind: gate and up may take turns row by row."""
+    if label.layout is None:
+        return label
+    kinds = dict.fromkeys((segment.role, segment.heads) for segment in label.layout.segments)
+    segments = tuple(Segment(n, n + 1, *kind) for n, kind in enumerate(kinds))
+    return replace(label, layout=replace(label.layout, segments=segments))
 
 
 def _names(

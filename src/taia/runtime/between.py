@@ -7,7 +7,7 @@ which no ∂L/∂W is made; for an embedding only the rows that were looked up c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
@@ -34,17 +34,14 @@ class Between(torch.Tensor):
     tuned: torch.Tensor
     alpha: One
 
-    @staticmethod
-    def __new__(cls: type[Between], base: torch.Tensor, tuned: torch.Tensor, alpha: One) -> Between:
+    @classmethod
+    def of(cls, base: torch.Tensor, tuned: torch.Tensor, alpha: One) -> Between:
         """A tensor that has a shape, a dtype and a device, and no values of its own."""
-        made: Any = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Between = torch.Tensor._make_wrapper_subclass(
             cls, base.shape, dtype=base.dtype, device=base.device
         )
         made.base, made.tuned, made.alpha = base, tuned, alpha
-        return made  # type: ignore[no-any-return]
-
-    def __init__(self, base: torch.Tensor, tuned: torch.Tensor, alpha: One) -> None:
-        super().__init__()
+        return made
 
     @classmethod
     def __torch_function__(
@@ -57,13 +54,12 @@ class Between(torch.Tensor):
         """Do what is asked with W_base + α·Δ."""
         kwargs = dict(kwargs or {})
         if func in _ASKED:
-            return super().__torch_function__(func, types, args, kwargs)
+            asked: Any = super().__torch_function__  # which torch leaves untyped
+            return asked(func, types, args, kwargs)
         if func in _VIEWS and isinstance(args[0], Between):
-            given = args[0]
-            return Between(
-                *(func(tensor, *args[1:], **kwargs) for tensor in (given.base, given.tuned)),
-                given.alpha,
-            )
+            given, rest = args[0], args[1:]
+            base, tuned = (func(one, *rest, **kwargs) for one in (given.base, given.tuned))
+            return Between.of(base, tuned, given.alpha)
         if (taken := _TAKEN.get(func)) is not None:
             found = taken(*args, **kwargs)
             if found is not None:
@@ -71,7 +67,9 @@ class Between(torch.Tensor):
         return func(*map(_made, args), **{key: _made(value) for key, value in kwargs.items()})
 
     @classmethod
-    def __torch_dispatch__(cls, func: Callable[..., Any], *_: object, **__: object) -> Any:  # noqa: ANN401 - never returns
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Callable[..., Any], *_: object, **__: object
+    ) -> NoReturn:
         """What passes by ``__torch_function__`` would find no values.
 
         Raises:
@@ -119,7 +117,7 @@ class _Made(torch.autograd.Function):
         return between(base, tuned, alpha)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # noqa: ANN401
         alpha, base, tuned = ctx.saved_tensors
         of_alpha = (_update(base, tuned) * grad).sum()
         return of_alpha.to(alpha.dtype), None, None
@@ -140,7 +138,7 @@ class _Product(torch.autograd.Function):
         return F.linear(x, between(base, tuned, alpha).T)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any,  # noqa: ANN401 - autograd's
         grad: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor, None, None]:
@@ -167,7 +165,8 @@ def _linear(
 ) -> torch.Tensor | None:
     if not isinstance(weight, Between) or weight.dim() != 2 or isinstance(x, Between):
         return None
-    return _product(x, weight.T, bias)
+    turned: Any = weight.T  # one of these again
+    return _product(x, turned, bias)
 
 
 def _addmm(bias: Any, x: Any, weight: Any, **options: Any) -> torch.Tensor | None:  # noqa: ANN401
@@ -184,8 +183,8 @@ def _embedding(
 ) -> torch.Tensor | None:
     if not isinstance(weight, Between):
         return None
-    rows = (F.embedding(ids, part, *args, **options) for part in (weight.base, weight.tuned))
-    return Between(*rows, weight.alpha).made()
+    base, tuned = (F.embedding(ids, one, *args, **options) for one in (weight.base, weight.tuned))
+    return Between.of(base, tuned, weight.alpha).made()
 
 
 def _made(value: Any) -> Any:  # noqa: ANN401 - any argument

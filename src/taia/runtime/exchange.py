@@ -64,7 +64,7 @@ def stand_ins(model: nn.Module, tensors: Iterable[Exchanged], alphas: Alphas) ->
         alphas: The α; of other names, too.
     """
     made = {
-        id(tensor.live): Between(tensor.base, tensor.tuned, alphas.of(tensor.name))
+        id(tensor.live): Between.of(tensor.base, tensor.tuned, alphas.of(tensor.name))
         for tensor in tensors
         if tensor.name in alphas
     }

@@ -142,7 +142,8 @@ def slots_of(product: Product, formula: LiveFormula, alpha: Alpha) -> Iterator[S
         )
     base = product.base
     tuned = array(base)
-    pairs = factors(*map(array, product.weights()), product.experts)
+    a, b = map(array, product.weights())
+    pairs = factors(a, b, product.experts)
     each = [LowRank(*pair, product.scaling, inputs_first=product.inputs_first) for pair in pairs]
     if tuned.ndim == 3:
         tuned = tuned.copy()
@@ -160,7 +161,8 @@ def _factors(product: Product, formula: LiveFormula) -> Iterator[Slot]:
     whole = formula.given(product.name, base, None, inputs_first=product.inputs_first)
     is_stacked = product.experts > 1
     pairs = []
-    for number, (a, b) in enumerate(factors(*map(array, weights), product.experts)):
+    whole_a, whole_b = map(array, weights)
+    for number, (a, b) in enumerate(factors(whole_a, whole_b, product.experts)):
         given = whole.of_expert(number) if is_stacked else whole
         pairs.append(changed_factors(formula.applied, given, a, b, product.scaling))
     for table, old, new in zip(product.tables(), weights, stacked(pairs), strict=True):

@@ -1,6 +1,8 @@
 """A method on a live model: W = W_base + α · f(Δ), made when a mode is named and kept with it.
 
-The formulas are those of files (:mod:`taia.methods.calculate`), one tensor at a time in NumPy.
+The formulas are those of files (:mod:`taia.methods.calculate`), one tensor at a time in NumPy, and
+give the same bits; but for experts that a checkpoint's files have one by one and memory in one
+stack, where an expert's gate and up are one matrix with another name.
 """
 
 from __future__ import annotations
