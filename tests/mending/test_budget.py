@@ -1,5 +1,7 @@
 """Time: how it is written, and what there is of it for each part."""
 
+import time
+
 import pytest
 
 from taia.errors import InputError
@@ -36,6 +38,12 @@ def test_the_shares_are_all_of_it_and_the_last_gets_what_is_left():
     assert clock.share("answers") == pytest.approx(100 * 0.05 / sum(SHARES.values()), rel=0.01)
     assert clock.share("report") == pytest.approx(clock.left, rel=0.01)
     assert Clock(-1.0).share("search") == 0
+
+
+def test_what_took_too_long_takes_nothing_from_the_proof():
+    late = Clock(100.0, time.monotonic() - 90)
+    assert [late.share(part) for part in SHARES if part != "report"] == [0] * (len(SHARES) - 1)
+    assert late.share("report") == pytest.approx(10, abs=0.1)
 
 
 def test_more_time_has_more_examples_within_bounds():

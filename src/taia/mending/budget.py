@@ -76,10 +76,16 @@ class Clock:
         return self.budget - self.spent
 
     def share(self, part: str) -> float:
-        """Seconds for a part of the work: its share of what is left, among those to come."""
-        names = list(SHARES)
+        """Seconds for a part of the work: its share of what is left, among those to come.
+
+        The last one's share is kept for it, whatever took longer before: it is the proof.
+        """
+        *names, last = SHARES
+        if part == last:
+            return max(0.0, self.left)
         to_come = names[names.index(part) :]
-        return max(0.0, self.left) * SHARES[part] / sum(SHARES[name] for name in to_come)
+        left = self.left - self.budget * SHARES[last] / sum(SHARES.values())
+        return max(0.0, left) * SHARES[part] / sum(SHARES[name] for name in to_come)
 
 
 @dataclass(frozen=True, slots=True)

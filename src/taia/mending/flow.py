@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 #: Of the time to search, what making one candidate may take.
 _METHOD: Final = 0.1
 #: How many times as many rows are learned from as candidates are measured on.
-_ROWS: Final = 4
+_ROWS: Final = 2
 
 
 @dataclass

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from taia.runtime.switchable import SwitchableModel
 
 #: Of the time, what steps may take; measuring and simplifying what they found takes the rest.
-_STEPS: Final = 0.55
+_STEPS: Final = 0.4
 #: Simpler forms that are handed on, from the one that is as good.
 _FORMS: Final = 2
 #: Learnt rows and kept prompts that harm and learning are attributed on, and α that are tried.

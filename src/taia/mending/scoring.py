@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 FEWEST: Final = 8
 #: How far a task may change what is thought of the speed.
 _STEP: Final = 4.0
-#: Of a longest answer, what answers take on average.
-_WRITTEN: Final = 0.7
+#: Of a longest answer, what answers may be taken to need: some models never end one.
+_WRITTEN: Final = 1.0
 #: Characters of a token, roughly.
 _LETTERS: Final = 4.0
 
