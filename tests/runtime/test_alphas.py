@@ -11,7 +11,8 @@ import tiny_adapters
 import tiny_molora
 from taia import SwitchableModel
 from taia.errors import InputError, RunError
-from taia.runtime.alphas import Alphas
+from taia.runtime.alphas import Alphas, One
+from taia.runtime.between import Between
 
 IDS = torch.tensor([[3, 14, 15, 9, 26], [5, 35, 8, 9, 7]])
 
@@ -288,6 +289,30 @@ def test_it_does_not_matter_which_mode_the_model_was_in(model, mode):
         with torch.no_grad(), model.at(values, at):
             found.append(model(input_ids=IDS).logits)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_head_of_many_rows_is_as_exact_as_one_of_few(bias):
+    """It is made a part at a time."""
+
+    def head():
+        return torch.nn.Linear(32, 140_000, bias=bias, dtype=torch.float64)
+
+    torch.manual_seed(0)
+    base, tuned = head(), head()
+    x = torch.randn(3, 32, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([5, 131_073, 139_999])
+    alpha = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    weight = Between.of(base.weight.detach(), tuned.weight.detach(), One(alpha, 0))
+    y = torch.nn.functional.linear(x, weight, base.bias)
+    torch.nn.functional.cross_entropy(y, targets).backward()
+    found = y.detach(), x.grad, alpha.grad
+    x.grad = alpha.grad = None
+    whole = base.weight.detach() + alpha * (tuned.weight - base.weight).detach()
+    y = torch.nn.functional.linear(x, whole, base.bias)
+    torch.nn.functional.cross_entropy(y, targets).backward()
+    for one, other in zip(found, (y.detach(), x.grad, alpha.grad), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 class Products(TorchDispatchMode):

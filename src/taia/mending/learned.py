@@ -39,7 +39,7 @@ _MOMENTUM: Final = 0.8
 _SQUARES: Final = 0.95
 _LOSSES: Final = 0.8
 #: κ, and the ends of μ.
-_PRESS: Final = 0.15
+_PRESS: Final = 0.35
 _MULTIPLIERS: Final = (1e-3, 1e4)
 #: Learnt rows and kept examples of a step.
 _ROWS: Final = 8

@@ -6,13 +6,16 @@ which no ∂L/∂W is made; for an embedding only the rows that were looked up c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from taia.runtime.alphas import One
+
+#: Numbers of a weight that are made at once: all of a head's would be as much as a small model.
+_BLOCK: Final = 1 << 22
 
 
 class Between(torch.Tensor):
@@ -135,7 +138,10 @@ class _Product(torch.autograd.Function):
         tuned: torch.Tensor,
     ) -> torch.Tensor:
         ctx.save_for_backward(x, alpha, base, tuned)
-        return F.linear(x, between(base, tuned, alpha).T)
+        y = x.new_empty((*x.shape[:-1], base.shape[1]))
+        for some in _blocks(base):
+            y[..., some] = F.linear(x, between(base[:, some], tuned[:, some], alpha).T)
+        return y
 
     @staticmethod
     def backward(
@@ -143,13 +149,23 @@ class _Product(torch.autograd.Function):
         grad: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor, None, None]:
         x, alpha, base, tuned = ctx.saved_tensors
-        moved = F.linear(grad, _update(base, tuned).to(grad.dtype))
+        moved = torch.zeros_like(x)
+        for some in _blocks(base):
+            update = _update(base[:, some], tuned[:, some]).to(grad.dtype)
+            moved += F.linear(grad[..., some], update)
         wide = _wide(base)
         of_alpha = torch.dot(x.flatten().to(wide), moved.flatten().to(wide))
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = F.linear(grad, base) + moved * alpha.to(moved.dtype)
         return of_x, of_alpha.to(alpha.dtype), None, None
+
+
+def _blocks(weight: torch.Tensor) -> Iterator[slice]:
+    """Outputs of ``[inputs, outputs]``, so many at once as make a few megabytes."""
+    size = max(1, _BLOCK // max(1, weight.shape[0]))
+    for start in range(0, weight.shape[1], size):
+        yield slice(start, start + size)
 
 
 def _product(x: torch.Tensor, weight: Between, bias: Any) -> torch.Tensor:  # noqa: ANN401 - a bias
