@@ -31,7 +31,7 @@ def modules_after(code: str) -> set[str]:
 def test_the_public_names():
     children = {name for name, value in vars(errors).items() if inspect.isclass(value)}
     api = {"compose", "Composition", "Anatomy", "Selection", "Label", "TensorInfo", "Checkpoint"}
-    api |= {"SwitchableModel", "evaluate"}
+    api |= {"SwitchableModel", "evaluate", "mend"}
     assert set(taia.__all__) == children | api | VALUES
 
 

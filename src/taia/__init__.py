@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TaiaError,
     )
     from taia.evaluation.run import evaluate
+    from taia.mending.run import mend
     from taia.runtime.switchable import SwitchableModel
     from taia.selection import MODES, Selection
 
@@ -68,6 +69,7 @@ __all__ = [
     "__version__",
     "compose",
     "evaluate",
+    "mend",
 ]
 
 #: Public name → the module it comes from; those not named here come from taia.errors.
@@ -82,6 +84,7 @@ _HOMES: Final = {
     "TensorInfo": "taia.anatomy",
     "compose": "taia.checkpoint.compose",
     "evaluate": "taia.evaluation.run",
+    "mend": "taia.mending.run",
 }
 
 

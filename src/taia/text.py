@@ -121,6 +121,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
+def counted(number: int, what: str) -> str:
+    """``1 task``, ``2 tasks``, ``2,100 tasks``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def in_millions(count: int) -> str:
     """A count of parameters: ``"135 M"``, ``"7.24 B"``."""
     return _scaled(count, 1000, ("", " K", " M", " B", " T"))

@@ -60,6 +60,17 @@ PLACES = {
         *("eval", "{base}", "{tuned}", "--tasks", "nobody_s_task"),
         *("--include-path", "X", "-o", "{out}"),
     ),
+    "mend BASE": ("mend", "X", "{tuned}", "--learn", "{data}", "-o", "{out}"),
+    "mend TUNED": ("mend", "{base}", "X", "--learn", "{data}", "-o", "{out}"),
+    "mend --learn": ("mend", "{base}", "{tuned}", "--learn", "X", "-o", "{out}"),
+    "mend --keep": (
+        *("mend", "{base}", "{tuned}", "--learn", "{data}", "--keep", "X"),
+        *("-o", "{out}"),
+    ),
+    "mend --include-path": (
+        *("mend", "{base}", "{tuned}", "--learn", "nobody_s_task"),
+        *("--include-path", "X", "-o", "{out}"),
+    ),
     "serve BASE": ("serve", "X", "{tuned}", "--port", "0"),
     "serve TUNED": ("serve", "{base}", "X", "--port", "0"),
     "report RUN": ("report", "X", "-o", "{out}"),

@@ -17,6 +17,7 @@ HERE = {
     "demo --model {0}": set(),
     "export {0} --to vllm -o out": set(),
     "inspect {0}": set(),
+    "mend {0} {0} --learn {0} -o out": set(),
     "report {0}": set(),
     "report {0} --format csv": {"--overwrite"},
     "report {0} --format card": {"--overwrite"},

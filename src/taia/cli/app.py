@@ -19,6 +19,7 @@ from taia.cli.eval import evaluate
 from taia.cli.export import export
 from taia.cli.guard import complete_streams, ending, forgive
 from taia.cli.inspect import inspect
+from taia.cli.mend import mend
 from taia.cli.report import report
 from taia.cli.serve import serve
 from taia.cli.train import train
@@ -56,7 +57,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # tables of flags cut their names in a narrow terminal
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, compose, export, inspect, report, serve):
+for command in (demo, train, mend, compose, export, inspect, report, serve):
     app.command(command.__name__, cls=Command)(_guarded(command.__name__, command))
 app.command("eval", cls=Command)(_guarded("eval", evaluate))
 

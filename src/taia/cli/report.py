@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from taia.cli.environment import prepare
+from taia.errors import InputError
 from taia.text import printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def report(
         typer.Argument(
             metavar="RUN...",
             help="Folders that taia eval wrote. Runs of the same modes and tasks (seeds, models) "
-            "stand side by side.",
+            "stand side by side. Or one that taia mend wrote, as a page.",
         ),
     ],
     output: Annotated[
@@ -51,17 +52,39 @@ def report(
     """
     prepare()
     from taia.checkpoint.output.staging import check_file, claimed, write_file
-    from taia.reporting.runs import open_runs
 
     if output is None and form == "html":
         output = _PAGE
     if output is None or output == Path("-"):
-        print(printable(_text(open_runs(runs), form, runs)), end="")
+        print(printable(_report(form, runs)), end="")
         return
     with claimed(output) as place:
         check_file(place, overwrite)
-        write_file(place, _text(open_runs(runs), form, runs))
+        write_file(place, _report(form, runs))
     print(printable(f"The report is {output}"))
+
+
+def _report(form: str, given: list[Path]) -> str:
+    """The report of runs, or of one search for a mend.
+
+    Raises:
+        InputError: If it is of several searches, or in a form that a search has not.
+    """
+    from taia.mending.journal import AFTER, SEARCH_FILE
+    from taia.reporting.runs import open_runs
+
+    searches = [folder for folder in given if (folder / SEARCH_FILE).is_file()]
+    if not searches:
+        return _text(open_runs(given), form, given)
+    if form != "html" or len(given) > 1:
+        raise InputError(
+            f"{searches[0]} is a search of taia mend, which is reported as a page by itself.",
+            f"Give it alone and as html; {searches[0] / AFTER} is a run of its own.",
+        )
+    from taia.mending.result import read_mended
+    from taia.reporting.mended_page import render
+
+    return render(read_mended(searches[0]))
 
 
 def _text(runs: list[FinishedRun], form: str, given: list[Path]) -> str:

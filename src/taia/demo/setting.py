@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from taia.demo.questions import Normalise, Question, read_questions
+from taia.evaluation.tasks import FOLDER
 from taia.training.recipe import Recipe
 
 DATA: Final = Path(__file__).parent / "data"
 #: What the model is fine-tuned on: stock codes, which have nothing to do with the questions.
 TRAIN: Final = DATA / "train.jsonl"
 #: General knowledge, and the trained skill on rows that are not in the training data.
-QUESTIONS: Final = (DATA / "questions.jsonl", DATA / "indomain.jsonl")
+QUESTIONS: Final = (FOLDER / "data" / "questions.jsonl", DATA / "indomain.jsonl")
 #: The modes shown unless others are asked for.
 MODES: Final = ("base", "tuned", "taia", "taif")
 SEED: Final = 0

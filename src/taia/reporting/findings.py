@@ -12,7 +12,6 @@ from taia.reporting.words import (
     called,
     capital,
     change,
-    counted,
     flipped,
     gap,
     mean,
@@ -23,7 +22,7 @@ from taia.reporting.words import (
     signed,
     verdict,
 )
-from taia.text import in_time, listed
+from taia.text import counted, in_time, listed
 
 #: So many tasks are named in a sentence.
 _NAMED = 8

@@ -14,6 +14,7 @@ from taia.reporting.findings import findings, other_readings
 from taia.reporting.runs import FinishedRun, are_alike, columns, run_to_run, side_by_side
 from taia.reporting.table import guesses, turned_tasks
 from taia.reporting.words import pairs
+from taia.text import counted
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -52,7 +53,7 @@ class _Section:
     @property
     def forest_note(self) -> str:
         """What the plots of differences show, as far as it is in them."""
-        tasks = words.counted(len(self.run.summary.averaged), "task")
+        tasks = counted(len(self.run.summary.averaged), "task")
         said = f"The {tasks} of the average." if len(self.run.summary.averaged) > 1 else ""
         beyond = any('class="on ' in drawn for drawn in self.forests.values())
         return (
@@ -81,7 +82,7 @@ def render(runs: Sequence[FinishedRun], command: str) -> str:
         RunError: If Jinja is not installed.
     """
     alike = are_alike(runs)
-    return _page(
+    return page(
         "evaluation.html.j2",
         title=_title(runs),
         lead=_lead(runs),
@@ -105,7 +106,7 @@ def render_update(norms: Norms, command: str) -> str:
     Raises:
         RunError: If Jinja is not installed.
     """
-    return _page(
+    return page(
         "inspect.html.j2",
         title=f"Where the update lives: {norms.base} → {norms.tuned}",
         lead="How large the update of the weights is in each part of the model, against the "
@@ -125,19 +126,19 @@ def _section(run: FinishedRun) -> _Section:
         run,
         findings(summary, run.norms),
         other_readings(summary),
-        _legends(summary.modes),
+        legends(summary.modes),
         pairs(summary.modes),
         guesses(summary),
         turned_tasks(summary),
-        {pair: _drawing(text) for pair, text in plots.forests(summary).items()},
-        {task: _drawing(text) for task, text in plots.safety(summary).items()},
+        {pair: drawing(text) for pair, text in plots.forests(summary).items()},
+        {task: drawing(text) for task, text in plots.safety(summary).items()},
         {} if run.norms is None else _shades(run.norms, ["size"]),
-        {name: _drawing(text) for name, text in drawn.items() if text},
+        {name: drawing(text) for name, text in drawn.items() if text},
     )
 
 
 def _shades(norms: Norms, names: Iterable[str]) -> dict[str, Markup]:
-    return {name: _drawing(text) for name in names if (text := update.drawn(norms, name))}
+    return {name: drawing(text) for name in names if (text := update.drawn(norms, name))}
 
 
 def _title(runs: Sequence[FinishedRun]) -> str:
@@ -151,17 +152,17 @@ def _lead(runs: Sequence[FinishedRun]) -> str:
     scopes = dict.fromkeys(words.scope(run.summary) for run in runs)
     tasks = f"{next(iter(scopes))}." if len(scopes) == 1 else "each run with tasks of its own."
     return (
-        f"{words.counted(len(modes), 'mode')}, {tasks} A mode keeps a part of one and the same "
+        f"{counted(len(modes), 'mode')}, {tasks} A mode keeps a part of one and the same "
         "update of the weights, and is asked the same items as the others."
     )
 
 
-def _page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
+def page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
     """Fill a template.
 
     Args:
         template: Its name in ``templates``.
-        **values: What it shows; all of it is escaped but :func:`_drawing`.
+        **values: What it shows; all of it is escaped but :func:`drawing`.
 
     Raises:
         RunError: If Jinja is not installed.
@@ -178,7 +179,7 @@ def _page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the t
     return environment.get_template(template).render(shapes=svg.SHAPES, **values)
 
 
-def _drawing(text: str) -> Markup:
+def drawing(text: str) -> Markup:
     """SVG text of our own making, for a template to put in as it is.
 
     Raises:
@@ -189,9 +190,9 @@ def _drawing(text: str) -> Markup:
     return Markup(text)
 
 
-def _legends(modes: Iterable[str]) -> dict[str, Markup]:
+def legends(modes: Iterable[str]) -> dict[str, Markup]:
     """Mode → its mark, for a line of text."""
-    return {mode: _drawing(svg.legend(number)) for number, mode in enumerate(modes)}
+    return {mode: drawing(svg.legend(number)) for number, mode in enumerate(modes)}
 
 
 @contextmanager

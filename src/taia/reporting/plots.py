@@ -8,7 +8,8 @@ from taia.evaluation.scores.statistics import Average, Estimate
 from taia.evaluation.scores.summary import Summary
 from taia.reporting import svg
 from taia.reporting.svg.drawing import short
-from taia.reporting.words import AVERAGE, chance, counted, pairs, percent, sign
+from taia.reporting.words import AVERAGE, chance, pairs, percent, sign
+from taia.text import counted
 
 #: Tasks of fewer items have intervals so wide that others could not be read beside them.
 _FEW = 20

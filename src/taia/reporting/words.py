@@ -9,7 +9,7 @@ from typing import Final
 from taia.analysis.norms import Norm
 from taia.evaluation.scores.statistics import Average, Contrast, Estimate
 from taia.evaluation.scores.summary import Summary
-from taia.text import listed
+from taia.text import counted, listed
 
 #: What a mark means; behind it stand the first letters of the mode it is a comparison with.
 LEGEND: Final = (
@@ -244,11 +244,6 @@ def unit(summary: Summary) -> str:
     if len(others) == len(summary.tasks):
         return f"as the tasks count ({apart})"
     return f"in percent, {apart}" if others else "in percent"
-
-
-def counted(number: int, what: str) -> str:
-    """``1 task``, ``2 tasks``, ``2,100 tasks``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def chance(summary: Summary, task: str) -> float | None:

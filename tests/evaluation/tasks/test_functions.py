@@ -269,9 +269,10 @@ def test_every_task_file_is_found_and_goes_with_the_package():
     known = manager()
     assert known.all_subtasks == sorted(
         [*SEVEN, "taia_logiqa_zh", "taia_mmedbench_zh", "advbench", "lookalikes", "instructions",
-         "instructions_quick", "text_loss"]
+         "instructions_quick", "text_loss", "questions", "harmful"]
     )  # fmt: skip
-    assert (known.all_groups, known.all_tags) == (["general", "quick", "taia"], ["taia_safety"])
+    groups = ["general", "mend", "quick", "taia"]
+    assert (known.all_groups, known.all_tags) == (groups, ["taia_safety"])
     assert (files("taia.evaluation.tasks") / "taia.yaml").is_file()
 
 

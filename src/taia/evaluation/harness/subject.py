@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from taia.checkpoint.locate import locate
+from taia.checkpoint.locate import Located, locate
 from taia.checkpoint.output.manifest import MANIFEST
 from taia.checkpoint.reading import read_json
 from taia.errors import InputError
@@ -144,6 +145,54 @@ class InMemory:
 
         encoder = Encoder(load_config(self._base), self._tokenizer)
         return LocalBackend(encoder, load, self._rows)
+
+
+class Live(InMemory):
+    """Models in memory that are loaded already: they are not loaded again.
+
+    Args:
+        places: What was loaded, base and tuned.
+        model: The live model; modes that are asked are named in it beforehand or here.
+        rows: How many answers are generated at once.
+        declare: As the model was loaded with.
+
+    Attributes:
+        methods: Mode → the method that is between the update and its selection, where there is
+            one: results depend on it.
+    """
+
+    def __init__(
+        self,
+        places: tuple[Located, Located],
+        model: SwitchableModel,
+        *,
+        rows: int = 32,
+        declare: Mapping[str, str] | None = None,
+    ) -> None:
+        base, tuned = places
+        super().__init__(base.path, tuned.path, rows=rows, declare=declare)
+        self.base, self.tuned = base.given, tuned.given
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        self._live = model
+        self.methods: dict[str, str] = {}
+
+    def hashes(self) -> dict[str, Any]:  # noqa: D102
+        return {**self._hashes, **({"methods": self.methods} if self.methods else {})}
+
+    @cached_property
+    def _hashes(self) -> dict[str, Any]:
+        return super().hashes()
+
+    def backend(self, modes: Mapping[str, str], watch: Watch) -> LocalBackend:  # noqa: D102
+        for name, selection in modes.items():
+            if name not in self._live.modes:
+                self._live.add_mode(name, selection)
+        return LocalBackend(
+            Encoder(load_config(self._base), self._tokenizer), self._loaded, self._rows
+        )
+
+    def _loaded(self) -> SwitchableModel:
+        return self._live
 
 
 class OnServer:

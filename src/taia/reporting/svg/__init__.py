@@ -7,6 +7,7 @@ the view box, 380 wide, so that text stays readable on a phone.
 from taia.reporting.svg.charts import Block, Gap, Point, cross, extent, forest, losses, rows
 from taia.reporting.svg.drawing import SHAPES, WIDTH, legend, mark
 from taia.reporting.svg.heat import Cell, heat
+from taia.reporting.svg.trade import Tradeoff, trade
 
 __all__ = [
     "SHAPES",
@@ -15,6 +16,7 @@ __all__ = [
     "Cell",
     "Gap",
     "Point",
+    "Tradeoff",
     "cross",
     "extent",
     "forest",
@@ -23,4 +25,5 @@ __all__ = [
     "losses",
     "mark",
     "rows",
+    "trade",
 ]
