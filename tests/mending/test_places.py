@@ -158,7 +158,9 @@ def test_the_text_is_short(changes, text):
         places = changed_where(places, alpha, **where)
     found = selection_of(places, labels).text
     if text is None:
-        assert len(found) <= len("0.25*all[0] + 0.5*q_proj[1:] + (all - q_proj)[1:]")
+        assert len(found) <= len(
+            "0.25*all[0] + 0.5*q_proj[1:] + (k_proj + v_proj + o_proj + mlp)[1:]"
+        )
     else:
         assert len(found) <= len(text), found
 

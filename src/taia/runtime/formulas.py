@@ -1,8 +1,9 @@
 """A method on a live model: W = W_base + α · f(Δ), made when a mode is named and kept with it.
 
 The formulas are those of files (:mod:`taia.methods.calculate`), one tensor at a time in NumPy, and
-give the same bits; but for experts that a checkpoint's files have one by one and memory in one
-stack, where an expert's gate and up are one matrix with another name.
+give the same bits. Experts are refused: a checkpoint's files may have them one by one and memory in
+one stack, where an expert's gate and up are one matrix with another name, so that what is measured
+here would not be what is composed.
 """
 
 from __future__ import annotations
@@ -68,8 +69,21 @@ class LiveFormula:
         return {name: times(alpha, scales[name]) for name, alpha in alphas.items()}
 
     def calculates(self, name: str, alpha: Alpha) -> bool:
-        """Whether a tensor of this α has numbers of the method's own."""
-        return alpha != 0 and self.applied.calculates(self._labels[name])
+        """Whether a tensor of this α has numbers of the method's own.
+
+        Raises:
+            MethodError: If those would be another's than the files' tensors have.
+        """
+        label = self._labels[name]
+        if alpha == 0 or not self.applied.calculates(label):
+            return False
+        if is_stack(label):
+            raise MethodError(
+                f"{name} has its experts in one stack, and files may have them one by one, for "
+                f"which the method {self.applied.method.name} has other numbers.",
+                "Compose it on disk with `taia compose`, and load what that writes.",
+            )
+        return True
 
     def weight(
         self, name: str, base: torch.Tensor, tuned: Array, alpha: Alpha, *, inputs_first: bool
