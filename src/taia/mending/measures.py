@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
 from taia.errors import InputError
 from taia.mending.batches import ExampleBatch, batched
 from taia.mending.examples import Example
+from taia.mending.paired import Ratio, ratio_of
 from taia.mending.reference import Reader, Reference
 from taia.runtime.forward import without_dropout
 from taia.runtime.rating import tokens_at_once
@@ -34,18 +35,6 @@ _ELSEWHERE: Final = 1 << 28
 
 #: Nats of each row of a batch, ``[rows]``.
 Measure: TypeAlias = Callable[[ExampleBatch], torch.Tensor]
-
-
-class Paired(NamedTuple):
-    """A difference between two modes on the same examples, in nats a token.
-
-    Attributes:
-        mean: The first less the second.
-        error: Its standard error, over examples; infinite of a single one.
-    """
-
-    mean: float
-    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +57,9 @@ class Nats:
     @property
     def error(self) -> float:
         """The standard error of the mean, over examples."""
-        return _of_ratio(self.nats, self.tokens).error
+        return ratio_of(self.nats, self.tokens).error
 
-    def minus(self, other: Nats) -> Paired:
+    def minus(self, other: Nats) -> Ratio:
         """The difference from another mode on the same examples.
 
         Raises:
@@ -81,19 +70,8 @@ class Nats:
                 f"{len(self.tokens)} examples were to be compared with {len(other.tokens)} others.",
                 "Compare what was measured on the same examples.",
             )
-        return _of_ratio(
-            [one - two for one, two in zip(self.nats, other.nats, strict=True)], self.tokens
-        )
-
-
-def _of_ratio(nats: Sequence[float], tokens: Sequence[int]) -> Paired:
-    """Σ nats / Σ tokens and its standard error, linearised (Cochran, Sampling Techniques, 6.4)."""
-    count, whole = len(tokens), sum(tokens)
-    mean = math.fsum(nats) / whole
-    if count < 2:
-        return Paired(mean, math.inf)
-    squares = math.fsum((n - mean * t) ** 2 for n, t in zip(nats, tokens, strict=True))
-    return Paired(mean, math.sqrt(squares * count / (count - 1)) / whole)
+        apart = [one - two for one, two in zip(self.nats, other.nats, strict=True)]
+        return ratio_of(apart, self.tokens)
 
 
 class Meter:

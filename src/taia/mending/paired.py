@@ -16,12 +16,39 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from taia.evaluation.scores.statistics import Contrast
 
 #: Of fewer examples nothing is said of how sure it is.
 FEWEST: Final = 3
+
+
+class Ratio(NamedTuple):
+    """Σ nats / Σ tokens.
+
+    Attributes:
+        mean: In nats a token.
+        error: Its standard error, over examples; infinite of a single one.
+    """
+
+    mean: float
+    error: float
+
+
+def ratio_of(nats: Sequence[float], tokens: Sequence[float]) -> Ratio:
+    """Nats a token and how sure that is.
+
+    Args:
+        nats: By example; of a difference, how much more the one mode has.
+        tokens: By example, how many tokens were counted.
+    """
+    whole, count = math.fsum(tokens), len(tokens)
+    mean = math.fsum(nats) / whole
+    if count < 2:
+        return Ratio(mean, math.inf)
+    squares = math.fsum((each - mean * size) ** 2 for each, size in zip(nats, tokens, strict=True))
+    return Ratio(mean, math.sqrt(count / (count - 1) * squares) / whole)
 
 
 def difference(
@@ -42,16 +69,13 @@ def difference(
     Raises:
         ValueError: If they are not equally long, or there are none.
     """
-    rows = [(a - b, size) for a, b, size in zip(first, second, tokens, strict=True)]
-    if not rows:
+    apart = [one - two for one, two in zip(first, second, strict=True)]
+    if not apart:
         raise ValueError("there is no example")
-    whole = math.fsum(size for _, size in rows)
-    ratio = math.fsum(apart for apart, _ in rows) / whole
-    count = len(rows)
+    count = len(apart)
+    ratio, error = ratio_of(apart, tokens)
     if count < FEWEST:
         return Contrast(ratio, None, None, None)
-    squares = math.fsum((apart - ratio * size) ** 2 for apart, size in rows)
-    error = math.sqrt(count / (count - 1) * squares) / whole
     if error <= 1e-12 * max(abs(ratio), math.ulp(1.0)):
         return Contrast(ratio, ratio, ratio, 1.0 if ratio == 0 else 0.0)
     reach = quantile(alpha, count - 1) * error
