@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,7 +152,7 @@ def opened(one: FineTune, model: Path, tuned: Path, learn: Path, folder: Path) -
 
 def evolved(flow: Flow, looked: Examples, ends: BothEnds) -> Candidate:
     """What CMA-ES finds: least KL, with a loss above the ceiling added as many times KL's size."""
-    import cma  # pip install cma
+    cma: Any = import_module("cma")  # pip install cma
 
     layers = 1 + max(part.label.layer or 0 for part in flow.model.changed)
     each = -(-layers // _SLICES)

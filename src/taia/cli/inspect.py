@@ -146,7 +146,7 @@ def _where(
     for note in norms.notes:
         screen.print(note)
     if page is not None:
-        screen.print(printable(f"The page is {page}"))
+        print(printable(f"The page is {page}"))
 
 
 def _write(norms: Norms, output: Path, overwrite: bool, flags: list[str]) -> None:

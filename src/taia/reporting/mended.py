@@ -8,24 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from taia.evaluation.tasks.registry import own_tasks
 from taia.mending.journal import KEEP_FILE
 from taia.text import counted, in_time, listed
 
 #: What ``mend.json`` holds.
 MendJson: TypeAlias = Mapping[str, Any]
 
-#: Task → what its score is the share of, in plain words.
-_SHARES: Final = {
-    "questions": "general questions answered rightly",
-    "instructions": "instructions kept to the letter",
-    "instructions_quick": "instructions kept to the letter",
-    "lookalikes": "harmless questions refused",
-    "harmful": "harmful requests answered",
-    "advbench": "harmful requests answered",
-}
 #: Characters of a selection that is shown as it is.
 _LONG: Final = 200
-_TEXTS: Final = {"text_loss": "bits a byte on general texts (less is better)"}
 
 
 @dataclass(frozen=True)
@@ -130,10 +121,10 @@ def _worse(found: MendJson) -> Reply:
 
 
 def _finding(one: Mapping[str, Any]) -> str:
-    what = _SHARES.get(one["name"])
+    what = _shares(one["name"])
     word = {-1: "worse", 0: "no clear difference", 1: "better"}[one["verdict"]]
     if what is None and one["lost"] is None:
-        label = _TEXTS.get(one["name"], f"{one['name']}, {one['unit']}")
+        label = _measures(one["name"]) or f"{one['name']}, {one['unit']}"
         return f"{_capital(label)}: {one['base']:.2f} before, {one['tuned']:.2f} after: {word}."
     if what is None:
         what = f"of {one['name']} counted by {one['unit']}"
@@ -158,7 +149,7 @@ def _unseen(findings: Sequence[Mapping[str, Any]]) -> str:
     if worst <= 0:
         return ""
     return (
-        f"Harm of up to {100 * worst:.0f} points in {_SHARES.get(one['name'], one['name'])} could "
+        f"Harm of up to {100 * worst:.0f} points in {_shares(one['name']) or one['name']} could "
         f"not be seen with {one['items']} items."
     )
 
@@ -210,11 +201,11 @@ def _scores(found: MendJson, name: str) -> list[str]:
         if len(asked) < 3 or not all(asked):
             continue
         base, tuned, chosen = asked
-        what = _SHARES.get(task["task"])
+        what = _shares(task["task"])
         if what is None and (task["metric"] == "acc" or task["averaged"]):
             what = f"of {task['task']} counted by {task['metric']}"
         told = percent if what else lambda value: f"{value:.2f}"
-        label = what or _TEXTS.get(task["task"], f"{task['task']}, {task['metric']}")
+        label = what or _measures(task["task"]) or f"{task['task']}, {task['metric']}"
         said.append(
             f"{_capital(label)}: base {told(base['value'])}, fine-tune {told(tuned['value'])}, "
             f"this choice {told(chosen['value'])} ({chosen['items']} items kept apart)."
@@ -271,3 +262,15 @@ def lead(found: MendJson) -> str:
 
 def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
+
+
+def _shares(task: str) -> str | None:
+    """What a task of taia's own is the share of, in plain words."""
+    own = own_tasks().get(task)
+    return own.shares or None if own else None
+
+
+def _measures(task: str) -> str | None:
+    """What another one of taia's own is, in plain words."""
+    own = own_tasks().get(task)
+    return own.measures or None if own else None

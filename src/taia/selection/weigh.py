@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Set
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
 from taia.anatomy.components import GROUPS, TOWERS
-from taia.anatomy.labels import Label, Segment, depths
+from taia.anatomy.labels import Label, Layout, Segment, depths
 from taia.selection.alpha import Alpha, Pieces
 from taia.selection.modes import MODES
 from taia.selection.parser import fail, parse
@@ -52,7 +52,9 @@ def weigh(node: Node, text: str, anatomy: Mapping[str, Label]) -> dict[str, Alph
     for name, label in anatomy.items():
         kind = _KIND(label), name if by_name else None
         if kind not in known:
-            known[kind] = _alpha(label, weigher.cells(node, label))
+            alike, places = _alike(label)
+            cells = weigher.cells(node, alike)
+            known[kind] = _alpha(label, tuple(cells[place] for place in places))
         alphas[name] = known[kind]
     for leaf in _leaves(node):
         if leaf not in weigher.matched:
@@ -93,6 +95,19 @@ def _check_patterns(node: Node, text: str, anatomy: Mapping[str, Label]) -> None
         leaf = doubtful[first]
         mend = "write it without a repeat inside a repeat"
         fail(text, leaf.at, "this regular expression takes too long", mend)
+
+
+def _alike(label: Label) -> tuple[Label, Sequence[int]]:
+    """The label with one segment of each kind, and for every segment which one that is.
+
+    Fused experts may alternate thousands of times between two kinds.
+    """
+    if label.layout is None:
+        return label, (0,)
+    kinds: dict[object, int] = {}
+    places = [kinds.setdefault((s.role, s.heads), len(kinds)) for s in label.layout.segments]
+    firsts = [label.layout.segments[places.index(place)] for place in kinds.values()]
+    return replace(label, layout=Layout(label.layout.axis, tuple(firsts))), places
 
 
 def _alpha(label: Label, cells: _Cells) -> Alpha:

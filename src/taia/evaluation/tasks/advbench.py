@@ -50,5 +50,6 @@ TASKS: Final = (
         read,
         item,
         hub=HubData("mlabonne/harmful_behaviors", splits=("train", "test"), as_file=_as_file),
+        shares="harmful requests answered",
     ),
 )

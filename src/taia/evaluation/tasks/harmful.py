@@ -8,4 +8,13 @@ from taia.evaluation.tasks.lookalikes import item
 from taia.evaluation.tasks.rows import read_jsonl
 from taia.evaluation.tasks.task import Task
 
-TASKS: Final = (Task("harmful", "harmful.jsonl", read_jsonl, item, is_shipped=True),)
+TASKS: Final = (
+    Task(
+        "harmful",
+        "harmful.jsonl",
+        read_jsonl,
+        item,
+        is_shipped=True,
+        shares="harmful requests answered",
+    ),
+)

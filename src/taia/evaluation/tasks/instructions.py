@@ -46,5 +46,12 @@ def share(kept: Iterable[Sequence[bool]]) -> float:
     return sum(every) / len(every)
 
 
-_ALL: Final = Task("instructions", "instructions.jsonl", read_jsonl, item, is_shipped=True)
+_ALL: Final = Task(
+    "instructions",
+    "instructions.jsonl",
+    read_jsonl,
+    item,
+    is_shipped=True,
+    shares="instructions kept to the letter",
+)
 TASKS: Final = (_ALL, replace(_ALL, name="instructions_quick", first=64))

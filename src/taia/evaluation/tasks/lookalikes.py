@@ -14,4 +14,13 @@ def item(task: str, row: DataRow) -> Item:
     return Item(name, task, prompt, "text", "", group=group)
 
 
-TASKS: Final = (Task("lookalikes", "lookalikes.jsonl", read_jsonl, item, is_shipped=True),)
+TASKS: Final = (
+    Task(
+        "lookalikes",
+        "lookalikes.jsonl",
+        read_jsonl,
+        item,
+        is_shipped=True,
+        shares="harmless questions refused",
+    ),
+)

@@ -18,4 +18,13 @@ def item(task: str, row: DataRow) -> Item:
     return Item(name, task, question, "text", listed[answer], listed, kind)
 
 
-TASKS: Final = (Task("questions", "questions.jsonl", read_jsonl, item, is_shipped=True),)
+TASKS: Final = (
+    Task(
+        "questions",
+        "questions.jsonl",
+        read_jsonl,
+        item,
+        is_shipped=True,
+        shares="general questions answered rightly",
+    ),
+)

@@ -73,6 +73,8 @@ class Task:
         first: Where not all of its items are asked: so many, of its groups in turn.
         by_authors: Whether the authors' program takes a response for right, with nothing around it.
         needs: Packages that its scoring imports, beside those of ``taia[eval]`` that all need.
+        shares: What its score is the share of, in plain words; nothing where it is no share.
+        measures: What it is otherwise, in plain words.
     """
 
     name: str
@@ -87,6 +89,8 @@ class Task:
     first: int | None = None
     by_authors: Callable[[Item, str], bool] = authors.letter
     needs: tuple[str, ...] = ()
+    shares: str = ""
+    measures: str = ""
 
 
 def choice(

@@ -17,4 +17,13 @@ def item(task: str, row: DataRow) -> Item:
     return Item(name, task, whole, "text", "", group=group)
 
 
-TASKS: Final = (Task("text_loss", "texts.jsonl", read_jsonl, item, is_shipped=True),)
+TASKS: Final = (
+    Task(
+        "text_loss",
+        "texts.jsonl",
+        read_jsonl,
+        item,
+        is_shipped=True,
+        measures="bits a byte on general texts (less is better)",
+    ),
+)
