@@ -21,7 +21,7 @@ def test_the_examples_run(
     tiny_models.lora(tiny_models.llama()).save_pretrained(tmp_path / "adapter")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"tokenizer": tiny_models.tokenizer()}
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 6
     for block in BLOCKS:
         exec(block, names)
     assert names["answers"].shape[0] == 3
