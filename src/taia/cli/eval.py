@@ -12,7 +12,17 @@ import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, complete, complete_tasks, declared, pairs
+from taia.cli.options import (
+    AsJson,
+    ComputeDtype,
+    Declare,
+    Device,
+    TaskFolders,
+    complete,
+    complete_tasks,
+    declared,
+    pairs,
+)
 from taia.cli.shown import show_run
 from taia.errors import InputError, first_line
 from taia.evaluation.tasks import DEFAULT
@@ -102,24 +112,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    include_path: Annotated[
-        list[Path] | None,
-        typer.Option(help="A folder of your own task files. May be given several times."),
-    ] = None,
+    include_path: TaskFolders = None,
     batch_size: Annotated[
         int, typer.Option(help="How many answers are generated at once, of all modes together.")
     ] = 32,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(
-            help="What to compute in; by default float32 on a CPU, the checkpoint's on a GPU.",
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Where to compute; by default a GPU, if any.", show_default=False),
-    ] = None,
+    dtype: ComputeDtype = None,
+    device: Device = None,
     load_in_4bit: Annotated[
         bool, typer.Option("--load-in-4bit", help="Quantise the base's weights (an adapter's).")
     ] = False,

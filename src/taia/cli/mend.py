@@ -7,13 +7,22 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import typer
 
 from taia.cli.environment import prepare
 from taia.cli.guard import say
-from taia.cli.options import AsJson, Declare, complete_tasks, declared, say_json
+from taia.cli.options import (
+    AsJson,
+    ComputeDtype,
+    Declare,
+    Device,
+    TaskFolders,
+    complete_tasks,
+    declared,
+    say_json,
+)
 from taia.packages import require_packages
 
 #: Candidates that the terminal shows, beside base and tuned; the page has all.
@@ -71,21 +80,9 @@ def mend(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Of the parts, of draws, of the search.")
     ] = 0,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(
-            help="What to compute in; by default float32 on a CPU, the checkpoint's on a GPU.",
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Where to compute; by default a GPU, if any.", show_default=False),
-    ] = None,
-    include_path: Annotated[
-        list[Path] | None,
-        typer.Option(help="A folder of your own task files. May be given several times."),
-    ] = None,
+    dtype: ComputeDtype = None,
+    device: Device = None,
+    include_path: TaskFolders = None,
     declare: Declare = None,
     as_json: AsJson = False,
     overwrite: Annotated[

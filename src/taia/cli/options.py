@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Annotated, TypeAlias
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -18,6 +19,20 @@ Declare: TypeAlias = Annotated[
         "'model.layers.*.glue.*=mlp'. May be given several times.",
         show_default=False,
     ),
+]
+ComputeDtype: TypeAlias = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(
+        help="What to compute in; by default float32 on a CPU, the checkpoint's on a GPU.",
+        show_default=False,
+    ),
+]
+Device: TypeAlias = Annotated[
+    str | None, typer.Option(help="Where to compute; by default a GPU, if any.", show_default=False)
+]
+TaskFolders: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(help="A folder of your own task files. May be given several times."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
